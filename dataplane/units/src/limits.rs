@@ -1,0 +1,74 @@
+//! Every capacity of the data plane, each with its reason. Tables are sized from these at start; full is a counted
+//! outcome, not a surprise.
+
+/// Packets in a burst as received: what DPDK's vector receive paths hand out at once.
+pub const BURST: usize = 32;
+
+/// Packets a burst may grow to (transmit batches, hand-over rings read at once).
+pub const BURST_MAX: usize = 64;
+
+/// 802.1Q and 802.1ad tags read before a frame is dropped: QinQ is two, one more serves a provider's own.
+pub const VLAN_TAGS_MAX: usize = 3;
+
+/// IPv6 extension headers walked before a packet is dropped: every kind of RFC 8200 once, destination options twice,
+/// and as many again.
+pub const IPV6_EXTENSIONS_MAX: usize = 16;
+
+/// Bytes of headers any parser looks at in one packet: bounds the work a packet can cause.
+pub const HEADER_BYTES_MAX: usize = 512;
+
+/// Ports of one appliance.
+pub const PORTS_MAX: usize = 64;
+
+/// Zones of one policy, the appliance's own included; a zone is one byte in the rule key.
+pub const ZONES_MAX: usize = 255;
+
+/// Workers of one appliance.
+pub const WORKERS_MAX: usize = 64;
+
+/// Next hops a worker knows: sessions name them in 16 bits, two of which mean the kernel and none.
+pub const NEXT_HOPS_MAX: usize = 65_534;
+
+/// Backends with sessions on one worker at one time: sessions name them in 16 bits; beyond, traffic flows uncounted.
+pub const BINDINGS_MAX: usize = 65_535;
+
+/// Packets held for one unresolved neighbor (RFC 4861 section 7.2.2 asks for at least one), and in all by a worker.
+pub const HELD_PER_NEIGHBOR: usize = 16;
+/// Packets held for unresolved neighbors by one worker in all.
+pub const HELD_MAX: usize = 1_024;
+
+/// Places in a ring that hands packets from one worker to another.
+pub const HANDOVER_RING: usize = 2_048;
+
+/// Places in the ring of events a worker has for control.
+pub const EVENT_RING: usize = 8_192;
+
+/// Places in the ring of commands control has for a worker.
+pub const COMMAND_RING: usize = 1_024;
+
+/// Places in the rings between a worker and a port's kernel interface.
+pub const KERNEL_RING: usize = 1_024;
+
+/// Sources whose limits (`new_sessions_per_source`) are remembered at one time, by all rules together: 3 MiB.
+pub const LIMITED_SOURCES: usize = 131_072;
+
+/// Sources whose backend is remembered (persistence), for each service: 1.5 MiB.
+pub const PERSISTENT_SOURCES: usize = 65_536;
+
+/// Entries of a Maglev table: the paper's larger prime, over 100 for each of 600 backends (Eisenbud et al., NSDI 2016, 5.3).
+pub const MAGLEV_TABLE: usize = 65_537;
+
+/// Ports that source NAT may hand out on a pool address.
+pub const NAT_PORT_MIN: u16 = 1_024;
+/// The last port that source NAT may hand out.
+pub const NAT_PORT_MAX: u16 = 65_535;
+
+/// Sessions of the appliance's own kernel beyond the configured capacity, for each worker: however full the table is,
+/// health probes and routing protocols go on.
+pub const KERNEL_SESSIONS: usize = 4_096;
+
+/// ICMP errors and resets a worker originates in a second (RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8).
+pub const ORIGINATED_PER_SECOND: u32 = 1_000;
+
+/// Compiled classifier entries (a rule with several sources, destinations and ports takes their product).
+pub const CLASSIFIER_ENTRIES_MAX: usize = 4_000_000;
