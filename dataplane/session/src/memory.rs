@@ -1,0 +1,159 @@
+//! A fixed row of plain values that begins as zeroes and takes no memory until it is touched. One of the two files of
+//! this crate with unsafe code.
+//!
+//! Made and dropped by whoever makes a table, never on the packet path. A long row is aligned to 2 MiB and the kernel is
+//! asked for large pages: at a million sessions that saves a page walk a packet. Every access is defined: a position
+//! outside the row reads the first element, which the tables keep vacant for it.
+#![allow(
+    unsafe_code,
+    reason = "zeroed, aligned, lazily backed memory cannot be had from Vec; accesses are checked here"
+)]
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use std::alloc::{alloc_zeroed, dealloc};
+
+use crate::arch::Line;
+use crate::{Address, Session};
+
+/// The size of a large page, and the alignment of rows at least that long.
+const LARGE_PAGE: usize = 2 << 20;
+
+/// The alignment that allocators serve straight from the kernel's zeroed pages; more would make them touch each page.
+const PLAIN_ALIGN: usize = 16;
+
+/// A type for which all bytes zero are a value, and which has nothing to drop.
+///
+/// # Safety
+/// Both must be so.
+pub(crate) unsafe trait Zeroed {}
+
+// SAFETY: integers only.
+unsafe impl Zeroed for Line {}
+// SAFETY: integers and addresses, which are integers too: `Address` is sealed, there are only IPv4's and IPv6's. Enums are
+// kept as bits of integers.
+unsafe impl<A: Address> Zeroed for Session<A> {}
+
+/// The machine has not the address space or memory for a table of this size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no memory for a session table of {bytes} bytes; lower [sessions] capacity")]
+pub struct OutOfMemory {
+    /// What was asked for.
+    pub bytes: usize,
+}
+
+/// A row of `len` values, at least one.
+pub(crate) struct Row<T> {
+    first: NonNull<T>,
+    len: usize,
+    allocation: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a row owns its values, like a boxed slice.
+unsafe impl<T: Send> Send for Row<T> {}
+// SAFETY: a shared row gives shared references only, like a boxed slice.
+unsafe impl<T: Sync> Sync for Row<T> {}
+
+impl<T> core::fmt::Debug for Row<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Row({})", self.len)
+    }
+}
+
+impl<T: Zeroed> Row<T> {
+    /// A row of `len` zeroes (one, when `len` is 0).
+    ///
+    /// # Errors
+    /// When the allocator has no room.
+    pub(crate) fn new(len: usize) -> Result<Self, OutOfMemory> {
+        const { assert!(!core::mem::needs_drop::<T>() && size_of::<T>() != 0) };
+        let len = len.max(1);
+        let bytes = len.saturating_mul(size_of::<T>());
+        let align = if bytes >= LARGE_PAGE { LARGE_PAGE } else { align_of::<T>() };
+        let layout =
+            Layout::from_size_align(bytes.saturating_add(align), PLAIN_ALIGN).map_err(|_| OutOfMemory { bytes })?;
+        // SAFETY: the layout's size is at least its alignment, so not zero.
+        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(OutOfMemory { bytes })?;
+        let offset = allocation.align_offset(align);
+        // SAFETY: `offset` is below `align`, and the allocation is `align` bytes longer than the row.
+        let first = unsafe { allocation.add(offset) }.cast::<T>();
+        advise_large_pages(first.cast(), bytes);
+        Ok(Self { first, len, allocation, layout })
+    }
+
+    /// Bytes of the row, touched or not.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
+    }
+
+    /// The value at `position`, the first when there is none.
+    #[inline]
+    pub(crate) const fn at(&self, position: u32) -> &T {
+        // SAFETY: `place` lies within the row, whose values are initialised and borrowed with `self`.
+        unsafe { self.place(position).as_ref() }
+    }
+
+    /// The value at `position`, the first when there is none.
+    #[inline]
+    pub(crate) const fn at_mut(&mut self, position: u32) -> &mut T {
+        // SAFETY: `place` lies within the row, whose values are initialised and borrowed with `self`.
+        unsafe { self.place(position).as_mut() }
+    }
+
+    #[inline]
+    const fn place(&self, position: u32) -> NonNull<T> {
+        let position = position as usize;
+        let within = if position < self.len { position } else { 0 };
+        // SAFETY: `within` is below `len`, and `new` allocated `len` values from `first` on.
+        unsafe { self.first.add(within) }
+    }
+}
+
+impl<T> Drop for Row<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout; the values have nothing to drop.
+        unsafe { dealloc(self.allocation.as_ptr(), self.layout) };
+    }
+}
+
+/// Asks for large pages behind the whole ones of a row. Advice: the outcome does not matter.
+fn advise_large_pages(first: NonNull<u8>, bytes: usize) {
+    let whole = bytes & !(LARGE_PAGE - 1);
+    #[cfg(all(target_os = "linux", not(miri)))]
+    if whole != 0 {
+        // SAFETY: the range is within one allocation; this advice changes no content.
+        unsafe { libc::madvise(first.as_ptr().cast(), whole, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    let _ = (first, whole);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_begins_as_zeroes_on_its_own_lines() {
+        for len in [0, 1, 3, 100_000] {
+            let row = Row::<Line>::new(len).unwrap();
+            assert_eq!(row.bytes(), len.max(1) * 64);
+            let align = if row.bytes() >= LARGE_PAGE { LARGE_PAGE } else { 64 };
+            assert_eq!(core::ptr::from_ref(row.at(0)).addr() % align, 0);
+            assert!(row.at(u32::try_from(len.max(1) - 1).unwrap()).0.iter().all(|&word| word == 0));
+        }
+    }
+
+    #[test]
+    fn outside_lies_the_first() {
+        let mut row = Row::<Line>::new(2).unwrap();
+        row.at_mut(7).0[3] = 9;
+        row.at_mut(1).0[3] = 5;
+        assert_eq!((row.at(0).0[3], row.at(u32::MAX).0[3], row.at(1).0[3]), (9, 9, 5));
+    }
+
+    #[test]
+    fn too_long_is_an_error_not_an_abort() {
+        assert_eq!(Row::<Line>::new(usize::MAX).unwrap_err().bytes, usize::MAX);
+    }
+}

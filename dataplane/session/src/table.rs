@@ -1,0 +1,335 @@
+//! One worker's sessions of one address family: the slab, the index over both tuples of each, and their timers.
+//!
+//! Everything is allocated by [`Table::new`]; from then on nothing allocates, and a full table is an outcome. Only the
+//! worker that owns the table calls it.
+//!
+//! A burst is looked up in three steps so that memory is asked for before it is needed: [`Table::hash`] and
+//! [`Table::prefetch_bucket`] for each packet, then [`Table::prefetch_session`], then [`Table::lookup_hinted`].
+
+use core::fmt;
+
+use units::Tick;
+
+use crate::arch::prefetch;
+use crate::expiry::{Expiry, Ring};
+use crate::hash::Hasher;
+use crate::index::{CAPACITY_MAX, Index};
+use crate::memory::{OutOfMemory, Row};
+use crate::timeouts::IdleTicks;
+use crate::{Address, Direction, HashSecret, Kind, NewSession, Session, Timeouts, Tuple};
+
+/// Where a session lies in its table, from 1. Good until the session is removed; afterwards it may name another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// The slot with this number.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What [`Table::prefetch_session`] found: the most likely session of a hash, to be proved by [`Table::lookup_hinted`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint(Option<(Slot, Direction)>);
+
+/// Why a session was not inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InsertError {
+    /// The table holds as many as it may.
+    #[error("the session table is full")]
+    Full,
+    /// Packets with one of these tuples already belong to a session, or both tuples are the same.
+    #[error("a tuple of the session is in use")]
+    TupleInUse,
+}
+
+/// One worker's sessions of one address family.
+///
+/// Shape: 64 bytes of index for each 3.75 sessions of capacity, and 128 (IPv4) or 192 (IPv6) bytes each; untouched memory
+/// is not backed until it is used.
+#[derive(Debug)]
+pub struct Table<A> {
+    hasher: Hasher,
+    index: Index,
+    /// Slot 0 is vacant for ever: whatever names no session reads it.
+    sessions: Row<Session<A>>,
+    expiry: Expiry,
+    idle: IdleTicks,
+    capacity: u32,
+    occupied: u32,
+    /// The first slot that was never used; those below it are occupied or on the free list.
+    fresh: u32,
+    /// The vacant slot that was used last, 0 for none.
+    free: u32,
+}
+
+impl<A: Address> Table<A> {
+    /// An empty table with the default timeouts. A capacity above [`CAPACITY_MAX`] is cut to it; 0 holds nothing.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn new(capacity: usize, secret: HashSecret) -> Result<Self, OutOfMemory> {
+        Self::with_hasher(capacity, Hasher::new(secret))
+    }
+
+    fn with_hasher(capacity: usize, hasher: Hasher) -> Result<Self, OutOfMemory> {
+        let capacity = u32::try_from(capacity.min(CAPACITY_MAX)).unwrap_or(u32::MAX);
+        Ok(Self {
+            hasher,
+            index: Index::new(capacity)?,
+            sessions: Row::new(capacity as usize + 1)?,
+            expiry: Expiry::new(),
+            idle: IdleTicks::new(&Timeouts::default()),
+            capacity,
+            occupied: 0,
+            fresh: 1,
+            free: 0,
+        })
+    }
+
+    /// Sets the idle limits. A session that is already there keeps its turn: a shorter limit counts from its next state
+    /// change or turn of the wheel, or from [`Table::refresh_expiry`].
+    pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        self.idle = IdleTicks::new(timeouts);
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.occupied as usize
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.occupied == 0
+    }
+
+    /// How many sessions there may be.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    /// Bytes set aside, touched or not.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.index.bytes() + self.sessions.bytes()
+    }
+
+    /// The keyed hash of what a packet is looked up by.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, kind: Kind, tuple: &Tuple<A>) -> u64 {
+        self.hasher.hash(kind, tuple)
+    }
+
+    /// Asks for the bucket of `hash`.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Reads the bucket of `hash` and asks for the most likely session.
+    #[inline]
+    #[must_use]
+    pub fn prefetch_session(&self, hash: u64) -> Hint {
+        let first = self.index.first(hash);
+        if let Some((slot, _)) = first {
+            let session = self.sessions.at(slot.get());
+            prefetch(session);
+            if size_of::<Session<A>>() > 128 {
+                prefetch(session.tuple(Direction::Reply));
+            }
+        }
+        Hint(first)
+    }
+
+    /// The session that packets of this kind and tuple belong to, and which way they run. `hash` is theirs.
+    #[inline]
+    #[must_use]
+    pub fn lookup(&self, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
+        self.index.find(hash, |slot, direction| self.sessions.at(slot.get()).matches(kind, tuple, direction))
+    }
+
+    /// As [`Table::lookup`], with what [`Table::prefetch_session`] found for the same hash tried first. Sessions may have
+    /// come and gone in between.
+    #[inline]
+    #[must_use]
+    pub fn lookup_hinted(&self, hint: Hint, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
+        match hint.0 {
+            Some((slot, direction)) if self.sessions.at(slot.get()).matches(kind, tuple, direction) => {
+                Some((slot, direction))
+            }
+            _ => self.lookup(hash, kind, tuple),
+        }
+    }
+
+    /// Whether packets of this kind and tuple belong to a session.
+    #[must_use]
+    pub fn contains(&self, kind: Kind, tuple: &Tuple<A>) -> bool {
+        self.lookup(self.hash(kind, tuple), kind, tuple).is_some()
+    }
+
+    /// Adds a session.
+    ///
+    /// # Errors
+    /// `TupleInUse` when either tuple belongs to a session or both are the same; `Full` when there is no room. Nothing
+    /// has changed then.
+    pub fn insert(&mut self, new: &NewSession<A>, now: Tick) -> Result<Slot, InsertError> {
+        let [original, reply] = [&new.original, &new.reply].map(|tuple| self.hash(new.kind, tuple));
+        if new.original == new.reply
+            || self.lookup(original, new.kind, &new.original).is_some()
+            || self.lookup(reply, new.kind, &new.reply).is_some()
+        {
+            return Err(InsertError::TupleInUse);
+        }
+        let slot = self.take_slot().ok_or(InsertError::Full)?;
+        if !self.index.insert(original, slot, Direction::Original) {
+            self.return_slot(slot);
+            return Err(InsertError::Full);
+        }
+        if !self.index.insert(reply, slot, Direction::Reply) {
+            self.index.remove(original, slot, Direction::Original);
+            self.return_slot(slot);
+            return Err(InsertError::Full);
+        }
+        self.sessions.at_mut(slot.get()).begin(new, now);
+        self.occupied += 1;
+        self.schedule(slot, now);
+        Ok(slot)
+    }
+
+    /// The session in `slot`, a vacant one when there is none.
+    #[inline]
+    #[must_use]
+    pub const fn session(&self, slot: Slot) -> &Session<A> {
+        self.sessions.at(slot.get())
+    }
+
+    /// The session in `slot`, to change it; a vacant one when there is none.
+    #[inline]
+    pub const fn session_mut(&mut self, slot: Slot) -> &mut Session<A> {
+        self.sessions.at_mut(slot.get())
+    }
+
+    /// Removes the session in `slot`. False when there was none.
+    pub fn remove(&mut self, slot: Slot) -> bool {
+        let session = self.sessions.at(slot.get());
+        if !session.is_occupied() || slot.get() == 0 || slot.get() >= self.fresh {
+            return false;
+        }
+        let kind = session.kind();
+        let hashes = Direction::BOTH.map(|direction| (direction, self.hash(kind, session.tuple(direction))));
+        for (direction, hash) in hashes {
+            let removed = self.index.remove(hash, slot, direction);
+            debug_assert!(removed, "both tuples of a session are in the index");
+        }
+        self.expiry.remove(&mut self.sessions, slot);
+        self.sessions.at_mut(slot.get()).vacate();
+        self.return_slot(slot);
+        self.occupied -= 1;
+        true
+    }
+
+    /// Gives the session in `slot` the turn its state and last packet call for. Call it when the state has changed.
+    pub fn refresh_expiry(&mut self, slot: Slot, now: Tick) {
+        if self.sessions.at(slot.get()).is_occupied() {
+            self.expiry.remove(&mut self.sessions, slot);
+            self.schedule(slot, now);
+        }
+    }
+
+    /// When the session in `slot` will have been silent for too long.
+    #[must_use]
+    pub fn expires(&self, slot: Slot, now: Tick) -> Tick {
+        let session = self.sessions.at(slot.get());
+        // A tick more than the limit: the last packet came at some moment within its tick.
+        let limit = u64::from(self.idle.of(session.kind(), session.state())) + 1;
+        Tick::new((now.get() + limit).saturating_sub(u64::from(session.idle(now))))
+    }
+
+    /// Turns the wheel to `now` and removes what has been silent for too long, each after `on_expire` has seen it. Looks
+    /// at `budget` sessions at most and goes on there at the next call. Returns how many it looked at.
+    pub fn advance(&mut self, now: Tick, budget: usize, mut on_expire: impl FnMut(Slot, &Session<A>)) -> usize {
+        for looked_at in 0..budget {
+            let Some(slot) = self.expiry.next_turn(now) else { return looked_at };
+            if self.expires(slot, now) > now {
+                self.refresh_expiry(slot, now);
+            } else {
+                on_expire(slot, self.sessions.at(slot.get()));
+                self.remove(slot);
+            }
+        }
+        budget
+    }
+
+    /// The TCP handshake under way that is nearest its end: what to give up for a new session when the table is full.
+    #[must_use]
+    pub fn oldest_embryonic(&self) -> Option<Slot> {
+        self.expiry.first_embryonic().filter(|&slot| self.session(slot).state().is_embryonic())
+    }
+
+    /// One more than the last slot that ever held a session: where a walk over all of them ends.
+    #[must_use]
+    pub const fn slots_end(&self) -> u32 {
+        self.fresh
+    }
+
+    /// The first session at or after slot `from`: begin with 0, go on with one more than the last. Looks at every slot up
+    /// to it; a worker that answers between bursts uses [`Table::occupied`].
+    #[must_use]
+    pub fn next_occupied(&self, from: u32) -> Option<Slot> {
+        self.occupied(from, u32::MAX).next().map(|(slot, _)| slot)
+    }
+
+    /// The sessions among `count` slots from slot `from` on: a piece of a walk up to [`Table::slots_end`].
+    pub fn occupied(&self, from: u32, count: u32) -> impl Iterator<Item = (Slot, &Session<A>)> {
+        let end = from.saturating_add(count).min(self.fresh);
+        (from.max(1)..end).map(|slot| (Slot(slot), self.sessions.at(slot))).filter(|(_, session)| session.is_occupied())
+    }
+
+    fn schedule(&mut self, slot: Slot, now: Tick) {
+        let embryonic = self.sessions.at(slot.get()).state().is_embryonic();
+        let ring = if embryonic { Ring::Embryonic } else { Ring::Settled };
+        let due = self.expires(slot, now);
+        self.expiry.add(&mut self.sessions, slot, ring, due);
+    }
+
+    fn take_slot(&mut self) -> Option<Slot> {
+        if self.free != 0 {
+            let slot = self.free;
+            self.free = self.sessions.at(slot).next;
+            Some(Slot(slot))
+        } else if self.fresh <= self.capacity {
+            let slot = self.fresh;
+            self.fresh += 1;
+            Some(Slot(slot))
+        } else {
+            None
+        }
+    }
+
+    const fn return_slot(&mut self, slot: Slot) {
+        self.sessions.at_mut(slot.get()).next = self.free;
+        self.free = slot.get();
+    }
+}
+
+#[cfg(test)]
+mod tests;
