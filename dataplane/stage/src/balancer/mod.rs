@@ -1,0 +1,21 @@
+//! The L4 balancer: virtual services, their backends, and the choice of one for a new session.
+
+pub mod backend;
+mod index;
+mod maglev;
+mod member;
+pub mod persistence;
+mod pick;
+mod schedule;
+pub mod service;
+pub mod services;
+pub(crate) mod stable_hash;
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Admin, Backend, Fate, Health};
+pub use member::Member;
+pub use persistence::Persistence;
+pub use service::{Algorithm, BackendSpec, Mode, OnBackendFailure, ServiceProtocol, ServiceSpec};
+pub use services::{Service, Services};
+pub use stable_hash::VERSION as RING_VERSION;

@@ -1,0 +1,144 @@
+//! A virtual service and its backends as an operator means them, validated by `config`.
+
+use std::net::IpAddr;
+
+use units::Nanos;
+
+use crate::PortRange;
+
+/// How a backend is chosen for a new session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Each in turn, by weight.
+    RoundRobin,
+    /// Fewest active sessions for its weight (SE-55, SE-56).
+    LeastConnections,
+    /// Smallest active sessions x (hops + 1) (SE-57, SE-63).
+    LeastLoad,
+    /// Consistent hash of the client's address and port (Eisenbud et al., NSDI 2016, section 3.4).
+    Maglev,
+    /// Consistent hash of the client's address alone.
+    SourceHash,
+}
+
+impl Algorithm {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::LeastLoad => "least-load",
+            Self::Maglev => "maglev",
+            Self::SourceHash => "source-hash",
+        }
+    }
+}
+
+/// How a packet is taken to its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Destination address and port are rewritten; replies pass the appliance.
+    Nat,
+    /// Source and destination are rewritten; the backend sees a pool address.
+    FullNat,
+    /// Only the MAC addresses change; the backend owns the service's address and answers the client itself.
+    Direct,
+}
+
+impl Mode {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::FullNat => "full-nat",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// What happens to the sessions of a backend that failed (SE-54).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnBackendFailure {
+    /// UDP sessions and TCP ones not yet established move to another backend; established TCP is reset.
+    Reselect,
+    /// Every session is reset (TCP) or dropped (UDP).
+    Reset,
+}
+
+/// The protocol of a virtual service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl ServiceProtocol {
+    /// The IP protocol number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// One backend as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSpec {
+    /// The operator's name for it, unique in its service.
+    pub name: String,
+    /// Where it is.
+    pub address: IpAddr,
+    /// Its port; `None` keeps the port the client asked for (services with a range of ports, `direct`).
+    pub port: Option<u16>,
+    /// Its share among the others; 0 gets no new sessions.
+    pub weight: u32,
+    /// Physical connections between this appliance and it (SE-58).
+    pub hops: u32,
+    /// Taken out of service by the operator: it keeps its sessions until the drain timeout.
+    pub disabled: bool,
+}
+
+/// One virtual service as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// The operator's name for it, unique in the policy.
+    pub name: String,
+    /// The address clients ask.
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: ServiceProtocol,
+    /// The ports clients ask; none overlaps another service's on the same address and protocol.
+    pub ports: Vec<PortRange>,
+    /// How a backend is chosen.
+    pub algorithm: Algorithm,
+    /// How it is reached.
+    pub mode: Mode,
+    /// Pool addresses that hide the client (`full-nat` only).
+    pub source_address: Vec<IpAddr>,
+    /// For how long after its last session a source address keeps its backend.
+    pub persistence: Option<Nanos>,
+    /// For how long a removed or disabled backend keeps its sessions.
+    pub drain_timeout: Nanos,
+    /// What happens to the sessions of a failed backend.
+    pub on_backend_failure: OnBackendFailure,
+    /// The backends, at least one.
+    pub backends: Vec<BackendSpec>,
+    /// Whether backends are probed; without probes every backend counts as up from the start, with them it is out until
+    /// it has risen.
+    pub probed: bool,
+}

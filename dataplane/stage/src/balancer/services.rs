@@ -1,0 +1,345 @@
+//! All virtual services of one policy, compiled: found by address and port, each with its members and the table its
+//! algorithm reads.
+//!
+//! Built in management ([`Services::compile`]), put in force by control ([`Services::enact`]), read by workers, never
+//! changed. A change of health or administration makes new tables with [`Services::rebuilt`]; everything that did not
+//! change is shared. Running backends are carried from policy to policy, and those a policy left out are found again by a
+//! later one for as long as they have sessions.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+
+use units::limits::MAGLEV_TABLE;
+use units::{BackendId, Nanos, ServiceId};
+
+use super::index::Index;
+use super::maglev::{Claimant, Ring};
+use super::schedule::Schedule;
+use super::service::{Algorithm, ServiceSpec};
+use super::stable_hash::StableHash;
+use super::{Backend, Health, Member, Persistence};
+use crate::translate::Pool;
+
+/// What an algorithm reads to choose.
+#[derive(Clone, Debug)]
+pub(super) enum Plan {
+    /// Weighted round robin.
+    Schedule(Arc<Schedule>),
+    /// Maglev and source-hash.
+    Ring(Arc<Ring>),
+    /// Least-connections.
+    FewestSessions,
+    /// Least-load.
+    LeastLoad,
+}
+
+impl Plan {
+    fn new(algorithm: Algorithm, members: &[Member], weights: &[u32]) -> Self {
+        match algorithm {
+            Algorithm::RoundRobin => Self::Schedule(Arc::new(Schedule::new(weights))),
+            Algorithm::LeastConnections => Self::FewestSessions,
+            Algorithm::LeastLoad => Self::LeastLoad,
+            Algorithm::Maglev | Algorithm::SourceHash => {
+                let claimants: Vec<Claimant<'_>> = members
+                    .iter()
+                    .zip(weights)
+                    .zip(0..=u16::MAX)
+                    .map(|((member, &weight), position)| Claimant {
+                        position,
+                        identity: identity(&member.backend),
+                        name: member.backend.name(),
+                        weight,
+                    })
+                    .collect();
+                Self::Ring(Arc::new(Ring::new(&claimants, MAGLEV_TABLE)))
+            }
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Schedule(schedule) => schedule.memory(),
+            Self::Ring(ring) => ring.memory(),
+            Self::FewestSessions | Self::LeastLoad => 0,
+        }
+    }
+}
+
+/// Who a backend is in a ring: where it is, whatever it is called.
+fn identity(backend: &Backend) -> u64 {
+    StableHash::new(0).address(backend.address()).word(backend.port().map_or(u64::MAX, u64::from)).finish()
+}
+
+/// One virtual service, compiled.
+#[derive(Clone, Debug)]
+pub struct Service {
+    id: ServiceId,
+    spec: Arc<ServiceSpec>,
+    members: Arc<[Member]>,
+    /// The weights `plan` was made with: 0 for those that were not selectable.
+    weights: Arc<[u32]>,
+    plan: Plan,
+    pool: Arc<Pool>,
+    persistence: Option<Arc<Persistence>>,
+}
+
+impl Service {
+    /// Its number in this policy.
+    #[must_use]
+    pub const fn id(&self) -> ServiceId {
+        self.id
+    }
+
+    /// The service as written.
+    #[must_use]
+    pub fn spec(&self) -> &ServiceSpec {
+        &self.spec
+    }
+
+    /// Its backends, in the order they are listed.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The addresses that hide the client in `full-nat`; empty in the other modes.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The memory of sources, if the service has one.
+    #[must_use]
+    pub fn persistence(&self) -> Option<&Persistence> {
+        self.persistence.as_deref()
+    }
+
+    pub(super) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn current_weights(members: &[Member]) -> Arc<[u32]> {
+        members.iter().map(Member::effective_weight).collect()
+    }
+
+    /// Whether its plan is what [`Plan::new`] would make of these: the same backends in the same order.
+    fn has_plan_of(&self, algorithm: Algorithm, members: &[Member], weights: &[u32]) -> bool {
+        self.spec.algorithm == algorithm
+            && *self.weights == *weights
+            && self.members.iter().map(|member| member.backend.key()).eq(members.iter().map(|it| it.backend.key()))
+    }
+
+    fn replanned(&self) -> Self {
+        let weights = Self::current_weights(&self.members);
+        if weights == self.weights {
+            return self.clone();
+        }
+        let plan = Plan::new(self.spec.algorithm, &self.members, &weights);
+        Self { weights, plan, ..self.clone() }
+    }
+}
+
+/// The virtual services of one policy.
+#[derive(Clone, Debug)]
+pub struct Services {
+    services: Arc<[Service]>,
+    index: Arc<Index>,
+    places: Arc<HashMap<u64, (ServiceId, usize)>>,
+    /// Backends of earlier policies that this one has not: whoever still has sessions of one keeps it alive.
+    departed: Arc<[Weak<Backend>]>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self::compile(Vec::new(), None)
+    }
+}
+
+impl Services {
+    /// Compiles what `config` has validated. Backends that `previous` has under the same service, name, address and port
+    /// go on with their condition and counters, and so do those that an earlier policy had and that still have sessions:
+    /// what is taken out and put back moves no session. Nothing of `previous` is changed.
+    #[must_use]
+    pub fn compile(specs: Vec<ServiceSpec>, previous: Option<&Self>) -> Self {
+        let running: HashMap<u64, Arc<Backend>> =
+            previous.into_iter().flat_map(Self::alive).map(|backend| (backend.key(), backend)).collect();
+        let before: HashMap<&str, &Service> = previous
+            .into_iter()
+            .flat_map(|previous| previous.services.iter())
+            .map(|service| (service.spec.name.as_str(), service))
+            .collect();
+        let index = Index::new(&specs);
+        let mut numbers = 0u32..;
+        let mut places = HashMap::new();
+        let services: Arc<[Service]> = specs
+            .into_iter()
+            .zip(0u32..)
+            .map(|(spec, number)| {
+                let id = ServiceId::new(number);
+                let members: Arc<[Member]> = spec
+                    .backends
+                    .iter()
+                    .zip(&mut numbers)
+                    .map(|(written, number)| {
+                        let fresh = Backend::new(&spec.name, &written.name, written.address, written.port, spec.probed);
+                        Member {
+                            id: BackendId::new(number),
+                            backend: running.get(&fresh.key()).map_or_else(|| Arc::new(fresh), Arc::clone),
+                            weight: written.weight,
+                            hops: written.hops,
+                            disabled: written.disabled,
+                            probed: spec.probed,
+                        }
+                    })
+                    .collect();
+                places.extend(
+                    members.iter().enumerate().map(|(position, member)| (member.backend.key(), (id, position))),
+                );
+                let weights = Service::current_weights(&members);
+                let same = before.get(spec.name.as_str());
+                let plan = same
+                    .filter(|same| same.has_plan_of(spec.algorithm, &members, &weights))
+                    .map_or_else(|| Plan::new(spec.algorithm, &members, &weights), |same| same.plan.clone());
+                let pool = Arc::new(Pool::new(&spec.source_address));
+                let persistence =
+                    spec.persistence.map(|_| same.and_then(|same| same.persistence.clone()).unwrap_or_default());
+                Service { id, spec: Arc::new(spec), members, weights, plan, pool, persistence }
+            })
+            .collect();
+        let gone = running.values().filter(|backend| !places.contains_key(&backend.key()));
+        let departed = gone.map(Arc::downgrade).collect();
+        Self { services, index: Arc::new(index), places: Arc::new(places), departed }
+    }
+
+    /// The backends of this policy, and of those before it that somebody still uses.
+    fn alive(&self) -> impl Iterator<Item = Arc<Backend>> {
+        let members = self.services.iter().flat_map(Service::members).map(|member| Arc::clone(&member.backend));
+        self.departed.iter().filter_map(Weak::upgrade).chain(members)
+    }
+
+    /// The same services with the tables that today's health and administration ask for. What did not change is shared.
+    #[must_use]
+    pub fn rebuilt(&self) -> Self {
+        let services = self.services.iter().map(Service::replanned).collect();
+        Self { services, ..self.clone() }
+    }
+
+    /// Whether [`rebuilt`](Self::rebuilt) would change any table.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.services.iter().any(|service| Service::current_weights(&service.members) != service.weights)
+    }
+
+    /// Tells the backends that this policy is now in force instead of `previous`: those it disables, and those of
+    /// `previous` it no longer has, get no new sessions and lose their present ones after their service's drain timeout.
+    /// Those that return after a time out of the policy keep their sessions, and get new ones when their probes have
+    /// risen. Returns the backends that were removed. Called by management when it publishes, never for a policy that is
+    /// not put in force.
+    pub fn enact(&self, previous: Option<&Self>, now: Nanos) -> Vec<Arc<Backend>> {
+        for service in self.iter() {
+            for member in service.members() {
+                let returns = previous.is_some_and(|previous| previous.locate(&member.backend).is_none());
+                if returns && member.probed && member.backend.health() == Health::Up {
+                    // Nobody has looked after it meanwhile.
+                    member.backend.set_health(Health::Unknown);
+                }
+                if member.disabled {
+                    member.backend.withdraw(now + service.spec.drain_timeout);
+                } else {
+                    member.backend.admit();
+                }
+                if !member.probed {
+                    member.backend.set_health(Health::Up);
+                }
+            }
+        }
+        let mut removed = Vec::new();
+        for service in previous.into_iter().flat_map(Self::iter) {
+            for member in service.members().iter().filter(|member| self.locate(&member.backend).is_none()) {
+                member.backend.withdraw(now + service.spec.drain_timeout);
+                removed.push(Arc::clone(&member.backend));
+            }
+        }
+        removed
+    }
+
+    /// The service that is asked at this address, protocol and port.
+    #[must_use]
+    pub fn find(&self, destination: IpAddr, protocol: u8, port: u16) -> Option<ServiceId> {
+        self.index.find(destination, protocol, port)
+    }
+
+    /// Whether this is a virtual address.
+    #[must_use]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        self.index.owns(address)
+    }
+
+    /// Whether this is an address that hides clients of a `full-nat` service.
+    #[must_use]
+    pub fn owns_pool_address(&self, address: IpAddr) -> bool {
+        self.index.owns_pool_address(address)
+    }
+
+    /// Every virtual address once, in no particular order.
+    pub fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.index.virtual_addresses()
+    }
+
+    /// Every address that hides clients of a `full-nat` service once, in no particular order.
+    pub fn pool_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.index.pool_addresses()
+    }
+
+    /// The service this address, protocol and port is a backend of; the first listed where there are several.
+    #[must_use]
+    pub fn is_backend(&self, address: IpAddr, protocol: u8, port: u16) -> Option<ServiceId> {
+        self.index.is_backend(address, protocol, port)
+    }
+
+    /// The service with this number; `None` for a number of another policy.
+    #[must_use]
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.index())
+    }
+
+    /// The service with this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| service.spec.name == name)
+    }
+
+    /// Where a running backend stands in this policy: its service, and its position among the members. `None` when this
+    /// policy does not have it.
+    #[must_use]
+    pub fn locate(&self, backend: &Backend) -> Option<(ServiceId, usize)> {
+        self.places.get(&backend.key()).copied()
+    }
+
+    /// Every service, in the order they are listed.
+    pub fn iter(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter()
+    }
+
+    /// How many services there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    /// Bytes of the tables that choices read and write.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let tables = |service: &Service| {
+            size_of::<Service>() + service.plan.memory() + service.persistence().map_or(0, Persistence::memory)
+        };
+        self.services.iter().map(tables).sum()
+    }
+}

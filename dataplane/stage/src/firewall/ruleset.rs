@@ -1,0 +1,267 @@
+//! The rules in force: a classifier that finds the rule, and beside it what each rule does, counts and limits. Built in
+//! management for each policy and published whole; workers share it and change nothing but atomics. Counters and
+//! buckets go on from the ruleset before, by rule name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use units::limits::BURST_MAX;
+use units::{Nanos, RuleId};
+
+use super::{Action, Candidate, Classifier, Rule};
+use crate::DropReason;
+use crate::limiter::{PerSource, Rate, TokenBucket};
+
+/// What the firewall says of one candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What to do. [`Action::Deny`] when a limit is used up.
+    pub action: Action,
+    /// The rule that decided; `None` for the default.
+    pub rule: Option<RuleId>,
+    /// The limit that turned an allowed session away.
+    pub limited: Option<Limited>,
+    /// Whether the operator asked for a record of it. Never for what a limit turned away: the log is not flooded.
+    pub log: bool,
+}
+
+/// Which limit was used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limited {
+    /// The rule's `new_sessions_per_second`.
+    Rule,
+    /// The rule's `new_sessions_per_source`.
+    Source,
+}
+
+impl Judgement {
+    /// A judgement to fill a burst's slots with before it is judged: denied by default.
+    pub const DENIED: Self = Self { action: Action::Deny, rule: None, limited: None, log: false };
+
+    /// Under which reason the packet is dropped; `None` when it is allowed.
+    #[must_use]
+    pub const fn drop_reason(&self) -> Option<DropReason> {
+        match (self.limited, self.action) {
+            (Some(Limited::Rule), _) => Some(DropReason::RuleRateLimited),
+            (Some(Limited::Source), _) => Some(DropReason::SourceRateLimited),
+            (None, Action::Allow) => None,
+            (None, Action::Deny) => Some(DropReason::FirewallDenied),
+            (None, Action::Reject) => Some(DropReason::FirewallRejected),
+        }
+    }
+}
+
+/// A rule as `show firewall` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleCounts<'a> {
+    /// The rule's name.
+    pub name: &'a str,
+    /// What it decides.
+    pub action: Action,
+    /// First packets that it matched, those that a limit turned away included.
+    pub hits: u64,
+    /// Of these, turned away by the rule's own limit.
+    pub limited_by_rule: u64,
+    /// Of these, turned away by the limit of their source.
+    pub limited_by_source: u64,
+}
+
+/// The rules in force. Shape: the classifier, and for each rule its name, an entry, and a cell of 128 bytes that may be
+/// shared with other rulesets.
+#[derive(Debug)]
+pub struct Ruleset {
+    rules: Box<[InForce]>,
+    default: Action,
+    default_hits: Arc<AtomicU64>,
+    classifier: Box<dyn Classifier>,
+    sources: Option<Arc<PerSource>>,
+    next_number: u64,
+}
+
+/// One rule, reduced to what is done once it has matched.
+#[derive(Debug)]
+struct InForce {
+    name: String,
+    action: Action,
+    log: bool,
+    rate: Option<Rate>,
+    rate_per_source: Option<Rate>,
+    cell: Arc<Cell>,
+}
+
+/// What workers write of a rule; outlives the policy, as long as a rule of that name is in the next one. Two cache
+/// lines, so that rules do not slow each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cell {
+    /// Tells this rule's sources from those of others, in this ruleset and the next ones.
+    number: u64,
+    hits: AtomicU64,
+    limited_by_rule: AtomicU64,
+    limited_by_source: AtomicU64,
+    bucket: TokenBucket,
+}
+
+impl Ruleset {
+    /// Puts `rules` in force; `classifier` was built from the same rules in the same order. `previous` is the ruleset
+    /// these replace: rules of the same name go on with its counters and buckets, also while workers still use it.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>, default: Action, classifier: Box<dyn Classifier>, previous: Option<&Self>) -> Self {
+        let before: HashMap<&str, &Arc<Cell>> =
+            previous.iter().flat_map(|ruleset| &ruleset.rules).map(|rule| (rule.name.as_str(), &rule.cell)).collect();
+        let mut next_number = previous.map_or(0, |ruleset| ruleset.next_number);
+        let rules: Box<[InForce]> = rules
+            .into_iter()
+            .map(|rule| {
+                let cell = before.get(rule.name.as_str()).copied().cloned().unwrap_or_else(|| {
+                    next_number += 1;
+                    Arc::new(Cell { number: next_number, ..Cell::default() })
+                });
+                InForce::new(rule, cell)
+            })
+            .collect();
+        let sources = rules.iter().any(|rule| rule.rate_per_source.is_some()).then(|| {
+            let before = previous.and_then(|ruleset| ruleset.sources.clone());
+            before.unwrap_or_else(|| Arc::new(PerSource::new(units::limits::LIMITED_SOURCES)))
+        });
+        let default_hits = previous.map(|ruleset| Arc::clone(&ruleset.default_hits)).unwrap_or_default();
+        Self { rules, default, default_hits, classifier, sources, next_number }
+    }
+
+    /// Judges first packets, each into the same place of `judgements` (the shorter slice says how many): counts hits,
+    /// takes tokens. A session that a limit turns away is denied without a word; one that its source's limit turns away
+    /// costs the rule no token.
+    pub fn judge(&self, candidates: &[Candidate], now: Nanos, judgements: &mut [Judgement]) {
+        self.classify(candidates, judgements, |ruleset, candidate, found, judgement| {
+            *judgement = ruleset.admit(candidate, found, now);
+        });
+        for run in judgements.get(..candidates.len()).unwrap_or(judgements).chunk_by(|one, next| one.rule == next.rule)
+        {
+            self.count_hits(run);
+        }
+    }
+
+    /// Judges sessions that an earlier ruleset admitted: the action only. No hit is counted, no token taken, nothing
+    /// logged.
+    pub fn rejudge(&self, candidates: &[Candidate], judgements: &mut [Judgement]) {
+        self.classify(candidates, judgements, |ruleset, _, found, judgement| {
+            let action = found.and_then(|id| ruleset.rule(id)).map_or(ruleset.default, |rule| rule.action);
+            *judgement = Judgement { action, rule: found, ..Judgement::DENIED };
+        });
+    }
+
+    /// Every rule in order, with its counts.
+    pub fn counts(&self) -> impl ExactSizeIterator<Item = RuleCounts<'_>> {
+        self.rules.iter().map(|rule| RuleCounts {
+            name: &rule.name,
+            action: rule.action,
+            hits: rule.cell.hits.load(Ordering::Relaxed),
+            limited_by_rule: rule.cell.limited_by_rule.load(Ordering::Relaxed),
+            limited_by_source: rule.cell.limited_by_source.load(Ordering::Relaxed),
+        })
+    }
+
+    /// The name of a rule.
+    #[must_use]
+    pub fn name(&self, rule: RuleId) -> Option<&str> {
+        self.rule(rule).map(|rule| rule.name.as_str())
+    }
+
+    /// What happens to packets that no rule matches.
+    #[must_use]
+    pub const fn default_action(&self) -> Action {
+        self.default
+    }
+
+    /// How many first packets no rule matched.
+    #[must_use]
+    pub fn default_hits(&self) -> u64 {
+        self.default_hits.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory the rules hold: classifier, cells, and buckets of sources.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let names: usize = self.rules.iter().map(|rule| rule.name.len()).sum();
+        size_of_val(&*self.rules)
+            + names
+            + size_of::<Cell>() * self.rules.len()
+            + self.classifier.memory()
+            + self.sources.as_ref().map_or(0, |sources| sources.memory())
+    }
+
+    fn rule(&self, id: RuleId) -> Option<&InForce> {
+        self.rules.get(id.index())
+    }
+
+    /// Finds the rule of each candidate, [`BURST_MAX`] at a time, and has `judge` fill in the judgement.
+    fn classify(
+        &self,
+        candidates: &[Candidate],
+        judgements: &mut [Judgement],
+        judge: impl Fn(&Self, &Candidate, Option<RuleId>, &mut Judgement),
+    ) {
+        for (candidates, judgements) in candidates.chunks(BURST_MAX).zip(judgements.chunks_mut(BURST_MAX)) {
+            let mut found = [None; BURST_MAX];
+            self.classifier.classify(candidates, &mut found);
+            for ((candidate, found), judgement) in candidates.iter().zip(found).zip(judgements) {
+                judge(self, candidate, found, judgement);
+            }
+        }
+    }
+
+    fn admit(&self, candidate: &Candidate, found: Option<RuleId>, now: Nanos) -> Judgement {
+        let Some(rule) = found.and_then(|id| self.rule(id)) else {
+            return Judgement { action: self.default, ..Judgement::DENIED };
+        };
+        match self.over_limit(rule, candidate, now) {
+            None => Judgement { action: rule.action, rule: found, limited: None, log: rule.log },
+            limited => Judgement { rule: found, limited, ..Judgement::DENIED },
+        }
+    }
+
+    /// The limit that turns `candidate` away. The source's comes first, so that one source alone cannot use up the
+    /// rule's.
+    fn over_limit(&self, rule: &InForce, candidate: &Candidate, now: Nanos) -> Option<Limited> {
+        if rule.action != Action::Allow {
+            return None;
+        }
+        if let (Some(rate), Some(sources)) = (rule.rate_per_source, &self.sources)
+            && !sources.take(rule.cell.number, candidate.endpoints.source(), rate, now)
+        {
+            rule.cell.limited_by_source.fetch_add(1, Ordering::Relaxed);
+            return Some(Limited::Source);
+        }
+        if let Some(rate) = rule.rate
+            && !rule.cell.bucket.take(rate, now)
+        {
+            rule.cell.limited_by_rule.fetch_add(1, Ordering::Relaxed);
+            return Some(Limited::Rule);
+        }
+        None
+    }
+
+    /// Counts a run of judgements by one rule at once: the cell is shared, a burst mostly hits the same one.
+    fn count_hits(&self, run: &[Judgement]) {
+        let rule = run.first().and_then(|judgement| judgement.rule).and_then(|id| self.rule(id));
+        let hits = rule.map_or(&*self.default_hits, |rule| &rule.cell.hits);
+        hits.fetch_add(u64::try_from(run.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl InForce {
+    fn new(rule: Rule, cell: Arc<Cell>) -> Self {
+        Self {
+            name: rule.name,
+            action: rule.action,
+            log: rule.log,
+            rate: rule.new_sessions_per_second.map(Rate::new),
+            rate_per_source: rule.new_sessions_per_source.map(Rate::new),
+            cell,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

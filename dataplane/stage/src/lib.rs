@@ -1,0 +1,18 @@
+//! The network functions as pure code over facts: firewall, limiter, balancer, address translation, forwarding, and the
+//! registry of drop reasons. Nothing here sees a socket, a clock, TOML or an mbuf; what varies arrives as an argument.
+//!
+//! Written by management when a policy is compiled, read by every worker; what workers change (counters, limiter cells,
+//! persistence) is atomic and bounded.
+#![forbid(unsafe_code)]
+
+pub mod balancer;
+pub mod drop_reason;
+pub mod firewall;
+pub mod forward;
+pub mod limiter;
+pub mod port_range;
+pub mod shared_table;
+pub mod translate;
+
+pub use drop_reason::DropReason;
+pub use port_range::PortRange;

@@ -1,0 +1,19 @@
+//! Address translation: which sessions leave with another source, which ports they get, and the rewriting of headers.
+
+pub mod deltas;
+pub mod icmp_error;
+pub mod plain;
+pub mod pool;
+pub mod port_slice;
+pub mod rewrite;
+pub mod source_nat;
+#[cfg(test)]
+mod tests;
+
+pub use deltas::{Covered, Deltas};
+pub use icmp_error::{outer_addresses, rewrite_error_v4, rewrite_error_v6};
+pub use plain::{Hop, pass_v4, pass_v6};
+pub use pool::Pool;
+pub use port_slice::{Candidates, PortSlice};
+pub use rewrite::{NewEndpoints, decrement_hop_limit, rewrite_v4, rewrite_v6};
+pub use source_nat::{SourceNat, SourceNatRule};

@@ -1,0 +1,188 @@
+//! The last of a plain packet's way: addresses, ports, hop limit, checksums and MACs, written in one go. The same bytes
+//! as [`rewrite_v4`](super::rewrite_v4), [`decrement_hop_limit`](super::decrement_hop_limit) and the MACs one after the
+//! other; the places are constants, because a plain packet (`wire::plain`) has nothing in front that varies.
+//!
+//! Called by workers for every packet of an established session. The caller has seen that the hop limit is above one.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use wire::{MacAddr, checksum};
+
+use super::{Deltas, NewEndpoints};
+
+/// What one less in the upper byte of a word adds to a sum: `~m + (m - 0x0100)` (RFC 1624).
+const ONE_HOP_LESS: u16 = 0xfeff;
+
+/// The MACs a packet leaves with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The next hop's.
+    pub destination: MacAddr,
+    /// The port's own.
+    pub source: MacAddr,
+}
+
+/// Sends an IPv4 packet on over `hop`, `to` other endpoints if it is translated. False, and nothing of use written, when
+/// the frame is too short for a plain packet.
+#[inline]
+#[must_use]
+pub fn pass_v4(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Ipv4Addr>, Deltas)>) -> bool {
+    let Some((header, segment)) = frame.split_first_chunk_mut::<34>() else { return false };
+    write_macs(header, hop);
+    header[22] = header[22].wrapping_sub(1);
+    let network = to.as_ref().map_or(Deltas::NONE.network, |(_, deltas)| deltas.network);
+    let sum = u16::from_be_bytes([header[24], header[25]]);
+    let sum = checksum::update(sum, checksum::combine(network, ONE_HOP_LESS));
+    [header[24], header[25]] = sum.to_be_bytes();
+    let Some((to, deltas)) = to else { return true };
+    [header[26], header[27], header[28], header[29]] = to.source.octets();
+    [header[30], header[31], header[32], header[33]] = to.destination.octets();
+    write_transport(segment, tcp, to.source_port, to.destination_port, deltas.transport)
+}
+
+/// As [`pass_v4`], for IPv6.
+#[inline]
+#[must_use]
+pub fn pass_v6(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Ipv6Addr>, Deltas)>) -> bool {
+    let Some((header, segment)) = frame.split_first_chunk_mut::<54>() else { return false };
+    write_macs(header, hop);
+    header[21] = header[21].wrapping_sub(1);
+    let Some((to, deltas)) = to else { return true };
+    let (_, addresses) = header.split_at_mut(22);
+    let (source, destination) = addresses.split_at_mut(16);
+    source.copy_from_slice(&to.source.octets());
+    destination.copy_from_slice(&to.destination.octets());
+    write_transport(segment, tcp, to.source_port, to.destination_port, deltas.transport)
+}
+
+#[inline]
+fn write_macs<const N: usize>(header: &mut [u8; N], hop: Hop) {
+    if let Some((destination, rest)) = header.split_first_chunk_mut::<6>() {
+        *destination = hop.destination.octets();
+        if let Some(source) = rest.first_chunk_mut::<6>() {
+            *source = hop.source.octets();
+        }
+    }
+}
+
+#[inline]
+fn write_transport(segment: &mut [u8], tcp: bool, source_port: u16, destination_port: u16, delta: u16) -> bool {
+    let Some((ports, rest)) = segment.split_first_chunk_mut::<4>() else { return false };
+    let [[s0, s1], [d0, d1]] = [source_port.to_be_bytes(), destination_port.to_be_bytes()];
+    *ports = [s0, s1, d0, d1];
+    if tcp {
+        let Some([.., c0, c1]) = rest.first_chunk_mut::<14>() else { return false };
+        [*c0, *c1] = checksum::update(u16::from_be_bytes([*c0, *c1]), delta).to_be_bytes();
+    } else {
+        let Some([_, _, c0, c1]) = rest.first_chunk_mut::<4>() else { return false };
+        [*c0, *c1] = checksum::update_udp(u16::from_be_bytes([*c0, *c1]), delta).to_be_bytes();
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use wire::{Content, Facts, Verify, dissect};
+
+    use super::super::{decrement_hop_limit, rewrite_v4, rewrite_v6};
+    use super::*;
+
+    const HOP: Hop =
+        Hop { destination: MacAddr::new([2, 0, 0, 0, 0, 0x11]), source: MacAddr::new([2, 0, 0, 0, 0, 0x10]) };
+
+    fn ends<A: Copy>([source, destination]: [A; 2], [source_port, destination_port]: [u16; 2]) -> NewEndpoints<A> {
+        NewEndpoints { source, destination, source_port, destination_port }
+    }
+
+    fn frame(tcp: bool, v6: bool, hop_limit: u8, addresses: &[u8], random: &[u8]) -> Vec<u8> {
+        let mut segment = random.to_vec();
+        let len = u16::try_from(segment.len()).unwrap();
+        if tcp {
+            (segment[12], segment[13]) = (0x50, 0x10);
+        } else {
+            segment[4..6].copy_from_slice(&len.to_be_bytes());
+        }
+        segment[0..4].copy_from_slice(&[1, 1, 1, 1]);
+        let protocol = if tcp { 6 } else { 17 };
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        if v6 {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend(len.to_be_bytes());
+            frame.extend([protocol, hop_limit]);
+        } else {
+            frame.extend([0x08, 0x00, 0x45, 0]);
+            frame.extend((20 + len).to_be_bytes());
+            frame.extend([0, 0, 0x40, 0, hop_limit, protocol, random[0], random[1]]);
+        }
+        frame.extend(addresses);
+        frame.extend(segment);
+        frame
+    }
+
+    fn facts(frame: &[u8]) -> Facts {
+        match dissect(frame, Verify::Nothing).unwrap().content {
+            Content::Ip(facts) => facts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn address_v4() -> impl Strategy<Value = Ipv4Addr> {
+        (1_u8..120, any::<[u8; 3]>()).prop_map(|(a, [b, c, d])| Ipv4Addr::new(a, b, c, d))
+    }
+
+    fn address_v6() -> impl Strategy<Value = Ipv6Addr> {
+        any::<u64>().prop_map(|low| Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(low)))
+    }
+
+    proptest! {
+        #[test]
+        fn ipv4_leaves_with_the_same_bytes_as_step_by_step(
+            tcp: bool, translated: bool, hop_limit in 2_u8.., old: [u8; 3], new in [address_v4(), address_v4()],
+            ports: [u16; 2], network in 1_u16.., transport in 1_u16.., random in prop::collection::vec(any::<u8>(), 20..60),
+        ) {
+            let [x, y, z] = old;
+            let mut short = frame(tcp, false, hop_limit, &[10, x, y, z, 11, z, y, x], &random);
+            let mut long = short.clone();
+            let (to, deltas) = (ends(new, ports), Deltas { network, transport });
+            prop_assert!(pass_v4(&mut short, tcp, HOP, translated.then_some((&to, deltas))));
+            let facts = facts(&long);
+            if translated {
+                prop_assert!(rewrite_v4(&mut long, &facts, &to, deltas));
+            }
+            prop_assert!(decrement_hop_limit(&mut long, &facts));
+            long[..6].copy_from_slice(&HOP.destination.octets());
+            long[6..12].copy_from_slice(&HOP.source.octets());
+            prop_assert_eq!(short, long);
+        }
+
+        #[test]
+        fn ipv6_leaves_with_the_same_bytes_as_step_by_step(
+            tcp: bool, translated: bool, hop_limit in 2_u8.., old in [address_v6(), address_v6()],
+            new in [address_v6(), address_v6()], ports: [u16; 2], network in 1_u16.., transport in 1_u16..,
+            random in prop::collection::vec(any::<u8>(), 20..60),
+        ) {
+            prop_assume!(old[0] != old[1] && (tcp || random[6..8] != [0, 0]));
+            let mut short = frame(tcp, true, hop_limit, &old.map(|address| address.octets()).concat(), &random);
+            let mut long = short.clone();
+            let (to, deltas) = (ends(new, ports), Deltas { network, transport });
+            prop_assert!(pass_v6(&mut short, tcp, HOP, translated.then_some((&to, deltas))));
+            let facts = facts(&long);
+            if translated {
+                prop_assert!(rewrite_v6(&mut long, &facts, &to, deltas));
+            }
+            prop_assert!(decrement_hop_limit(&mut long, &facts));
+            long[..6].copy_from_slice(&HOP.destination.octets());
+            long[6..12].copy_from_slice(&HOP.source.octets());
+            prop_assert_eq!(short, long);
+        }
+    }
+
+    #[test]
+    fn a_frame_too_short_is_told() {
+        let to = ends([Ipv4Addr::LOCALHOST; 2], [1, 2]);
+        for len in 0..42 {
+            assert!(!pass_v4(&mut vec![0; len], false, HOP, Some((&to, Deltas::NONE))));
+        }
+    }
+}
