@@ -1,0 +1,297 @@
+//! Packets of sessions that exist: state, policy, rewrite, next hop. Everything was decided at the first packet; here it is
+//! looked up, checked, applied and counted.
+
+use std::net::IpAddr;
+
+use frame::Buffer;
+use session::{Direction, Kind, Session, Slot, TcpFault, TcpOutcome, datagram, tcp_state};
+use stage::DropReason;
+use stage::balancer::Fate;
+use stage::firewall::{Action, Candidate};
+use stage::translate::{Deltas, decrement_hop_limit};
+use units::PortId;
+use wire::emit::{self, IcmpErrorKind};
+use wire::{Content, Facts, MacAddr, Transport};
+
+use crate::binding::BindingId;
+use crate::command::Event;
+use crate::family::Family;
+use crate::next_hop::{NextHopId, Way};
+use crate::packet::{Answer, Origin, Packet, Verdict};
+use crate::shard::Shard;
+
+/// Session flag: the appliance's own kernel opened it, and the firewall is not asked.
+pub(crate) const FROM_KERNEL: u8 = 1;
+
+/// What a session says of one of its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acted {
+    /// This becomes of it.
+    Verdict(Verdict),
+    /// The session is gone and the packet opens a new one (a SYN on a closed session, a backend that failed).
+    Anew,
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Treats a packet of the session in `slot`.
+    pub(crate) fn act<A: Family>(&mut self, packet: &mut Packet<B>, slot: Slot, direction: Direction) -> Acted {
+        let Content::Ip(facts) = packet.frame.content else {
+            return Acted::Verdict(Verdict::Drop(DropReason::UnknownEthertype));
+        };
+        let session = A::table(&self.sessions).session(slot);
+        if packet.origin == Origin::Wire && speaks_for_kernel(session, direction) {
+            return Acted::Verdict(Verdict::Drop(DropReason::SourceOwnAddress));
+        }
+        if session.generation() != self.snapshot.generation.short()
+            && let Err(verdict) = self.judge_again::<A>(slot)
+        {
+            return Acted::Verdict(verdict);
+        }
+        let session = A::table_mut(&mut self.sessions).session_mut(slot);
+        let outcome = match facts.transport {
+            Transport::Tcp(tcp) => tcp_state::observe(session, direction, &tcp),
+            _ if datagram::observe(session, direction) => TcpOutcome::PassAndRetime,
+            _ => TcpOutcome::Pass,
+        };
+        self.follow::<A>(packet, slot, direction, outcome)
+    }
+
+    /// Goes on with a packet that its session in `slot` has taken in with this outcome.
+    pub(crate) fn follow<A: Family>(
+        &mut self,
+        packet: &mut Packet<B>,
+        slot: Slot,
+        direction: Direction,
+        outcome: TcpOutcome,
+    ) -> Acted {
+        let Content::Ip(facts) = packet.frame.content else {
+            return Acted::Verdict(Verdict::Drop(DropReason::UnknownEthertype));
+        };
+        let retimed = match outcome {
+            TcpOutcome::Pass => false,
+            TcpOutcome::PassAndRetime => true,
+            TcpOutcome::Drop(TcpFault::OutOfWindow) => {
+                return Acted::Verdict(Verdict::Drop(DropReason::TcpOutOfWindow));
+            }
+            TcpOutcome::Drop(TcpFault::InvalidState) => {
+                return Acted::Verdict(Verdict::Drop(DropReason::TcpInvalidState));
+            }
+            TcpOutcome::Reopen => {
+                self.close::<A>(slot);
+                return Acted::Anew;
+            }
+        };
+        let session = A::table_mut(&mut self.sessions).session_mut(slot);
+        let len = facts.end.saturating_sub(facts.network);
+        session.touch(self.tick);
+        session.count(direction, u32::from(len));
+        let binding = BindingId::new(session.binding());
+        if retimed && self.retime::<A>(slot) {
+            let verdict = self.dispatch::<A>(packet, &facts, slot, direction);
+            self.close::<A>(slot);
+            return Acted::Verdict(verdict);
+        }
+        match self.bindings.count(binding, usize::from(len)) {
+            Fate::Stays => Acted::Verdict(self.dispatch::<A>(packet, &facts, slot, direction)),
+            fate => self.bereaved::<A>(&facts, slot, direction, binding, fate),
+        }
+    }
+
+    /// The state of a session has changed: its timeout follows. What the kernel opened and finished is let go at once,
+    /// since the kernel itself remembers what may still come.
+    fn retime<A: Family>(&mut self, slot: Slot) -> bool {
+        let session = A::table(&self.sessions).session(slot);
+        if session.flags() & FROM_KERNEL != 0 && session.state().is_over() {
+            return true;
+        }
+        A::table_mut(&mut self.sessions).refresh_expiry(slot, self.tick);
+        false
+    }
+
+    /// Puts a session admitted by an earlier policy before the firewall of today, and finds its way anew.
+    #[cold]
+    pub(crate) fn judge_again<A: Family>(&mut self, slot: Slot) -> Result<(), Verdict> {
+        let session = A::table(&self.sessions).session(slot);
+        let (original, kind) = (*session.tuple(Direction::Original), session.kind());
+        let mut rule = session.rule();
+        if session.flags() & FROM_KERNEL == 0 {
+            let (source_port, destination_port, protocol) = match (kind, A::endpoints(&original).is_v6()) {
+                (Kind::Tcp, _) => (original.source_port, original.destination_port, 6),
+                (Kind::Udp, _) => (original.source_port, original.destination_port, 17),
+                (Kind::Icmp, false) => (8, 0, 1),
+                (Kind::Icmp, true) => (128, 0, 58),
+                (Kind::Other, _) => (0, 0, u8::try_from(original.source_port).unwrap_or(u8::MAX)),
+            };
+            let destination = original.destination.into_ip();
+            let candidate = Candidate {
+                from: self.snapshot.zone(session.ingress(Direction::Original)),
+                to: self.zone_of(destination, protocol, destination_port),
+                protocol,
+                endpoints: A::endpoints(&original),
+                source_port,
+                destination_port,
+            };
+            let judgement = self.rejudged(&candidate);
+            rule = judgement.rule;
+            match judgement.action {
+                Action::Allow => {}
+                Action::Deny => {
+                    self.close::<A>(slot);
+                    return Err(Verdict::Drop(DropReason::FirewallDenied));
+                }
+                Action::Reject => {
+                    self.end::<A>(slot);
+                    return Err(Verdict::Drop(DropReason::FirewallRejected));
+                }
+            }
+        }
+        for direction in [Direction::Original, Direction::Reply] {
+            self.find_way_again::<A>(slot, direction);
+        }
+        let short = self.snapshot.generation.short();
+        A::table_mut(&mut self.sessions).session_mut(slot).readmit(short, rule);
+        Ok(())
+    }
+
+    /// Looks up the next hop of one direction of a session again: routes may have changed.
+    fn find_way_again<A: Family>(&mut self, slot: Slot, direction: Direction) {
+        let session = A::table(&self.sessions).session(slot);
+        let old = NextHopId::new(session.next_hop(direction));
+        if old == NextHopId::KERNEL || speaks_for_kernel(session, direction) {
+            return;
+        }
+        // A packet of one direction travels to the source of the other.
+        let target = match direction {
+            Direction::Original => self
+                .bindings
+                .backend(BindingId::new(session.binding()))
+                .map_or_else(|| session.tuple(Direction::Reply).source.into_ip(), |backend| backend.address()),
+            Direction::Reply => session.tuple(Direction::Original).source.into_ip(),
+        };
+        let new = self.hop_to(target).unwrap_or(NextHopId::NONE);
+        self.next_hops.retain(new);
+        self.next_hops.release(old);
+        A::table_mut(&mut self.sessions).session_mut(slot).set_next_hop(direction, new.get());
+    }
+
+    fn hop_of<A: Family>(&self, slot: Slot, direction: Direction) -> NextHopId {
+        NextHopId::new(A::table(&self.sessions).session(slot).next_hop(direction))
+    }
+
+    /// The next hop on the way to `target`.
+    pub(crate) fn hop_to(&mut self, target: IpAddr) -> Result<NextHopId, DropReason> {
+        let route = self.snapshot.routes.lookup(target).ok_or(DropReason::NoRoute)?;
+        self.next_hops.obtain(route.port, route.next_hop(target)).ok_or(DropReason::NextHopsFull)
+    }
+
+    /// Sends a packet on its session's way: to the kernel, back as an echo, or rewritten to the next hop.
+    pub(crate) fn dispatch<A: Family>(
+        &mut self,
+        packet: &mut Packet<B>,
+        facts: &Facts,
+        slot: Slot,
+        direction: Direction,
+    ) -> Verdict {
+        if packet.origin == Origin::Kernel {
+            // The kernel has routed and addressed it.
+            return Verdict::Forward(packet.port);
+        }
+        let mut hop = self.hop_of::<A>(slot, direction);
+        match hop {
+            NextHopId::KERNEL => return Verdict::Punt(packet.port),
+            NextHopId::NONE => {
+                self.find_way_again::<A>(slot, direction);
+                hop = self.hop_of::<A>(slot, direction);
+            }
+            _ => {}
+        }
+        if facts.hop_limit <= 1 {
+            return Verdict::Refuse(DropReason::HopLimitExceeded, Answer::Icmp(IcmpErrorKind::TimeExceeded));
+        }
+        self.send::<A>(packet, facts, hop, Some((slot, direction)))
+    }
+
+    /// Sends a packet to a next hop, rewritten as its session says if it has one.
+    pub(crate) fn send<A: Family>(
+        &mut self,
+        packet: &mut Packet<B>,
+        facts: &Facts,
+        hop: NextHopId,
+        session: Option<(Slot, Direction)>,
+    ) -> Verdict {
+        let Some(way) = self.next_hops.way(hop, self.tick) else {
+            return Verdict::Refuse(DropReason::NoRoute, Answer::Icmp(IcmpErrorKind::NetUnreachable));
+        };
+        let (port, mac) = match way {
+            Way::Open(port, mac) => (port, mac),
+            Way::Closed(_) => {
+                let unreachable = Answer::Icmp(IcmpErrorKind::HostUnreachable);
+                return Verdict::Refuse(DropReason::NeighborUnresolved, unreachable);
+            }
+            Way::Wait { ask } => {
+                if let Some((port, address)) = ask {
+                    self.tell(Event::Resolve { port, address });
+                }
+                let Some(port) = self.next_hops.port(hop) else { return Verdict::Drop(DropReason::NoRoute) };
+                (port, MacAddr::ZERO)
+            }
+        };
+        if let Some(verdict) = self.too_big(facts, port) {
+            return verdict;
+        }
+        let bytes = packet.buffer.bytes_mut();
+        if let Some((slot, direction)) = session {
+            let session = A::table(&self.sessions).session(slot);
+            if session.is_translated() {
+                let deltas = Deltas { network: session.deltas().network, transport: session.deltas().transport };
+                let deltas = match direction {
+                    Direction::Original => deltas,
+                    Direction::Reply => deltas.negated(),
+                };
+                if !A::rewrite(bytes, facts, &session.outgoing(direction), deltas) {
+                    return Verdict::Drop(DropReason::UnknownEthertype);
+                }
+            }
+        }
+        self.leave(bytes, facts, port, mac);
+        if matches!(way, Way::Open(..)) { Verdict::Forward(port) } else { Verdict::Hold(hop) }
+    }
+
+    /// The last changes to a routed packet: hop limit and MACs.
+    pub(crate) fn leave(&self, bytes: &mut [u8], facts: &Facts, port: PortId, mac: MacAddr) {
+        let _ = decrement_hop_limit(bytes, facts);
+        let source = self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac);
+        set_macs(bytes, mac, source);
+    }
+
+    /// Refuses a packet that does not fit through `port` (RFC 1191, RFC 8201).
+    pub(crate) fn too_big(&self, facts: &Facts, port: PortId) -> Option<Verdict> {
+        let mtu = self.snapshot.port(port)?.mtu;
+        let len = facts.end.saturating_sub(facts.network);
+        (len > mtu).then_some(Verdict::Refuse(DropReason::PacketTooBig, Answer::Icmp(IcmpErrorKind::TooBig { mtu })))
+    }
+}
+
+/// Whether packets of this direction are sent by the appliance's own kernel, so that none may come from the wire.
+fn speaks_for_kernel<A: Family>(session: &Session<A>, direction: Direction) -> bool {
+    session.next_hop(direction) == NextHopId::NONE.get()
+        && session.next_hop(direction.opposite()) == NextHopId::KERNEL.get()
+}
+
+/// Writes both MACs.
+pub(crate) fn set_macs(bytes: &mut [u8], destination: MacAddr, source: MacAddr) {
+    if let Some(header) = bytes.first_chunk_mut::<12>() {
+        let (front, back) = header.split_at_mut(6);
+        front.copy_from_slice(&destination.octets());
+        back.copy_from_slice(&source.octets());
+    }
+}
+
+/// Turns an echo request into its reply.
+pub(crate) fn echo<B: Buffer>(packet: &mut Packet<B>) -> Verdict {
+    if emit::echo_reply_in_place(packet.buffer.bytes_mut(), &packet.frame) {
+        Verdict::Answered(packet.port)
+    } else {
+        Verdict::Drop(DropReason::IcmpUnwanted)
+    }
+}

@@ -1,0 +1,247 @@
+//! The backends that have sessions on this worker, and what their sessions count.
+//!
+//! A session names its binding in 16 bits, so that counting a packet for its backend touches one line of a small table;
+//! the sums go to the backend's shared counters a few bindings a turn. A binding outlives the policy that made it: it
+//! holds the backend itself, so sessions of a removed backend drain in good order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use stage::balancer::{Backend, Fate};
+use units::Nanos;
+use units::limits::BINDINGS_MAX;
+
+/// Bindings looked after in one turn.
+const REFRESHED_AT_ONCE: usize = 16;
+
+/// The number of a binding, as a session keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BindingId(u16);
+
+impl BindingId {
+    /// No backend: the session was not balanced, or there were more backends in use than bindings.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The id with this number.
+    #[must_use]
+    pub(crate) const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub(crate) const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+#[derive(Debug, Default)]
+struct Binding {
+    backend: Option<Arc<Backend>>,
+    fate: Option<Fate>,
+    flushed: bool,
+    sessions: u32,
+    packets: u64,
+    bytes: u64,
+}
+
+/// The bindings of one worker.
+#[derive(Debug)]
+pub(crate) struct Bindings {
+    entries: Vec<Binding>,
+    by_backend: HashMap<usize, u16>,
+    free: Vec<u16>,
+    hand: usize,
+}
+
+/// A backend is the same as long as it is the same allocation: policies carry it over by name, address and port.
+fn identity(backend: &Arc<Backend>) -> usize {
+    Arc::as_ptr(backend).addr()
+}
+
+impl Bindings {
+    /// An empty table for as many backends as a policy may bring into use, its memory taken at once.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        let mut entries = Vec::with_capacity(BINDINGS_MAX);
+        entries.push(Binding::default());
+        Self {
+            entries,
+            // Twice as much as is ever in it, so that it never grows.
+            by_backend: HashMap::with_capacity(2 * BINDINGS_MAX),
+            free: Vec::with_capacity(BINDINGS_MAX),
+            hand: 0,
+        }
+    }
+
+    /// A new session of `backend`. The backend's count rises by one (SE-67).
+    pub(crate) fn open(&mut self, backend: &Arc<Backend>) -> BindingId {
+        let number = match self.by_backend.get(&identity(backend)) {
+            Some(&number) => number,
+            None => self.bind(backend),
+        };
+        if let Some(entry) = self.entries.get_mut(usize::from(number))
+            && number != 0
+        {
+            entry.sessions += 1;
+            backend.opened();
+        }
+        BindingId(number)
+    }
+
+    fn bind(&mut self, backend: &Arc<Backend>) -> u16 {
+        let entry = Binding { backend: Some(Arc::clone(backend)), ..Binding::default() };
+        let number = if let Some(number) = self.free.pop() {
+            if let Some(slot) = self.entries.get_mut(usize::from(number)) {
+                *slot = entry;
+            }
+            number
+        } else if self.entries.len() < BINDINGS_MAX
+            && let Ok(number) = u16::try_from(self.entries.len())
+        {
+            self.entries.push(entry);
+            number
+        } else {
+            return 0;
+        };
+        self.by_backend.insert(identity(backend), number);
+        number
+    }
+
+    /// A session of this binding ended: the backend's count falls by one (SE-48).
+    pub(crate) fn close(&mut self, id: BindingId) {
+        if id == BindingId::NONE {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(usize::from(id.0)) else { return };
+        entry.sessions = entry.sessions.saturating_sub(1);
+        if let Some(backend) = &entry.backend {
+            backend.closed();
+        }
+    }
+
+    /// Counts one packet of `bytes` bytes and tells what becomes of its session.
+    pub(crate) fn count(&mut self, id: BindingId, bytes: usize) -> Fate {
+        if id == BindingId::NONE {
+            return Fate::Stays;
+        }
+        let Some(entry) = self.entries.get_mut(usize::from(id.0)) else { return Fate::Stays };
+        entry.packets += 1;
+        entry.bytes += bytes as u64;
+        entry.fate.unwrap_or(Fate::Stays)
+    }
+
+    /// The backend of a binding.
+    #[must_use]
+    pub(crate) fn backend(&self, id: BindingId) -> Option<&Arc<Backend>> {
+        self.entries.get(usize::from(id.0)).and_then(|entry| entry.backend.as_ref())
+    }
+
+    /// Marks the bindings of these backends, and no others, as flushed.
+    pub(crate) fn mark_flushed(&mut self, backends: &[Arc<Backend>]) {
+        for entry in &mut self.entries {
+            entry.flushed = false;
+        }
+        for backend in backends {
+            if let Some(&number) = self.by_backend.get(&identity(backend))
+                && let Some(entry) = self.entries.get_mut(usize::from(number))
+            {
+                entry.flushed = true;
+            }
+        }
+    }
+
+    /// Whether this binding is marked as flushed.
+    pub(crate) fn is_flushed(&self, id: BindingId) -> bool {
+        self.entries.get(usize::from(id.0)).is_some_and(|entry| entry.flushed)
+    }
+
+    /// What becomes of the sessions of this binding.
+    #[must_use]
+    pub(crate) fn fate(&self, id: BindingId) -> Fate {
+        self.entries.get(usize::from(id.0)).and_then(|entry| entry.fate).unwrap_or(Fate::Stays)
+    }
+
+    /// Hands the sums of a few bindings to their backends, asks what has become of these, and frees bindings without
+    /// sessions. Called every turn; true when a backend has drained or failed meanwhile, and its silent sessions are to be
+    /// told.
+    pub(crate) fn refresh(&mut self, now: Nanos) -> bool {
+        let mut ended = false;
+        // Each at most once a call: their shared counters are written with locked instructions.
+        for _ in 0..REFRESHED_AT_ONCE.min(self.entries.len()) {
+            self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 1 };
+            let Some(entry) = self.entries.get_mut(self.hand) else { return ended };
+            let Some(backend) = &entry.backend else { continue };
+            if entry.packets != 0 {
+                backend.count(entry.packets, entry.bytes);
+                entry.packets = 0;
+                entry.bytes = 0;
+            }
+            if entry.sessions == 0 {
+                self.by_backend.remove(&identity(backend));
+                *entry = Binding::default();
+                self.free.push(u16::try_from(self.hand).unwrap_or(0));
+                continue;
+            }
+            let fate = backend.fate(now);
+            ended |= fate != Fate::Stays && entry.fate != Some(fate);
+            entry.fate = Some(fate);
+        }
+        ended
+    }
+}
+
+impl Default for Bindings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn backend(name: &str) -> Arc<Backend> {
+        Arc::new(Backend::new("shop", name, Ipv4Addr::new(10, 0, 0, 11).into(), Some(8080), false))
+    }
+
+    #[test]
+    fn traffic_reaches_the_backend_and_an_empty_binding_is_freed() {
+        let (a, mut bindings) = (backend("a"), Bindings::new());
+        let first = bindings.open(&a);
+        assert_eq!(bindings.open(&a), first);
+        assert_eq!(bindings.count(first, 100), Fate::Stays);
+        assert_eq!((a.active(), a.traffic()), (2, (0, 0)));
+        bindings.refresh(Nanos::ZERO);
+        assert_eq!(a.traffic(), (1, 100));
+        bindings.close(first);
+        bindings.close(first);
+        bindings.refresh(Nanos::ZERO);
+        assert_eq!(a.active(), 0);
+        assert!(bindings.backend(first).is_none());
+        assert_eq!(bindings.open(&backend("b")), first, "the freed number serves again");
+    }
+
+    #[test]
+    fn a_drained_backend_is_reported_once() {
+        let (a, mut bindings) = (backend("a"), Bindings::new());
+        let binding = bindings.open(&a);
+        a.drain(Nanos::from_secs(30));
+        assert!(!bindings.refresh(Nanos::from_secs(29)));
+        assert_eq!(bindings.count(binding, 1), Fate::Stays);
+        assert!(bindings.refresh(Nanos::from_secs(30)));
+        assert!(!bindings.refresh(Nanos::from_secs(31)));
+        assert_eq!(bindings.count(binding, 1), Fate::Drained);
+    }
+
+    #[test]
+    fn more_backends_than_bindings_go_uncounted() {
+        let mut bindings = Bindings::new();
+        let all: Vec<_> = (0..BINDINGS_MAX).map(|number| backend(&number.to_string())).collect();
+        let uncounted = all.iter().filter(|backend| bindings.open(backend) == BindingId::NONE).count();
+        assert_eq!(uncounted, 1, "number 0 means none");
+        assert_eq!(all.last().unwrap().active(), 0);
+    }
+}

@@ -1,0 +1,368 @@
+//! New sessions, for packets the firewall has allowed: which backend or source address they get, and the entry that
+//! remembers all of it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use frame::Buffer;
+use session::{Direction, InsertError, Kind, NewSession, Pickup, Slot, Tuple, tcp_state};
+use stage::DropReason;
+use stage::balancer::{Member, Mode, Service};
+use stage::firewall::Candidate;
+use stage::translate::{Covered, Deltas, Pool};
+use units::{RuleId, ServiceId};
+use wire::emit::IcmpErrorKind;
+use wire::{Facts, TcpFlags, Transport};
+
+use crate::act::{Acted, FROM_KERNEL, echo};
+use crate::binding::BindingId;
+use crate::family::{Family, ends};
+use crate::flow::Flow;
+use crate::local::is_ours;
+use crate::next_hop::NextHopId;
+use crate::open::{Applicant, Bound};
+use crate::packet::{Answer, Packet, Verdict};
+use crate::shard::Shard;
+use crate::steer;
+
+/// Ports tried for one session before its addresses count as used up: bounds the work of one packet.
+const PORTS_TRIED: usize = 256;
+
+impl<B: Buffer> Shard<B> {
+    /// Opens the session of a packet the firewall has allowed, and sends the packet on its way.
+    pub(crate) fn open<A: Family>(
+        &mut self,
+        packet: &mut Packet<B>,
+        facts: &Facts,
+        kind: Kind,
+        tuple: Tuple<A>,
+        applicant: &Applicant,
+        rule: Option<RuleId>,
+    ) -> Result<Verdict, DropReason> {
+        // An earlier packet of this burst may have opened it.
+        let hash = A::table(&self.sessions).hash(kind, &tuple);
+        if let Some((slot, direction)) = A::table(&self.sessions).lookup(hash, kind, &tuple) {
+            return match self.act::<A>(packet, slot, direction) {
+                Acted::Verdict(verdict) => Ok(verdict),
+                Acted::Anew => Err(DropReason::NoSession),
+            };
+        }
+        let mut new = NewSession::new(kind, tuple, tuple.reversed());
+        new.generation = self.snapshot.generation.short();
+        new.rule = rule;
+        new.ingress = [packet.port; 2];
+        new.next_hop = [NextHopId::NONE.get(); 2];
+        let opens = match facts.transport {
+            Transport::Tcp(tcp) => {
+                new.tcp = tcp_state::open(&tcp, self.snapshot.midstream.pickup());
+                new.tcp.is_some()
+            }
+            _ => true,
+        };
+        let opened = match applicant.bound {
+            Bound::Here => {
+                return self.open_here(packet, facts, new, opens);
+            }
+            Bound::Service(service) if opens => self.open_service(service, new),
+            Bound::Service(_) => Err(DropReason::SessionTableFull),
+            Bound::Beyond => self.open_beyond(applicant, new),
+        };
+        let slot = match (opened, applicant.bound) {
+            (Err(DropReason::SessionTableFull), Bound::Service(service)) => {
+                return self.forward_untracked(packet, facts, service, &tuple);
+            }
+            (opened, _) => opened?,
+        };
+        self.count_first::<A>(facts, slot);
+        Ok(self.dispatch::<A>(packet, facts, slot, Direction::Original))
+    }
+
+    fn count_first<A: Family>(&mut self, facts: &Facts, slot: Slot) {
+        let len = facts.end.saturating_sub(facts.network);
+        let session = A::table_mut(&mut self.sessions).session_mut(slot);
+        session.count(Direction::Original, u32::from(len));
+        let binding = BindingId::new(session.binding());
+        self.bindings.count(binding, usize::from(len));
+        self.counters.sessions_opened.add(1);
+    }
+
+    /// A packet for the appliance itself. Echo is answered at once, without a session that a flood of pings could fill the
+    /// table with; the rest is the kernel's, and what opens a conversation with it gets a session so that the kernel's
+    /// answers are known.
+    fn open_here<A: Family>(
+        &mut self,
+        packet: &mut Packet<B>,
+        facts: &Facts,
+        mut new: NewSession<A>,
+        opens: bool,
+    ) -> Result<Verdict, DropReason> {
+        let destination = facts.endpoints.destination();
+        let ours = is_ours(&self.snapshot, destination);
+        if ours && matches!(facts.transport, Transport::Echo { request: true, .. }) {
+            return Ok(echo(packet));
+        }
+        if ours && !self.snapshot.own.contains_key(&destination) {
+            return Err(DropReason::NoService);
+        }
+        if !opens {
+            return Ok(Verdict::Punt(packet.port));
+        }
+        new.next_hop = [NextHopId::KERNEL.get(), NextHopId::NONE.get()];
+        let slot = self.insert(&new)?;
+        self.count_first::<A>(facts, slot);
+        Ok(Verdict::Punt(packet.port))
+    }
+
+    /// A packet of a service whose backends answer directly, while the table is full: the backend follows from the
+    /// client alone, so that every packet of a connection finds the same one without being remembered.
+    fn forward_untracked<A: Family>(
+        &mut self,
+        packet: &mut Packet<B>,
+        facts: &Facts,
+        service: ServiceId,
+        tuple: &Tuple<A>,
+    ) -> Result<Verdict, DropReason> {
+        let snapshot = Arc::clone(&self.snapshot);
+        let service = snapshot.services.service(service).ok_or(DropReason::NoBackend)?;
+        if service.spec().mode != Mode::Direct {
+            return Err(DropReason::SessionTableFull);
+        }
+        if facts.hop_limit <= 1 {
+            let exceeded = Answer::Icmp(IcmpErrorKind::TimeExceeded);
+            return Ok(Verdict::Refuse(DropReason::HopLimitExceeded, exceeded));
+        }
+        let client = (tuple.source.into_ip(), tuple.source_port);
+        let member = highest_weight(service, client, snapshot.steer_secret).ok_or(DropReason::NoBackend)?;
+        let hop = self.hop_to(member.backend.address())?;
+        let verdict = self.send::<A>(packet, facts, hop, None);
+        if matches!(verdict, Verdict::Forward(_) | Verdict::Hold(_)) {
+            self.counters.forwarded_untracked.add(1);
+        }
+        Ok(verdict)
+    }
+
+    /// A session of a virtual service: the backend its client had before, or the balancer's choice.
+    fn open_service<A: Family>(&mut self, id: ServiceId, mut new: NewSession<A>) -> Result<Slot, DropReason> {
+        let snapshot = Arc::clone(&self.snapshot);
+        let service = snapshot.services.service(id).ok_or(DropReason::NoBackend)?;
+        let client = new.original.source.into_ip();
+        let turn = self.turns.get_mut(id.index()).ok_or(DropReason::NoBackend)?;
+        let chosen = service.choose(client, new.original.source_port, turn, self.now);
+        let position = chosen.ok_or(DropReason::NoBackend)?;
+        let member = service.members().get(position).ok_or(DropReason::NoBackend)?;
+        let backend = &member.backend;
+        let address = A::from_ip(backend.address()).ok_or(DropReason::NoBackend)?;
+        let forth = self.hop_to(backend.address())?;
+        let back = self.hop_back(client);
+        new.next_hop = [forth.get(), back.get()];
+        let asked = new.original.destination_port;
+        let slot = match service.spec().mode {
+            Mode::Direct => {
+                new.one_sided = true;
+                self.insert(&new)?
+            }
+            Mode::Nat => {
+                if backend.address() == client {
+                    return Err(DropReason::ClientIsBackend);
+                }
+                new.reply.source = address;
+                new.reply.source_port = backend.port_for(asked);
+                translate(&mut new);
+                self.insert(&new)?
+            }
+            Mode::FullNat => {
+                new.reply.source = address;
+                new.reply.source_port = backend.port_for(asked);
+                self.insert_hidden(service.pool(), new)?
+            }
+        };
+        let binding = self.bindings.open(backend);
+        A::table_mut(&mut self.sessions).session_mut(slot).set_binding(binding.get());
+        Ok(slot)
+    }
+
+    /// A session that is only forwarded, hidden behind a pool address where source NAT says so.
+    fn open_beyond<A: Family>(&mut self, applicant: &Applicant, mut new: NewSession<A>) -> Result<Slot, DropReason> {
+        let snapshot = Arc::clone(&self.snapshot);
+        let forth = self.hop_to(new.original.destination.into_ip())?;
+        let back = self.hop_back(new.original.source.into_ip());
+        new.next_hop = [forth.get(), back.get()];
+        let Candidate { from, to, .. } = applicant.candidate;
+        let source = new.original.source.into_ip();
+        let pool = snapshot
+            .source_nat
+            .find(from, to, source)
+            .and_then(|position| snapshot.source_nat.pool(position))
+            .filter(|pool| pool.serves(source));
+        match pool {
+            Some(pool) => self.insert_hidden(pool, new),
+            None => self.insert(&new),
+        }
+    }
+
+    /// The next hop of the answers. There may be no route back now: the first answer looks again.
+    fn hop_back(&mut self, client: IpAddr) -> NextHopId {
+        self.hop_to(client).unwrap_or(NextHopId::NONE)
+    }
+
+    /// Inserts a session whose source is replaced by a pool address and a port of this worker's slice. The session table
+    /// itself tells which ports are free towards this destination, so two sessions can never collide.
+    fn insert_hidden<A: Family>(&mut self, pool: &Pool, mut new: NewSession<A>) -> Result<Slot, DropReason> {
+        let start = self.roll();
+        let mut tries = PORTS_TRIED;
+        for address in A::pool(pool, new.original.source) {
+            new.reply.destination = address;
+            if new.kind == Kind::Other {
+                translate(&mut new);
+                match self.insert(&new) {
+                    Err(DropReason::TupleInUse) => continue,
+                    done => return done,
+                }
+            }
+            for port in self.slice.candidates(new.original.source_port, start) {
+                if tries == 0 {
+                    return Err(DropReason::NatPortsExhausted);
+                }
+                tries -= 1;
+                new.reply.destination_port = port;
+                if new.kind == Kind::Icmp {
+                    new.reply.source_port = port;
+                }
+                if A::table(&self.sessions).contains(new.kind, &new.reply) {
+                    continue;
+                }
+                translate(&mut new);
+                return self.insert(&new);
+            }
+        }
+        Err(DropReason::NatPortsExhausted)
+    }
+
+    /// Whether there is no room for a session that the kernel did not open.
+    pub(crate) fn is_full(&self) -> bool {
+        self.sessions.len().saturating_sub(self.kernel_sessions) >= self.capacity
+    }
+
+    /// Adds a session. A full table gives up the handshake nearest its end before it refuses what is new; what is
+    /// established is never given up. A conversation that is over makes room for a new one with the same tuple.
+    fn insert<A: Family>(&mut self, new: &NewSession<A>) -> Result<Slot, DropReason> {
+        let from_kernel = new.flags & FROM_KERNEL != 0;
+        if !from_kernel && self.is_full() && !self.give_up_a_handshake() {
+            return Err(DropReason::SessionTableFull);
+        }
+        let mut inserted = A::insert(&mut self.sessions, new, self.tick);
+        if inserted == Err(InsertError::TupleInUse) && self.clear_the_way(new) {
+            inserted = A::insert(&mut self.sessions, new, self.tick);
+        }
+        let slot = inserted.map_err(|error| match error {
+            InsertError::Full => DropReason::SessionTableFull,
+            InsertError::TupleInUse => DropReason::TupleInUse,
+        })?;
+        self.kernel_sessions += usize::from(from_kernel);
+        for hop in new.next_hop {
+            self.next_hops.retain(NextHopId::new(hop));
+        }
+        Ok(slot)
+    }
+
+    /// Ends the session that has the reply tuple of a new one, if it is over anyway.
+    #[cold]
+    fn clear_the_way<A: Family>(&mut self, new: &NewSession<A>) -> bool {
+        let table = A::table(&self.sessions);
+        let in_the_way = table.lookup(table.hash(new.kind, &new.reply), new.kind, &new.reply);
+        match in_the_way {
+            Some((slot, _)) if table.session(slot).state().is_over() => {
+                self.close::<A>(slot);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    #[cold]
+    fn give_up_a_handshake(&mut self) -> bool {
+        if let Some(slot) = self.sessions.v4.oldest_embryonic() {
+            self.close::<Ipv4Addr>(slot);
+        } else if let Some(slot) = self.sessions.v6.oldest_embryonic() {
+            self.close::<Ipv6Addr>(slot);
+        } else {
+            return false;
+        }
+        self.counters.handshakes_given_up.add(1);
+        true
+    }
+
+    /// A packet the appliance's own kernel sends, of no session yet: it goes out as the kernel made it, and its replies
+    /// find their way back. What opens nothing (resets, ICMP errors) goes out without a session.
+    pub(crate) fn open_for_kernel(&mut self, packet: &mut Packet<B>, facts: &Facts) -> Verdict {
+        let opens = match facts.transport {
+            Transport::Tcp(tcp) => tcp.flags.contains(TcpFlags::SYN) && !tcp.flags.contains(TcpFlags::ACK),
+            Transport::Udp { .. } | Transport::Other => true,
+            Transport::Echo { request, .. } => request,
+            Transport::Icmp { .. } | Transport::IcmpError { .. } | Transport::Unknown => false,
+        };
+        if !opens {
+            return Verdict::Forward(packet.port);
+        }
+        let opened = match Flow::of(facts) {
+            Some(Flow::V4(kind, tuple)) => self.open_kernels(packet, facts, kind, tuple),
+            Some(Flow::V6(kind, tuple)) => self.open_kernels(packet, facts, kind, tuple),
+            None => Ok(()),
+        };
+        match opened {
+            Ok(()) => Verdict::Forward(packet.port),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    fn open_kernels<A: Family>(
+        &mut self,
+        packet: &Packet<B>,
+        facts: &Facts,
+        kind: Kind,
+        tuple: Tuple<A>,
+    ) -> Result<(), DropReason> {
+        let mut new = NewSession::new(kind, tuple, tuple.reversed());
+        new.generation = self.snapshot.generation.short();
+        new.ingress = [packet.port; 2];
+        new.flags = FROM_KERNEL;
+        new.next_hop = [NextHopId::NONE.get(), NextHopId::KERNEL.get()];
+        if let Transport::Tcp(tcp) = facts.transport {
+            new.tcp = tcp_state::open(&tcp, Pickup::Strict);
+        }
+        match self.insert(&new) {
+            Ok(slot) => {
+                self.count_first::<A>(facts, slot);
+                Ok(())
+            }
+            Err(DropReason::TupleInUse) => Err(DropReason::KernelAddressInUse),
+            Err(reason) => Err(reason),
+        }
+    }
+}
+
+/// Marks a session whose tuples differ as translated, and stores what that does to checksums.
+fn translate<A: Family>(new: &mut NewSession<A>) {
+    let leaves = new.reply.reversed();
+    new.translated = leaves != new.original;
+    let covered = match (new.kind, A::endpoints(&new.original).is_v6()) {
+        (Kind::Tcp | Kind::Udp, _) => Covered::AddressesAndPorts,
+        (Kind::Icmp, false) => Covered::Identifier,
+        (Kind::Icmp, true) => Covered::AddressesAndIdentifier,
+        (Kind::Other, _) => Covered::Addresses,
+    };
+    let deltas = Deltas::between(&ends(&new.original), &ends(&leaves), covered);
+    new.deltas = session::Deltas { network: deltas.network, transport: deltas.transport };
+}
+
+/// The backend a client's connection belongs to without being remembered: the one whose hash with the client is largest
+/// (highest random weight; Thaler and Ravishankar, 1998). It stays the same as long as that backend can
+/// be selected.
+fn highest_weight(service: &Service, client: (IpAddr, u16), secret: u64) -> Option<&Member> {
+    let client = steer::fold(secret, client.0, client.1);
+    service
+        .members()
+        .iter()
+        .filter(|member| member.selectable())
+        .max_by_key(|member| steer::mix(client ^ member.backend.key()))
+}

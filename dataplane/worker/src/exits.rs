@@ -1,0 +1,112 @@
+//! The ways out of a worker: its own queues, the rings to other workers' queues, to the workers that own other sessions,
+//! and to the kernel. Whatever finds its way out full is dropped and counted.
+
+use std::sync::Arc;
+
+use frame::{BufferPool, Nic};
+use stage::DropReason;
+use units::{PortId, WorkerId};
+
+use crate::counters::WorkerCounters;
+use crate::kernel_rings::KernelRings;
+use crate::packet::Handover;
+use crate::poll::HandoverRing;
+use crate::ports::{Output, QueuePair};
+
+/// The kernel interface beside a port, as one worker knows it.
+#[derive(Debug)]
+pub struct KernelSide<B> {
+    /// The port.
+    pub port: PortId,
+    /// Its rings.
+    pub rings: Arc<KernelRings<B>>,
+    /// Whether this worker is the one that takes what the kernel sends.
+    pub reads: bool,
+}
+
+/// The ways out of one worker.
+#[derive(Debug)]
+pub struct Exits<N: Nic, P> {
+    pool: P,
+    pub(crate) queues: Vec<QueuePair<N>>,
+    outputs: Vec<Output<N::Buffer>>,
+    pub(crate) kernel: Vec<KernelSide<N::Buffer>>,
+    peers: Vec<HandoverRing<N::Buffer>>,
+}
+
+impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
+    /// These ways out: `outputs` by port, `peers` by worker (this worker's own ring among them, never used).
+    pub const fn new(
+        pool: P,
+        queues: Vec<QueuePair<N>>,
+        outputs: Vec<Output<N::Buffer>>,
+        kernel: Vec<KernelSide<N::Buffer>>,
+        peers: Vec<HandoverRing<N::Buffer>>,
+    ) -> Self {
+        Self { pool, queues, outputs, kernel, peers }
+    }
+
+    /// Where buffers come from.
+    pub const fn pool(&self) -> &P {
+        &self.pool
+    }
+
+    /// Puts a packet on its way through a port.
+    ///
+    /// # Errors
+    /// The packet comes back when there is no room.
+    #[inline]
+    pub(crate) fn send(&mut self, port: PortId, buffer: N::Buffer) -> Result<(), N::Buffer> {
+        match self.outputs.get(port.index()) {
+            Some(Output::Own(position)) => match self.queues.get_mut(*position) {
+                Some(queue) => queue.push(buffer),
+                None => Err(buffer),
+            },
+            Some(Output::Ring(ring)) => ring.push(buffer),
+            None => Err(buffer),
+        }
+    }
+
+    /// Sends a packet on.
+    pub fn forward(&mut self, counters: &WorkerCounters, port: PortId, buffer: N::Buffer) {
+        match self.send(port, buffer) {
+            Ok(()) => counters.forwarded.add(1),
+            Err(_) => counters.drop_one(DropReason::TransmitFull),
+        }
+    }
+
+    /// Sends a packet the appliance made.
+    pub fn originate(&mut self, counters: &WorkerCounters, port: PortId, buffer: N::Buffer) {
+        match self.send(port, buffer) {
+            Ok(()) => counters.originated.add(1),
+            Err(_) => counters.originated_lost.add(1),
+        }
+    }
+
+    /// Gives a packet to the kernel.
+    pub fn punt(&self, counters: &WorkerCounters, port: PortId, buffer: N::Buffer) {
+        let Some(side) = self.kernel.iter().find(|side| side.port == port) else {
+            counters.drop_one(DropReason::NoKernelInterface);
+            return;
+        };
+        match side.rings.punt(buffer) {
+            Ok(()) => counters.punted.add(1),
+            Err(_) => counters.drop_one(DropReason::KernelFull),
+        }
+    }
+
+    /// Gives a packet to the worker that owns its session.
+    pub fn hand_over(&self, counters: &WorkerCounters, owner: WorkerId, handover: Handover<N::Buffer>) {
+        match self.peers.get(owner.index()).map(|ring| ring.push(handover)) {
+            Some(Ok(())) => counters.handed_over.add(1),
+            Some(Err(_)) | None => counters.drop_one(DropReason::HandoverFull),
+        }
+    }
+
+    /// Sends what has gathered.
+    pub fn flush(&mut self) {
+        for queue in &mut self.queues {
+            queue.flush();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The two address families behind one interface, so that the way of a packet is written once and compiled twice.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use session::{Address, InsertError, NewSession, Sessions, Slot, Table, Tuple};
+use stage::translate::{Deltas, Hop, NewEndpoints, Pool, pass_v4, pass_v6, rewrite_v4, rewrite_v6};
+use units::Tick;
+use wire::plain::{TRANSPORT_V4, TRANSPORT_V6};
+use wire::{Endpoints, Facts};
+
+/// A family: its session table, its addresses, its headers.
+pub(crate) trait Family: Address {
+    /// Where the transport header of a plain packet begins.
+    const TRANSPORT: usize;
+
+    /// The table of this family.
+    fn table(sessions: &Sessions) -> &Table<Self>;
+
+    /// The table of this family, to change.
+    fn table_mut(sessions: &mut Sessions) -> &mut Table<Self>;
+
+    /// The address as one of either family.
+    fn into_ip(self) -> IpAddr;
+
+    /// The address, if it is of this family.
+    fn from_ip(address: IpAddr) -> Option<Self>;
+
+    /// Both ends of a tuple.
+    fn endpoints(tuple: &Tuple<Self>) -> Endpoints;
+
+    /// Adds a session under the capacity both families share.
+    ///
+    /// # Errors
+    /// As `Sessions::insert_v4`.
+    fn insert(sessions: &mut Sessions, new: &NewSession<Self>, now: Tick) -> Result<Slot, InsertError>;
+
+    /// The addresses of a pool for this client, its own first.
+    fn pool(pool: &Pool, client: Self) -> impl Iterator<Item = Self>;
+
+    /// Gives a packet the source and destination of `tuple`, with the checksum changes that brings. False when the
+    /// packet does not have the headers its facts say.
+    fn rewrite(frame: &mut [u8], facts: &Facts, tuple: &Tuple<Self>, deltas: Deltas) -> bool;
+
+    /// Sends a plain packet on over `hop`, rewritten if its session says so. False when it is not a plain packet.
+    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool;
+}
+
+/// A tuple as the translator knows it.
+pub(crate) const fn ends<A: Copy>(tuple: &Tuple<A>) -> NewEndpoints<A> {
+    NewEndpoints {
+        source: tuple.source,
+        destination: tuple.destination,
+        source_port: tuple.source_port,
+        destination_port: tuple.destination_port,
+    }
+}
+
+impl Family for Ipv4Addr {
+    const TRANSPORT: usize = TRANSPORT_V4;
+
+    fn table(sessions: &Sessions) -> &Table<Self> {
+        &sessions.v4
+    }
+
+    fn table_mut(sessions: &mut Sessions) -> &mut Table<Self> {
+        &mut sessions.v4
+    }
+
+    fn into_ip(self) -> IpAddr {
+        IpAddr::V4(self)
+    }
+
+    fn from_ip(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn endpoints(tuple: &Tuple<Self>) -> Endpoints {
+        Endpoints::V4 { source: tuple.source, destination: tuple.destination }
+    }
+
+    fn insert(sessions: &mut Sessions, new: &NewSession<Self>, now: Tick) -> Result<Slot, InsertError> {
+        sessions.insert_v4(new, now)
+    }
+
+    fn pool(pool: &Pool, client: Self) -> impl Iterator<Item = Self> {
+        pool.v4(client)
+    }
+
+    fn rewrite(frame: &mut [u8], facts: &Facts, tuple: &Tuple<Self>, deltas: Deltas) -> bool {
+        rewrite_v4(frame, facts, &ends(tuple), deltas)
+    }
+
+    #[inline]
+    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool {
+        pass_v4(frame, tcp, hop, to)
+    }
+}
+
+impl Family for Ipv6Addr {
+    const TRANSPORT: usize = TRANSPORT_V6;
+
+    fn table(sessions: &Sessions) -> &Table<Self> {
+        &sessions.v6
+    }
+
+    fn table_mut(sessions: &mut Sessions) -> &mut Table<Self> {
+        &mut sessions.v6
+    }
+
+    fn into_ip(self) -> IpAddr {
+        IpAddr::V6(self)
+    }
+
+    fn from_ip(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V6(v6) => Some(v6),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    fn endpoints(tuple: &Tuple<Self>) -> Endpoints {
+        Endpoints::V6 { source: tuple.source, destination: tuple.destination }
+    }
+
+    fn insert(sessions: &mut Sessions, new: &NewSession<Self>, now: Tick) -> Result<Slot, InsertError> {
+        sessions.insert_v6(new, now)
+    }
+
+    fn pool(pool: &Pool, client: Self) -> impl Iterator<Item = Self> {
+        pool.v6(client)
+    }
+
+    fn rewrite(frame: &mut [u8], facts: &Facts, tuple: &Tuple<Self>, deltas: Deltas) -> bool {
+        rewrite_v6(frame, facts, &ends(tuple), deltas)
+    }
+
+    #[inline]
+    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool {
+        pass_v6(frame, tcp, hop, to)
+    }
+}

@@ -1,0 +1,141 @@
+//! ICMP errors: each is tied to the session whose packet it quotes, and crosses the translation of that session in the
+//! opposite sense, outside and inside. An error about a packet of no session is dropped.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use frame::Buffer;
+use session::{Direction, Slot, Table, Tuple};
+use stage::DropReason;
+use stage::translate::{NewEndpoints, outer_addresses, rewrite_error_v4, rewrite_error_v6};
+use wire::emit::IcmpErrorKind;
+use wire::{Facts, MacAddr, Quote, QuotedTransport};
+
+use crate::binding::BindingId;
+use crate::command::Event;
+use crate::family::{Family, ends};
+use crate::flow::Flow;
+use crate::next_hop::{NextHopId, Way};
+use crate::packet::{Answer, Packet, Verdict};
+use crate::shard::Shard;
+
+/// A family whose ICMP errors can be translated.
+pub(crate) trait ErrorFamily: Family {
+    /// Rewrites an error; see `stage::translate::icmp_error`.
+    fn rewrite_error(
+        frame: &mut [u8],
+        facts: &Facts,
+        quote: &Quote,
+        outer: (Self, Self),
+        restored: &NewEndpoints<Self>,
+    ) -> bool;
+}
+
+impl ErrorFamily for Ipv4Addr {
+    fn rewrite_error(
+        frame: &mut [u8],
+        facts: &Facts,
+        quote: &Quote,
+        outer: (Self, Self),
+        restored: &NewEndpoints<Self>,
+    ) -> bool {
+        rewrite_error_v4(frame, facts, quote, outer, restored)
+    }
+}
+
+impl ErrorFamily for Ipv6Addr {
+    fn rewrite_error(
+        frame: &mut [u8],
+        facts: &Facts,
+        quote: &Quote,
+        outer: (Self, Self),
+        restored: &NewEndpoints<Self>,
+    ) -> bool {
+        rewrite_error_v6(frame, facts, quote, outer, restored)
+    }
+}
+
+fn find<A: Family>(table: &Table<A>, kind: session::Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
+    table.lookup(table.hash(kind, tuple), kind, tuple)
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Treats an ICMP error from the wire.
+    pub(crate) fn icmp_error(&mut self, packet: &mut Packet<B>, facts: &Facts, quote: &Quote) -> Verdict {
+        // An error goes to whoever sent the packet it quotes, and to nobody else.
+        if facts.endpoints.destination() != quote.endpoints.source() {
+            return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+        }
+        // What the quoted packet's answer would look like here is what the error travels with.
+        let found = match Flow::against(quote) {
+            Some(Flow::V4(kind, tuple)) if !facts.endpoints.is_v6() => find(&self.sessions.v4, kind, &tuple)
+                .map(|(slot, way)| self.cross::<Ipv4Addr>(packet, facts, quote, slot, way)),
+            Some(Flow::V6(kind, tuple)) if facts.endpoints.is_v6() => find(&self.sessions.v6, kind, &tuple)
+                .map(|(slot, way)| self.cross::<Ipv6Addr>(packet, facts, quote, slot, way)),
+            Some(_) | None => None,
+        };
+        found.unwrap_or(Verdict::Drop(DropReason::IcmpErrorUnmatched))
+    }
+
+    fn cross<A: ErrorFamily>(
+        &mut self,
+        packet: &mut Packet<B>,
+        facts: &Facts,
+        quote: &Quote,
+        slot: Slot,
+        direction: Direction,
+    ) -> Verdict {
+        let session = A::table(&self.sessions).session(slot);
+        if session.generation() != self.snapshot.generation.short()
+            && let Err(verdict) = self.judge_again::<A>(slot)
+        {
+            return verdict;
+        }
+        let session = A::table(&self.sessions).session(slot);
+        if let QuotedTransport::Ports { sequence, .. } = quote.transport
+            && !session.has_sent(direction.opposite(), sequence)
+        {
+            return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+        }
+        let hop = NextHopId::new(session.next_hop(direction));
+        let quoted = ends(&session.tuple(direction).reversed());
+        let restored = ends(&session.tuple(direction.opposite()).to_owned());
+        let translated = session.is_translated();
+        let binding = BindingId::new(session.binding());
+        match hop {
+            NextHopId::KERNEL => return Verdict::Punt(packet.port),
+            NextHopId::NONE => return Verdict::Drop(DropReason::IcmpErrorUnmatched),
+            _ => {}
+        }
+        if facts.hop_limit <= 1 {
+            return Verdict::Refuse(DropReason::HopLimitExceeded, Answer::Icmp(IcmpErrorKind::TimeExceeded));
+        }
+        let (port, mac, ready) = match self.next_hops.way(hop, self.tick) {
+            Some(Way::Open(port, mac)) => (port, mac, true),
+            Some(Way::Wait { ask }) => {
+                if let Some((port, address)) = ask {
+                    self.tell(Event::Resolve { port, address });
+                }
+                let Some(port) = self.next_hops.port(hop) else { return Verdict::Drop(DropReason::NoRoute) };
+                (port, MacAddr::ZERO, false)
+            }
+            Some(Way::Closed(_)) => return Verdict::Drop(DropReason::NeighborUnresolved),
+            None => return Verdict::Drop(DropReason::NoRoute),
+        };
+        if let Some(verdict) = self.too_big(facts, port) {
+            return verdict;
+        }
+        let bytes = packet.buffer.bytes_mut();
+        if translated {
+            let Some(source) = A::from_ip(facts.endpoints.source()) else {
+                return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+            };
+            let outer = outer_addresses(source, &quoted, &restored);
+            if !A::rewrite_error(bytes, facts, quote, outer, &restored) {
+                return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+            }
+        }
+        self.bindings.count(binding, usize::from(facts.end.saturating_sub(facts.network)));
+        self.leave(bytes, facts, port, mac);
+        if ready { Verdict::Forward(port) } else { Verdict::Hold(hop) }
+    }
+}

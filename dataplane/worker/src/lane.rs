@@ -1,0 +1,122 @@
+//! A packet's place in its burst, and what is known of it so far. Nearly every packet is plain and its session is there:
+//! that needs a few words a packet, and those are what the stages hand on. Whatever is not so is read in full, becomes a
+//! [`Packet`], and goes its own way beside.
+
+use arrayvec::ArrayVec;
+use session::{Hint, Kind, Tuple};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use units::limits::BURST_MAX;
+use units::{PortId, WorkerId};
+use wire::Ports;
+
+use crate::family::Family;
+use crate::flow::Flow;
+use crate::packet::{Packet, Verdict};
+use crate::steer::Ends;
+
+/// Packets that go through a stage before the next stage begins. More prefetches at once than this are partly lost.
+pub(crate) const GROUP: usize = 8;
+
+/// A plain packet on its way to its session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<A> {
+    pub(crate) kind: Kind,
+    pub(crate) hop_limit: u8,
+    /// Bytes of the IP packet.
+    pub(crate) length: u16,
+    pub(crate) tuple: Tuple<A>,
+    pub(crate) hash: u64,
+    pub(crate) hint: Hint,
+}
+
+/// The key of a plain packet.
+#[inline(always)]
+pub(crate) const fn key<A>(source: A, destination: A, ports: Ports) -> (Kind, Tuple<A>) {
+    let kind = if ports.tcp { Kind::Tcp } else { Kind::Udp };
+    (kind, Tuple { source, destination, source_port: ports.source, destination_port: ports.destination })
+}
+
+/// The ends of a plain packet, which decide what worker owns its session.
+pub(crate) fn ends_of<A: Family>((kind, tuple): &(Kind, Tuple<A>)) -> Ends {
+    let protocol = if *kind == Kind::Tcp { 6 } else { 17 };
+    Ends::new(A::endpoints(tuple), protocol, tuple.source_port, tuple.destination_port)
+}
+
+/// A packet's place in its burst.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "written once a packet, and only as far as its variant reaches")]
+pub(crate) enum Lane {
+    /// Plain, its session is looked for.
+    V4(Known<Ipv4Addr>),
+    /// Plain, its session is looked for.
+    V6(Known<Ipv6Addr>),
+    /// Treated, ready for the wire behind this port.
+    Forward(PortId),
+    /// Read in full: its place among the [`Others`].
+    Other(usize),
+    /// For another worker.
+    HandOver(WorkerId),
+    /// Dropped already.
+    Gone,
+}
+
+/// What the lookup stage does with a packet that was read in full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Task {
+    /// Decided already.
+    Done,
+    /// Look for its session.
+    Find(Flow, u64),
+    /// An ICMP error: look for the session it is about.
+    Error,
+}
+
+/// The packets of a burst that were read in full: each with what is to be done and what was decided.
+#[derive(Debug)]
+pub(crate) struct Others<B> {
+    /// The packets, taken out as they leave.
+    pub(crate) packets: ArrayVec<Option<Packet<B>>, BURST_MAX>,
+    /// What the lookup stage does with each.
+    pub(crate) tasks: ArrayVec<Task, BURST_MAX>,
+    /// What becomes of each.
+    pub(crate) verdicts: ArrayVec<Verdict, BURST_MAX>,
+    /// Those without a session, in the order they came.
+    pub(crate) misses: ArrayVec<usize, BURST_MAX>,
+}
+
+impl<B> Others<B> {
+    /// None yet.
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self {
+            packets: ArrayVec::new_const(),
+            tasks: ArrayVec::new_const(),
+            verdicts: ArrayVec::new_const(),
+            misses: ArrayVec::new_const(),
+        }
+    }
+
+    /// Takes one in; returns its place.
+    pub(crate) fn push(&mut self, packet: Packet<B>, task: Task, verdict: Verdict) -> usize {
+        let place = self.packets.len();
+        self.packets.push(Some(packet));
+        self.tasks.push(task);
+        self.verdicts.push(verdict);
+        place
+    }
+
+    /// Writes down what becomes of one; `None` is that it has no session.
+    pub(crate) fn decide(&mut self, place: usize, verdict: Option<Verdict>) {
+        match (verdict, self.verdicts.get_mut(place)) {
+            (Some(verdict), Some(entry)) => *entry = verdict,
+            (None, Some(_)) => self.misses.push(place),
+            (_, None) => {}
+        }
+    }
+
+    /// Takes one out, with what becomes of it.
+    pub(crate) fn take(&mut self, place: usize) -> Option<(Packet<B>, Verdict)> {
+        let packet = self.packets.get_mut(place)?.take()?;
+        Some((packet, *self.verdicts.get(place)?))
+    }
+}

@@ -1,0 +1,45 @@
+//! One worker: it polls queues, finds sessions, opens new ones, and sends packets on. Generic over `frame::Nic`, so that the
+//! same code runs on DPDK's queues and on the plain memory of the tests.
+//!
+//! Everything reachable from [`Worker::turn`] is the packet path: no allocation, no lock, no system call, no log line, no
+//! clock read but the one at the beginning of a turn. What a worker says goes through bounded rings to control.
+#![deny(unsafe_code)]
+
+mod act;
+mod binding;
+mod clock;
+mod command;
+mod counters;
+mod end;
+mod establish;
+mod exits;
+mod family;
+mod flow;
+mod icmp;
+mod kernel_rings;
+mod lane;
+mod local;
+mod next_hop;
+mod open;
+mod originate;
+mod packet;
+mod pass;
+mod poll;
+mod ports;
+mod shard;
+mod snapshot;
+mod steer;
+mod sweep;
+mod treat;
+
+pub use clock::Clock;
+pub use command::{Command, Event, ShortFrame};
+pub use counters::{Counter, Measured, StageCost, WorkerCounters};
+pub use exits::{Exits, KernelSide};
+pub use kernel_rings::KernelRings;
+pub use packet::Handover;
+pub use poll::{HandoverRing, Worker, handover_ring};
+pub use ports::{Output, QueuePair};
+pub use shard::Shard;
+pub use snapshot::{Midstream, PortFacts, Snapshot};
+pub use sweep::{Cursor, Dump, Ends, Flush, SessionRecord};

@@ -1,0 +1,342 @@
+//! The next hops one worker sends to, and the packets that wait for one to answer.
+//!
+//! A next hop is a (port, address) pair. The worker only remembers; asking (ARP, neighbor solicitation), retrying and
+//! ageing are control's (`stage::forward::neighbors`), which answers with [`Command::Neighbor`](crate::Command). Sessions
+//! name next hops by number and keep them alive; what no session names is reclaimed when the table is full, so a flood of
+//! unknown targets cannot displace a neighbor in use (FLD-11).
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use stage::DropReason;
+use units::limits::{HELD_MAX, HELD_PER_NEIGHBOR, NEXT_HOPS_MAX};
+use units::{PortId, Tick};
+use wire::MacAddr;
+
+/// The number of a next hop in this worker's table, or one of the special ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct NextHopId(u16);
+
+impl NextHopId {
+    /// The kernel interface of the port the packet came by.
+    pub(crate) const KERNEL: Self = Self(u16::MAX);
+    /// Not known (yet): the session looks again on its next packet.
+    pub(crate) const NONE: Self = Self(u16::MAX - 1);
+
+    /// The id with this number, as a session keeps it.
+    #[must_use]
+    pub(crate) const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// The number, as a session keeps it.
+    #[must_use]
+    pub(crate) const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+const _: () = assert!(NEXT_HOPS_MAX <= (u16::MAX - 1) as usize);
+
+/// What is known of a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Control was asked at this tick.
+    Asked(Tick),
+    /// It answers at this MAC.
+    Resolved(MacAddr),
+    /// It did not answer; asked again one second after this tick.
+    Failed(Tick),
+}
+
+/// Ticks after which a question is repeated or a failure doubted: one second.
+const ASK_AGAIN: u64 = 4;
+
+/// Ticks a packet waits at most: five seconds, longer than control goes on asking.
+const HELD_TICKS_MAX: u64 = 20;
+
+#[derive(Debug)]
+struct NextHop {
+    port: PortId,
+    address: IpAddr,
+    reach: Reach,
+    sessions: u32,
+    waiting: u16,
+    used: bool,
+}
+
+/// What to do with a packet for a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Send it through this port to this MAC.
+    Open(PortId, MacAddr),
+    /// Hold it; ask control when `ask` says so.
+    Wait {
+        /// Whether control must be asked (again).
+        ask: Option<(PortId, IpAddr)>,
+    },
+    /// It did not answer lately.
+    Closed(PortId),
+}
+
+/// The next hops of one worker.
+#[derive(Debug)]
+pub(crate) struct NextHops<B> {
+    entries: Vec<NextHop>,
+    index: HashMap<(PortId, IpAddr), u16>,
+    waiting: VecDeque<(u16, Tick, B)>,
+    hand: usize,
+}
+
+impl<B> NextHops<B> {
+    /// An empty table with all its memory taken.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        Self {
+            entries: Vec::with_capacity(NEXT_HOPS_MAX),
+            // Twice as much as is ever in it: with fewer than half of its places taken a map never grows, whatever was
+            // taken out of it before.
+            index: HashMap::with_capacity(2 * NEXT_HOPS_MAX),
+            waiting: VecDeque::with_capacity(HELD_MAX),
+            hand: 0,
+        }
+    }
+
+    /// The next hop `address` behind `port`, made if it is new; `None` when the table is full of next hops in use.
+    pub(crate) fn obtain(&mut self, port: PortId, address: IpAddr) -> Option<NextHopId> {
+        if let Some(&number) = self.index.get(&(port, address)) {
+            return Some(NextHopId(number));
+        }
+        // Asked in a future that never comes: the first packet asks.
+        let never = Reach::Asked(Tick::new(u64::MAX));
+        let entry = NextHop { port, address, reach: never, sessions: 0, waiting: 0, used: false };
+        let number = if self.entries.len() < NEXT_HOPS_MAX {
+            let number = u16::try_from(self.entries.len()).ok()?;
+            self.entries.push(entry);
+            number
+        } else {
+            let number = self.reclaimable()?;
+            let slot = self.entries.get_mut(usize::from(number))?;
+            self.index.remove(&(slot.port, slot.address));
+            *slot = entry;
+            number
+        };
+        self.index.insert((port, address), number);
+        Some(NextHopId(number))
+    }
+
+    /// A next hop no session and no packet needs, sought over a bounded stretch so that a flood costs little.
+    fn reclaimable(&mut self) -> Option<u16> {
+        for _ in 0..64 {
+            self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 0 };
+            let entry = self.entries.get(self.hand)?;
+            if entry.sessions == 0 && entry.waiting == 0 {
+                return u16::try_from(self.hand).ok();
+            }
+        }
+        None
+    }
+
+    /// A session names this next hop.
+    pub(crate) fn retain(&mut self, id: NextHopId) {
+        if let Some(entry) = self.entries.get_mut(usize::from(id.0)) {
+            entry.sessions = entry.sessions.saturating_add(1);
+        }
+    }
+
+    /// A session no longer names it.
+    pub(crate) fn release(&mut self, id: NextHopId) {
+        if let Some(entry) = self.entries.get_mut(usize::from(id.0)) {
+            entry.sessions = entry.sessions.saturating_sub(1);
+        }
+    }
+
+    /// The port behind which this next hop is.
+    #[must_use]
+    pub(crate) fn port(&self, id: NextHopId) -> Option<PortId> {
+        self.entries.get(usize::from(id.0)).map(|entry| entry.port)
+    }
+
+    /// The port and MAC of a next hop that answers; `None` for all others.
+    #[inline]
+    pub(crate) fn open_way(&mut self, id: NextHopId) -> Option<(PortId, MacAddr)> {
+        let entry = self.entries.get_mut(usize::from(id.0))?;
+        let Reach::Resolved(mac) = entry.reach else { return None };
+        entry.used = true;
+        Some((entry.port, mac))
+    }
+
+    /// What to do with a packet for this next hop at `now`.
+    pub(crate) fn way(&mut self, id: NextHopId, now: Tick) -> Option<Way> {
+        let entry = self.entries.get_mut(usize::from(id.0))?;
+        Some(match entry.reach {
+            Reach::Resolved(mac) => {
+                entry.used = true;
+                Way::Open(entry.port, mac)
+            }
+            Reach::Asked(asked) if asked <= now && now.get() - asked.get() < ASK_AGAIN => Way::Wait { ask: None },
+            Reach::Failed(failed) if failed <= now && now.get() - failed.get() < ASK_AGAIN => Way::Closed(entry.port),
+            Reach::Asked(_) | Reach::Failed(_) => {
+                entry.reach = Reach::Asked(now);
+                Way::Wait { ask: Some((entry.port, entry.address)) }
+            }
+        })
+    }
+
+    /// Keeps a packet until its next hop answers.
+    ///
+    /// # Errors
+    /// The packet comes back when too many wait already.
+    pub(crate) fn hold(&mut self, id: NextHopId, packet: B, now: Tick) -> Result<(), (B, DropReason)> {
+        let Some(entry) = self.entries.get_mut(usize::from(id.0)) else {
+            return Err((packet, DropReason::NeighborUnresolved));
+        };
+        if usize::from(entry.waiting) >= HELD_PER_NEIGHBOR || self.waiting.len() >= HELD_MAX {
+            return Err((packet, DropReason::NeighborQueueFull));
+        }
+        entry.waiting += 1;
+        self.waiting.push_back((id.0, now, packet));
+        Ok(())
+    }
+
+    /// How many packets wait.
+    #[must_use]
+    pub(crate) fn held(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Takes in what control found out. Returns the id when the next hop is one of this worker's: its packets are then
+    /// taken with [`NextHops::released`].
+    pub(crate) fn learn(
+        &mut self,
+        port: PortId,
+        address: IpAddr,
+        mac: Option<MacAddr>,
+        now: Tick,
+    ) -> Option<NextHopId> {
+        let number = *self.index.get(&(port, address))?;
+        let entry = self.entries.get_mut(usize::from(number))?;
+        entry.reach = mac.map_or(Reach::Failed(now), Reach::Resolved);
+        Some(NextHopId(number))
+    }
+
+    /// The next packet that waited for this next hop, oldest first.
+    pub(crate) fn released(&mut self, id: NextHopId) -> Option<B> {
+        let entry = self.entries.get_mut(usize::from(id.0))?;
+        if entry.waiting == 0 {
+            return None;
+        }
+        let position = self.waiting.iter().position(|(number, ..)| *number == id.0)?;
+        entry.waiting -= 1;
+        self.waiting.remove(position).map(|(.., packet)| packet)
+    }
+
+    /// The oldest packet that has waited longer than any question takes: its answer was lost on the way here.
+    pub(crate) fn overdue(&mut self, now: Tick) -> Option<B> {
+        let (number, since, _) = self.waiting.front()?;
+        if now.get().saturating_sub(since.get()) < HELD_TICKS_MAX {
+            return None;
+        }
+        if let Some(entry) = self.entries.get_mut(usize::from(*number)) {
+            entry.waiting = entry.waiting.saturating_sub(1);
+        }
+        self.waiting.pop_front().map(|(.., packet)| packet)
+    }
+
+    /// Walks a few entries further and returns one that was sent to since the last round: control refreshes it.
+    pub(crate) fn next_used(&mut self, cursor: &mut usize) -> Option<(PortId, IpAddr)> {
+        for _ in 0..8 {
+            let Some(entry) = self.entries.get_mut(*cursor) else {
+                *cursor = 0;
+                return None;
+            };
+            *cursor += 1;
+            if entry.used {
+                entry.used = false;
+                return Some((entry.port, entry.address));
+            }
+        }
+        None
+    }
+}
+
+impl<B> Default for NextHops<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const PORT: PortId = PortId::new(0);
+
+    fn address(number: u32) -> IpAddr {
+        Ipv4Addr::from(0x0a00_0000 + number).into()
+    }
+
+    #[test]
+    fn packets_wait_for_the_answer_and_leave_in_order() {
+        let mut hops = NextHops::new();
+        let id = hops.obtain(PORT, address(1)).unwrap();
+        let now = Tick::new(0);
+        assert_eq!(hops.way(id, now), Some(Way::Wait { ask: Some((PORT, address(1))) }));
+        for packet in 0..HELD_PER_NEIGHBOR {
+            assert_eq!(hops.way(id, now), Some(Way::Wait { ask: None }));
+            hops.hold(id, packet, now).unwrap();
+        }
+        assert_eq!(hops.hold(id, 99, now), Err((99, DropReason::NeighborQueueFull)));
+        let mac = MacAddr::new([2, 0, 0, 0, 0, 1]);
+        assert_eq!(hops.learn(PORT, address(1), Some(mac), now), Some(id));
+        for packet in 0..HELD_PER_NEIGHBOR {
+            assert_eq!(hops.released(id), Some(packet));
+        }
+        assert_eq!((hops.released(id), hops.held()), (None, 0));
+        assert_eq!(hops.way(id, now), Some(Way::Open(PORT, mac)));
+    }
+
+    #[test]
+    fn a_failed_next_hop_is_asked_again_after_a_second() {
+        let mut hops = NextHops::<()>::new();
+        let id = hops.obtain(PORT, address(1)).unwrap();
+        hops.learn(PORT, address(1), None, Tick::new(10));
+        assert_eq!(hops.way(id, Tick::new(11)), Some(Way::Closed(PORT)));
+        assert_eq!(hops.way(id, Tick::new(14)), Some(Way::Wait { ask: Some((PORT, address(1))) }));
+    }
+
+    #[test]
+    fn a_packet_whose_answer_was_lost_does_not_wait_for_ever() {
+        let mut hops = NextHops::new();
+        let id = hops.obtain(PORT, address(1)).unwrap();
+        hops.hold(id, 7, Tick::new(10)).unwrap();
+        assert_eq!(hops.overdue(Tick::new(29)), None);
+        assert_eq!(hops.overdue(Tick::new(30)), Some(7));
+        assert_eq!((hops.held(), hops.released(id)), (0, None));
+    }
+
+    #[test]
+    fn a_lost_question_is_repeated_after_a_second() {
+        let mut hops = NextHops::<()>::new();
+        let id = hops.obtain(PORT, address(1)).unwrap();
+        assert!(matches!(hops.way(id, Tick::new(7)), Some(Way::Wait { ask: Some(_) })));
+        assert!(matches!(hops.way(id, Tick::new(10)), Some(Way::Wait { ask: None })));
+        assert!(matches!(hops.way(id, Tick::new(11)), Some(Way::Wait { ask: Some(_) })));
+    }
+
+    #[test]
+    fn a_flood_of_unknown_targets_never_displaces_a_next_hop_in_use() {
+        let mut hops = NextHops::<()>::new();
+        let live = hops.obtain(PORT, address(1)).unwrap();
+        hops.retain(live);
+        let mac = MacAddr::new([2, 0, 0, 0, 0, 1]);
+        hops.learn(PORT, address(1), Some(mac), Tick::new(0));
+        for number in 2..200_000 {
+            assert!(hops.obtain(PORT, address(number)).is_some());
+        }
+        assert_eq!(hops.obtain(PORT, address(1)), Some(live));
+        assert_eq!(hops.way(live, Tick::new(1)), Some(Way::Open(PORT, mac)));
+    }
+}

@@ -1,0 +1,201 @@
+//! First packets: whose they are and what the firewall says. Misses of a burst are judged together; each then opens its
+//! session ([`establish`](crate::establish)) in the order they came.
+
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use frame::Buffer;
+use session::tcp_state;
+use stage::DropReason;
+use stage::balancer::Mode;
+use stage::firewall::{Action, Candidate, Judgement};
+use units::limits::BURST_MAX;
+use units::{ServiceId, ZoneId};
+use wire::emit::IcmpErrorKind;
+use wire::{Content, TcpFlags, Transport};
+
+use crate::command::Event;
+use crate::flow::Flow;
+use crate::local::is_ours;
+use crate::packet::{Answer, Origin, Packet, Verdict};
+use crate::shard::Shard;
+
+/// Where the first packet of a session is bound for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// A virtual service.
+    Service(ServiceId),
+    /// The appliance itself.
+    Here,
+    /// Somewhere behind a port.
+    Beyond,
+}
+
+/// A first packet before the firewall.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Applicant {
+    pub(crate) bound: Bound,
+    pub(crate) candidate: Candidate,
+}
+
+impl<B: Buffer> Shard<B> {
+    /// The zone a packet to `destination` is on its way to, as rules see it.
+    pub(crate) fn zone_of(&self, destination: IpAddr, protocol: u8, port: u16) -> ZoneId {
+        if let Some(service) = self.snapshot.services.find(destination, protocol, port) {
+            return self.snapshot.service_zone(service);
+        }
+        if is_ours(&self.snapshot, destination) {
+            return ZoneId::APPLIANCE;
+        }
+        self.snapshot.routes.lookup(destination).map_or(ZoneId::APPLIANCE, |route| self.snapshot.zone(route.port))
+    }
+
+    /// Decides about first packets. Verdicts are put where the packets' own are.
+    pub(crate) fn open_all(&mut self, packets: &mut [Option<Packet<B>>], misses: &[usize], verdicts: &mut [Verdict]) {
+        let mut applicants = ArrayVec::<(usize, Applicant), BURST_MAX>::new();
+        let mut candidates = ArrayVec::<Candidate, BURST_MAX>::new();
+        for &position in misses {
+            let Some(Some(packet)) = packets.get(position) else { continue };
+            let verdict = match self.apply(packet) {
+                Ok(applicant) => {
+                    candidates.push(applicant.candidate);
+                    applicants.push((position, applicant));
+                    continue;
+                }
+                Err(verdict) => verdict,
+            };
+            if let Some(place) = verdicts.get_mut(position) {
+                *place = verdict;
+            }
+        }
+        let mut judgements = [Judgement::DENIED; BURST_MAX];
+        if let Some(judgements) = judgements.get_mut(..candidates.len()) {
+            self.snapshot.rules.judge(&candidates, self.now, judgements);
+        }
+        for ((position, applicant), judgement) in applicants.iter().zip(&judgements) {
+            if let (Some(Some(packet)), Some(place)) = (packets.get_mut(*position), verdicts.get_mut(*position)) {
+                *place = self.admit(packet, applicant, judgement);
+            }
+        }
+    }
+
+    /// What a packet without a session asks for, or why it may not ask.
+    fn apply(&mut self, packet: &Packet<B>) -> Result<Applicant, Verdict> {
+        let Content::Ip(facts) = &packet.frame.content else {
+            return Err(Verdict::Drop(DropReason::UnknownEthertype));
+        };
+        let (source, destination) = (facts.endpoints.source(), facts.endpoints.destination());
+        let (source_port, destination_port) = match facts.transport {
+            Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
+            Transport::Udp { source_port, destination_port, .. } => (source_port, destination_port),
+            // The firewall reads an ICMP message's type and code in the place of ports.
+            Transport::Echo { request, .. } => match (request, facts.endpoints.is_v6()) {
+                (true, false) => (8, 0),
+                (true, true) => (128, 0),
+                (false, _) => return Err(Verdict::Drop(DropReason::NoSession)),
+            },
+            Transport::Icmp { .. } | Transport::IcmpError { .. } | Transport::Unknown => {
+                return Err(Verdict::Drop(DropReason::IcmpUnwanted));
+            }
+            Transport::Other => (0, 0),
+        };
+        if packet.origin == Origin::Wire && is_ours(&self.snapshot, source) {
+            return Err(Verdict::Drop(DropReason::SourceOwnAddress));
+        }
+        let service = self.snapshot.services.find(destination, facts.protocol, destination_port);
+        let bound = match service {
+            Some(service) => Bound::Service(service),
+            None if is_ours(&self.snapshot, destination) || is_link_local(destination) => Bound::Here,
+            None => Bound::Beyond,
+        };
+        if packet.origin == Origin::Wire && is_link_local(source) && bound != Bound::Here {
+            return Err(Verdict::Drop(DropReason::LinkLocalSource));
+        }
+        if let Transport::Tcp(tcp) = facts.transport
+            && tcp_state::open(&tcp, self.snapshot.midstream.pickup()).is_none()
+            && !self.passes_without_session(bound, tcp.flags)
+        {
+            return Err(if self.snapshot.reject_unknown {
+                Verdict::Refuse(DropReason::NoSession, Answer::Reset)
+            } else {
+                Verdict::Drop(DropReason::NoSession)
+            });
+        }
+        let to = match bound {
+            Bound::Service(service) => self.snapshot.service_zone(service),
+            Bound::Here => ZoneId::APPLIANCE,
+            Bound::Beyond => match self.snapshot.routes.lookup(destination) {
+                Some(route) => self.snapshot.zone(route.port),
+                None => {
+                    let unreachable = Answer::Icmp(IcmpErrorKind::NetUnreachable);
+                    return Err(Verdict::Refuse(DropReason::NoRoute, unreachable));
+                }
+            },
+        };
+        let candidate = Candidate {
+            from: self.snapshot.zone(packet.port),
+            to,
+            protocol: facts.protocol,
+            endpoints: facts.endpoints,
+            source_port,
+            destination_port,
+        };
+        Ok(Applicant { bound, candidate })
+    }
+
+    /// Segments that open nothing and pass all the same, once the firewall has allowed them: of connections the kernel
+    /// knows (it judges them itself), and of directly returned ones while there is no room to follow them.
+    fn passes_without_session(&self, bound: Bound, flags: TcpFlags) -> bool {
+        match bound {
+            Bound::Here => flags.contains(TcpFlags::ACK) && !flags.intersects(TcpFlags::SYN | TcpFlags::RST),
+            Bound::Service(service) => self.is_full() && self.returns_directly(service),
+            Bound::Beyond => false,
+        }
+    }
+
+    fn returns_directly(&self, service: ServiceId) -> bool {
+        self.snapshot.services.service(service).is_some_and(|service| service.spec().mode == Mode::Direct)
+    }
+
+    /// Opens the session of a judged packet, or refuses it.
+    fn admit(&mut self, packet: &mut Packet<B>, applicant: &Applicant, judgement: &Judgement) -> Verdict {
+        if judgement.log {
+            self.log(&applicant.candidate, judgement);
+        }
+        if let Some(reason) = judgement.drop_reason() {
+            return match judgement.action {
+                Action::Reject => Verdict::Refuse(reason, Answer::Reject),
+                Action::Allow | Action::Deny => Verdict::Drop(reason),
+            };
+        }
+        let Content::Ip(facts) = packet.frame.content else { return Verdict::Drop(DropReason::UnknownEthertype) };
+        let opened = match Flow::of(&facts) {
+            Some(Flow::V4(kind, tuple)) => self.open(packet, &facts, kind, tuple, applicant, judgement.rule),
+            Some(Flow::V6(kind, tuple)) => self.open(packet, &facts, kind, tuple, applicant, judgement.rule),
+            None => Err(DropReason::NoSession),
+        };
+        opened.unwrap_or_else(|reason| match reason {
+            DropReason::NoRoute => Verdict::Refuse(reason, Answer::Icmp(IcmpErrorKind::NetUnreachable)),
+            _ => Verdict::Drop(reason),
+        })
+    }
+
+    fn log(&mut self, candidate: &Candidate, judgement: &Judgement) {
+        if self.log_allowance.take(self.now, self.snapshot.log_rate.get()) {
+            self.tell(Event::Log {
+                at: self.now,
+                generation: self.snapshot.generation,
+                rule: judgement.rule,
+                action: judgement.action,
+                candidate: *candidate,
+            });
+        } else {
+            self.counters.log_suppressed.add(1);
+        }
+    }
+}
+
+/// Whether an address means something on its link only (RFC 4291 section 2.5.6).
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}

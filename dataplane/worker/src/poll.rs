@@ -1,0 +1,321 @@
+//! One worker's loop: what came from the wire, from other workers and from the kernel, what control asked, what time
+//! brings; then everything leaves. A turn never waits and does a bounded amount of work.
+//!
+//! ```text
+//! commands -> receive -> parse -> steer -> lookup -+- hit --> act --+-> transmit
+//!                         |                        +- miss -> open -+
+//!                         +- ARP, discovery, errors, multicast: local, icmp
+//! ```
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use frame::{Buffer, BufferPool, Burst, Nic};
+use stage::DropReason;
+use units::limits::{BURST, HANDOVER_RING};
+use units::{Nanos, PortId, Tick};
+use wire::emit;
+
+use crate::clock::Clock;
+use crate::command::{Command, Event};
+use crate::counters::Measured;
+use crate::exits::Exits;
+use crate::originate;
+use crate::packet::{Handover, Origin};
+use crate::ports::QueuePair;
+use crate::shard::Shard;
+use crate::sweep::Sweeps;
+
+/// Overdue packets let go in one turn.
+const OVERDUE: usize = 16;
+/// Ticks from one report of the next hops in use to the next: a second.
+const USED_ROUND: u64 = 4;
+/// Bytes of a reset over IPv6.
+const RESET_FRAME: usize = 14 + 40 + 20;
+
+/// A turn in this many is measured stretch by stretch.
+const SAMPLED: u64 = 16;
+
+/// The ring packets reach a worker by when another received them.
+pub type HandoverRing<B> = Arc<ArrayQueue<Handover<B>>>;
+
+/// An empty ring for handed-over packets.
+#[must_use]
+pub fn handover_ring<B>() -> HandoverRing<B> {
+    Arc::new(ArrayQueue::new(HANDOVER_RING))
+}
+
+/// One worker: its queues, its shard, its rings.
+#[derive(Debug)]
+pub struct Worker<N: Nic, P, C> {
+    clock: C,
+    shard: Shard<N::Buffer>,
+    exits: Exits<N, P>,
+    inbox: Arc<ArrayQueue<Command>>,
+    handed: HandoverRing<N::Buffer>,
+    sweeps: Sweeps,
+    used_cursor: usize,
+    used_round: Tick,
+    turns: u64,
+    sampled: bool,
+}
+
+impl<N, P, C> Worker<N, P, C>
+where
+    N: Nic,
+    P: BufferPool<Buffer = N::Buffer>,
+    C: Clock,
+{
+    /// A worker with these parts; `handed` is its own ring among those its `exits` know of the others.
+    pub fn new(
+        clock: C,
+        shard: Shard<N::Buffer>,
+        exits: Exits<N, P>,
+        inbox: Arc<ArrayQueue<Command>>,
+        handed: HandoverRing<N::Buffer>,
+    ) -> Self {
+        Self {
+            clock,
+            shard,
+            exits,
+            inbox,
+            handed,
+            sweeps: Sweeps::default(),
+            used_cursor: 0,
+            used_round: Tick::new(0),
+            turns: 0,
+            sampled: false,
+        }
+    }
+
+    /// Turns until `stop`. What is in the rings by then is treated; what waits for next hops is dropped.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        let begin = self.clock.cycles();
+        while !stop.load(Ordering::Relaxed) {
+            let before = self.clock.cycles();
+            let busy = self.turn();
+            let after = self.clock.cycles();
+            if busy {
+                self.shard.counters.busy_cycles.add(after.wrapping_sub(before));
+            } else {
+                core::hint::spin_loop();
+            }
+            self.shard.counters.total_cycles.set(after.wrapping_sub(begin));
+        }
+        self.turn();
+    }
+
+    /// One turn of the loop; true when there were packets.
+    pub fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        self.shard.now = now;
+        self.shard.tick = now.tick();
+        self.turns = self.turns.wrapping_add(1);
+        self.sampled = self.turns.is_multiple_of(SAMPLED);
+        self.commands();
+        let mut busy = self.receive_all();
+        busy |= self.receive_handed();
+        busy |= self.receive_from_kernel();
+        self.keep_house(now);
+        let before = if self.sampled { self.clock.cycles() } else { 0 };
+        self.exits.flush();
+        if self.sampled && busy {
+            // The packets themselves were counted when they were put into the batch.
+            self.measure(Measured::Transmit, 0, before);
+        }
+        busy
+    }
+
+    fn receive_all(&mut self) -> bool {
+        let mut busy = false;
+        for position in 0..self.exits.queues.len() {
+            let before = if self.sampled { self.clock.cycles() } else { 0 };
+            let mut burst = Burst::new_const();
+            let Some(queue) = self.exits.queues.get_mut(position) else { break };
+            let port = queue.port();
+            let received = queue.receive(&mut burst);
+            if received == 0 {
+                continue;
+            }
+            busy = true;
+            self.shard.counters.received.add(received as u64);
+            if self.sampled {
+                self.measure(Measured::Receive, received, before);
+            }
+            self.treat(&mut burst, port, Origin::Wire, true);
+        }
+        busy
+    }
+
+    /// Packets other workers received, of sessions that are this worker's.
+    fn receive_handed(&mut self) -> bool {
+        let mut busy = false;
+        let mut burst = Burst::new_const();
+        let mut source: Option<(PortId, Origin)> = None;
+        for _ in 0..BURST {
+            let Some(Handover { buffer, port, origin }) = self.handed.pop() else { break };
+            busy = true;
+            if let Some((last_port, last_origin)) = source
+                && (last_port, last_origin) != (port, origin)
+            {
+                self.treat(&mut burst, last_port, last_origin, false);
+            }
+            source = Some((port, origin));
+            burst.push(buffer);
+        }
+        if let Some((port, origin)) = source {
+            self.treat(&mut burst, port, origin, false);
+        }
+        busy
+    }
+
+    fn receive_from_kernel(&mut self) -> bool {
+        let mut busy = false;
+        for position in 0..self.exits.kernel.len() {
+            let mut burst = Burst::new_const();
+            let Some(side) = self.exits.kernel.get(position).filter(|side| side.reads) else { continue };
+            let port = side.port;
+            while burst.len() < BURST
+                && let Some(buffer) = side.rings.receive()
+            {
+                burst.push(buffer);
+            }
+            if !burst.is_empty() {
+                busy = true;
+                self.shard.counters.from_kernel.add(burst.len() as u64);
+                self.treat(&mut burst, port, Origin::Kernel, true);
+            }
+        }
+        busy
+    }
+
+    fn treat(&mut self, burst: &mut Burst<N::Buffer>, port: PortId, origin: Origin, steer: bool) {
+        self.shard.counters.bursts.add(1);
+        let mut stopwatch = Stopwatch { clock: &self.clock, sampled: self.sampled, last: 0 };
+        stopwatch.start();
+        self.shard.treat(&mut self.exits, burst, port, origin, steer, &mut |measured, packets, counters| {
+            stopwatch.lap(measured, packets, counters);
+        });
+    }
+
+    fn measure(&self, measured: Measured, packets: usize, since: u64) {
+        let cost = self.shard.counters.stage(measured);
+        cost.packets.add(packets as u64);
+        cost.cycles.add(self.clock.cycles().wrapping_sub(since));
+    }
+
+    /// What control asked for, a bounded number a turn.
+    fn commands(&mut self) {
+        for _ in 0..BURST {
+            if !self.shard.can_deliver() {
+                return;
+            }
+            let Some(command) = self.inbox.pop() else { return };
+            match command {
+                Command::Publish { snapshot, turns } => self.shard.publish(snapshot, turns),
+                Command::Neighbor { port, address, mac } => {
+                    self.shard.neighbor(&mut self.exits, port, address, mac);
+                }
+                Command::Transmit { port, frame } => match originate::copy(self.exits.pool(), frame.bytes()) {
+                    Some(buffer) => self.exits.originate(&self.shard.counters, port, buffer),
+                    None => self.shard.counters.originated_lost.add(1),
+                },
+                Command::Dump(dump) => {
+                    if let Some(unfinished) = self.sweeps.dump(dump) {
+                        self.shard.deliver(Event::Dumped(unfinished));
+                    }
+                }
+                Command::Flush(flush) => {
+                    self.shard.bindings.mark_flushed(&flush.backends);
+                    if let Some((flush, sessions)) = self.sweeps.flush(flush, self.shard.tick) {
+                        self.shard.deliver(Event::Flushed { flush, sessions });
+                    }
+                }
+            }
+        }
+    }
+
+    /// What time brings: expiry, walks, counters. A little each turn.
+    fn keep_house(&mut self, now: Nanos) {
+        self.shard.expire(now.tick());
+        if self.shard.bindings.refresh(now) {
+            self.sweeps.end_doomed();
+        }
+        self.shard.sweep(&mut self.sweeps);
+        self.tell_ends();
+        self.report_used(now.tick());
+        for _ in 0..OVERDUE {
+            let Some(overdue) = self.shard.next_hops.overdue(now.tick()) else { break };
+            drop(overdue);
+            self.shard.counters.drop_one(DropReason::NeighborUnresolved);
+        }
+        let counters = &self.shard.counters;
+        counters.sessions.set(self.shard.sessions.len() as u64);
+        counters.held.set(self.shard.next_hops.held() as u64);
+        counters.heartbeat.set(now.get());
+    }
+
+    /// Sends the resets of sessions that were ended.
+    fn tell_ends(&mut self) {
+        while let Some((port, reset)) = self.shard.resets.pop() {
+            let made = self.exits.pool().allocate().and_then(|mut buffer| {
+                let written = buffer.resize(RESET_FRAME).then(|| emit::tcp_reset_to(buffer.bytes_mut(), &reset))??;
+                buffer.resize(written).then_some(buffer)
+            });
+            match made {
+                Some(buffer) => self.exits.originate(&self.shard.counters, port, buffer),
+                None => self.shard.counters.originated_lost.add(1),
+            }
+        }
+    }
+
+    /// Tells control once a second which next hops were sent to: one round over all of them, a few a turn.
+    fn report_used(&mut self, now: Tick) {
+        if self.used_cursor == 0 {
+            if now < self.used_round {
+                return;
+            }
+            self.used_round = Tick::new(now.get() + USED_ROUND);
+        }
+        if let Some((port, address)) = self.shard.next_hops.next_used(&mut self.used_cursor) {
+            self.shard.tell(Event::Used { port, address });
+        }
+    }
+
+    /// Sessions in the table.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shard.sessions.len()
+    }
+
+    /// The queue pairs, for a harness that looks at what was sent.
+    pub fn queues(&mut self) -> &mut [QueuePair<N>] {
+        &mut self.exits.queues
+    }
+}
+
+/// Measures stretches of a sampled burst.
+struct Stopwatch<'a, C> {
+    clock: &'a C,
+    sampled: bool,
+    last: u64,
+}
+
+impl<C: Clock> Stopwatch<'_, C> {
+    fn start(&mut self) {
+        if self.sampled {
+            self.last = self.clock.cycles();
+        }
+    }
+
+    fn lap(&mut self, measured: Measured, packets: usize, counters: &crate::counters::WorkerCounters) {
+        if self.sampled && packets > 0 {
+            let now = self.clock.cycles();
+            let cost = counters.stage(measured);
+            cost.packets.add(packets as u64);
+            cost.cycles.add(now.wrapping_sub(self.last));
+            self.last = now;
+        }
+    }
+}

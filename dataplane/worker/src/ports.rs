@@ -1,0 +1,69 @@
+//! A worker's access to the ports: the queue pairs it polls, and a way out through every port.
+//!
+//! A queue pair belongs to one worker. A worker without a queue of its own on a port (a device with fewer queues than
+//! there are workers) hands what it sends to the owner of one, over a ring. Packets wait in a short batch until the end
+//! of the turn; what the device does not take stays for the next turn, and when the batch is full is dropped and counted.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+use frame::{Burst, Nic};
+use units::PortId;
+
+/// One queue pair this worker polls, its batch of packets to send, and the ring other workers send through it by.
+#[derive(Debug)]
+pub struct QueuePair<N: Nic> {
+    port: PortId,
+    nic: N,
+    batch: Burst<N::Buffer>,
+    others: Option<Arc<ArrayQueue<N::Buffer>>>,
+}
+
+impl<N: Nic> QueuePair<N> {
+    /// The queue pair `nic` of `port`; `others` is the ring of packets that other workers send through it.
+    pub fn new(port: PortId, nic: N, others: Option<Arc<ArrayQueue<N::Buffer>>>) -> Self {
+        Self { port, nic, batch: Burst::new_const(), others }
+    }
+
+    /// The port this queue belongs to.
+    pub const fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// Takes what has arrived.
+    pub fn receive(&mut self, burst: &mut Burst<N::Buffer>) -> usize {
+        self.nic.receive(burst)
+    }
+
+    /// Puts a packet in the batch.
+    ///
+    /// # Errors
+    /// The packet comes back when the batch is full and the device takes nothing.
+    pub fn push(&mut self, packet: N::Buffer) -> Result<(), N::Buffer> {
+        if self.batch.is_full() {
+            self.nic.transmit(&mut self.batch);
+        }
+        self.batch.try_push(packet).map_err(|full| full.element())
+    }
+
+    /// Sends the batch and what other workers left. Returns how many packets the device took.
+    pub fn flush(&mut self) -> usize {
+        if let Some(others) = &self.others {
+            while !self.batch.is_full()
+                && let Some(packet) = others.pop()
+            {
+                self.batch.push(packet);
+            }
+        }
+        if self.batch.is_empty() { 0 } else { self.nic.transmit(&mut self.batch) }
+    }
+}
+
+/// How this worker sends through one port.
+#[derive(Debug)]
+pub enum Output<B> {
+    /// Through the queue pair at this position of the worker's own.
+    Own(usize),
+    /// Through another worker's queue pair.
+    Ring(Arc<ArrayQueue<B>>),
+}

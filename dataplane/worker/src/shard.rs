@@ -1,0 +1,226 @@
+//! What one worker owns besides its queues: its sessions, its next hops, its bindings, and the tables in force. The way of
+//! a packet through them is in [`act`](crate::act) (sessions that exist), [`open`](crate::open) (first packets) and
+//! [`icmp`](crate::icmp) (errors); this file keeps them together and ends sessions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
+use session::{Direction, HashSecret, OutOfMemory, Session, Sessions, Slot};
+use stage::firewall::{Candidate, Judgement};
+use stage::translate::PortSlice;
+use units::limits::KERNEL_SESSIONS;
+use units::{Nanos, Tick, WorkerId};
+
+use crate::act::FROM_KERNEL;
+use crate::binding::{BindingId, Bindings};
+use crate::command::Event;
+use crate::counters::WorkerCounters;
+use crate::end::Resets;
+use crate::family::Family;
+use crate::next_hop::{NextHopId, NextHops};
+use crate::originate::Allowance;
+use crate::snapshot::Snapshot;
+
+/// Places of the event ring that only what must be delivered may take.
+const RESERVED: usize = 1_024;
+/// Events kept back while the ring is full.
+const OWED: usize = 16;
+
+/// Sessions looked at for expiry in one turn.
+const EXPIRED_AT_ONCE: usize = 64;
+
+/// Everything one worker decides with.
+#[derive(Debug)]
+pub struct Shard<B> {
+    pub(crate) id: WorkerId,
+    pub(crate) workers: usize,
+    pub(crate) slice: PortSlice,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) turns: Box<[u32]>,
+    pub(crate) sessions: Sessions,
+    pub(crate) next_hops: NextHops<B>,
+    pub(crate) bindings: Bindings,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) events: Arc<ArrayQueue<Event>>,
+    owed: ArrayVec<Event, OWED>,
+    pub(crate) resets: Resets,
+    /// Sessions there may be, those of the kernel not counted.
+    pub(crate) capacity: usize,
+    /// Sessions the kernel has opened.
+    pub(crate) kernel_sessions: usize,
+    pub(crate) now: Nanos,
+    pub(crate) tick: Tick,
+    pub(crate) answers: Allowance,
+    pub(crate) log_allowance: Allowance,
+    /// Random numbers for ports (xorshift; not a secret, RFC 6056 algorithm 3 in spirit).
+    pub(crate) dice: u64,
+}
+
+/// What a session holds on to: given up when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    binding: BindingId,
+    hops: [NextHopId; 2],
+    client: IpAddr,
+    from_kernel: bool,
+}
+
+impl Held {
+    /// What this session holds on to.
+    pub(crate) fn of<A: Family>(session: &Session<A>) -> Self {
+        Self {
+            binding: BindingId::new(session.binding()),
+            hops: [Direction::Original, Direction::Reply].map(|way| NextHopId::new(session.next_hop(way))),
+            client: session.tuple(Direction::Original).source.into_ip(),
+            from_kernel: session.flags() & FROM_KERNEL != 0,
+        }
+    }
+}
+
+impl<B> Shard<B> {
+    /// A worker's shard with an empty session table of `capacity` sessions.
+    ///
+    /// # Errors
+    /// When there is no memory for the table.
+    pub fn new(
+        id: WorkerId,
+        workers: usize,
+        capacity: usize,
+        secret: &HashSecret,
+        snapshot: Arc<Snapshot>,
+        counters: Arc<WorkerCounters>,
+        events: Arc<ArrayQueue<Event>>,
+    ) -> Result<Self, OutOfMemory> {
+        let turns = vec![0; snapshot.services.len()].into();
+        let dice = snapshot.steer_secret.wrapping_add(u64::from(id.get())).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut sessions = Sessions::new(capacity + KERNEL_SESSIONS, secret)?;
+        sessions.set_timeouts(&snapshot.timeouts);
+        Ok(Self {
+            id,
+            workers,
+            slice: PortSlice::new(id, workers),
+            snapshot,
+            turns,
+            sessions,
+            next_hops: NextHops::new(),
+            bindings: Bindings::new(),
+            counters,
+            events,
+            owed: ArrayVec::new(),
+            resets: Resets::new(),
+            capacity,
+            kernel_sessions: 0,
+            now: Nanos::ZERO,
+            tick: Tick::new(0),
+            answers: Allowance::new(),
+            log_allowance: Allowance::new(),
+            dice,
+        })
+    }
+
+    /// Bytes set aside for sessions.
+    #[must_use]
+    pub const fn session_bytes(&self) -> usize {
+        self.sessions.bytes()
+    }
+
+    /// Tells control, or counts that it could not be told. Leaves room for what has to be delivered.
+    pub(crate) fn tell(&self, event: Event) {
+        let room = self.events.len() + RESERVED < self.events.capacity();
+        if !room || self.events.push(event).is_err() {
+            self.counters.events_lost.add(1);
+        }
+    }
+
+    /// Tells control what must not be lost: what control waits for, and what only control may free. Kept back while the
+    /// ring is full.
+    pub(crate) fn deliver(&mut self, event: Event) {
+        if let Err(event) = self.events.push(event)
+            && self.owed.try_push(event).is_err()
+        {
+            // Unreachable while commands are only taken when `can_deliver` says so.
+            self.counters.events_lost.add(1);
+        }
+    }
+
+    /// Delivers what was kept back; true when there is room for whatever the next command brings.
+    pub(crate) fn can_deliver(&mut self) -> bool {
+        while let Some(event) = self.owed.pop_at(0) {
+            if let Err(event) = self.events.push(event) {
+                self.owed.insert(0, event);
+                break;
+            }
+        }
+        self.owed.len() + 4 <= OWED
+    }
+
+    /// The next random number.
+    pub(crate) fn roll(&mut self) -> u32 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        u32::try_from(self.dice >> 32).unwrap_or(0)
+    }
+
+    /// Puts new tables in force from the next burst on; the old ones go back to control.
+    pub(crate) fn publish(&mut self, snapshot: Arc<Snapshot>, turns: Box<[u32]>) {
+        let same_policy = snapshot.generation == self.snapshot.generation;
+        let old_snapshot = core::mem::replace(&mut self.snapshot, snapshot);
+        let mut old_turns = core::mem::replace(&mut self.turns, turns);
+        if same_policy {
+            // Only the state of backends changed: the round robin goes on where it was.
+            core::mem::swap(&mut self.turns, &mut old_turns);
+        }
+        self.sessions.set_timeouts(&self.snapshot.timeouts);
+        self.counters.generation.set(self.snapshot.generation.get());
+        self.deliver(Event::Retired { snapshot: old_snapshot, turns: old_turns });
+    }
+
+    /// Asks the firewall about one packet of a session admitted by an earlier policy.
+    pub(crate) fn rejudged(&self, candidate: &Candidate) -> Judgement {
+        let mut judgement = [Judgement::DENIED];
+        self.snapshot.rules.rejudge(core::slice::from_ref(candidate), &mut judgement);
+        let [judgement] = judgement;
+        judgement
+    }
+
+    /// Ends a session and everything it held on to.
+    pub(crate) fn close<A: Family>(&mut self, slot: Slot) {
+        let held = Held::of(A::table(&self.sessions).session(slot));
+        A::table_mut(&mut self.sessions).remove(slot);
+        self.let_go(&held);
+    }
+
+    /// Ends sessions that have been silent too long, a bounded number a turn (STX-10).
+    pub(crate) fn expire(&mut self, now: Tick) {
+        let mut held = ArrayVec::<Held, EXPIRED_AT_ONCE>::new();
+        let mut others = ArrayVec::<Held, EXPIRED_AT_ONCE>::new();
+        self.sessions.advance(
+            now,
+            EXPIRED_AT_ONCE,
+            |_, session| held.push(Held::of(session)),
+            |_, session| others.push(Held::of(session)),
+        );
+        for held in held.iter().chain(&others) {
+            self.let_go(held);
+        }
+    }
+
+    /// What a session that was removed held on to.
+    pub(crate) fn let_go(&mut self, held: &Held) {
+        if let Some(backend) = self.bindings.backend(held.binding)
+            && let Some((service, _)) = self.snapshot.services.locate(backend)
+            && let Some(service) = self.snapshot.services.service(service)
+        {
+            service.remember(held.client, backend, self.now);
+        }
+        self.kernel_sessions -= usize::from(held.from_kernel);
+        self.bindings.close(held.binding);
+        for hop in held.hops {
+            self.next_hops.release(hop);
+        }
+        self.counters.sessions_closed.add(1);
+    }
+}

@@ -1,0 +1,128 @@
+//! The tables in force: everything a worker reads, compiled by management into one immutable set and swapped as one.
+//!
+//! A worker holds an `Arc` of the set, takes a new one between two bursts and sends the old one back to control, so that
+//! no packet sees two policies and no worker ever frees a table.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use session::{Pickup, Timeouts};
+use stage::balancer::Services;
+use stage::firewall::Ruleset;
+use stage::forward::RouteTable;
+use stage::translate::SourceNat;
+use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
+use wire::MacAddr;
+
+/// What a worker knows of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortFacts {
+    /// The operator's name for it.
+    pub name: String,
+    /// Its zone.
+    pub zone: ZoneId,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Largest IP packet it sends, bytes.
+    pub mtu: u16,
+    /// Its own addresses, with their prefixes.
+    pub addresses: Vec<IpNet>,
+    /// Whether a kernel interface stands beside it.
+    pub kernel: bool,
+}
+
+/// What becomes of TCP packets of unknown sessions that do not open one (EVA-21).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Midstream {
+    /// They are dropped.
+    #[default]
+    Strict,
+    /// They open a session whose windows are learnt.
+    Loose,
+}
+
+impl Midstream {
+    /// The same for the session table.
+    #[must_use]
+    pub const fn pickup(self) -> Pickup {
+        match self {
+            Self::Strict => Pickup::Strict,
+            Self::Loose => Pickup::Loose,
+        }
+    }
+}
+
+/// One compiled policy.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its number. Two sets with the same number differ only in the state of backends.
+    pub generation: Generation,
+    /// The ports, by [`PortId`].
+    pub ports: Vec<PortFacts>,
+    /// The appliance's own addresses.
+    pub own: HashMap<IpAddr, PortId>,
+    /// Broadcast addresses of the connected prefixes.
+    pub broadcast: Vec<Ipv4Addr>,
+    /// The routes, connected prefixes included.
+    pub routes: Arc<dyn RouteTable>,
+    /// The firewall.
+    pub rules: Arc<Ruleset>,
+    /// The virtual services.
+    pub services: Arc<Services>,
+    /// The zone each service's backends are in, by [`ServiceId`].
+    pub service_zones: Vec<ZoneId>,
+    /// Source NAT.
+    pub source_nat: Arc<SourceNat>,
+    /// How long idle sessions live.
+    pub timeouts: Timeouts,
+    /// TCP from the middle of a connection.
+    pub midstream: Midstream,
+    /// Answer TCP packets of no session with RST instead of silence (SE-37).
+    pub reject_unknown: bool,
+    /// Log records a worker may make in a second (SE-39).
+    pub log_rate: PerSecond,
+    /// A per-boot secret that decides which worker owns a session.
+    pub steer_secret: u64,
+}
+
+impl Snapshot {
+    /// The facts of a port.
+    #[must_use]
+    pub fn port(&self, port: PortId) -> Option<&PortFacts> {
+        self.ports.get(port.index())
+    }
+
+    /// The zone of a port; the appliance's own when there is no such port.
+    #[must_use]
+    pub fn zone(&self, port: PortId) -> ZoneId {
+        self.port(port).map_or(ZoneId::APPLIANCE, |facts| facts.zone)
+    }
+
+    /// The zone behind a virtual service.
+    #[must_use]
+    pub fn service_zone(&self, service: ServiceId) -> ZoneId {
+        self.service_zones.get(service.index()).copied().unwrap_or(ZoneId::APPLIANCE)
+    }
+
+    /// An own address of `port` in the family of `like`: the source of what the appliance originates there. IPv6 prefers
+    /// an address of the same scope.
+    #[must_use]
+    pub fn address_like(&self, port: PortId, like: IpAddr) -> Option<IpAddr> {
+        let addresses = &self.port(port)?.addresses;
+        let same_family = |net: &&IpNet| net.addr().is_ipv4() == like.is_ipv4();
+        addresses
+            .iter()
+            .filter(same_family)
+            .find(|net| net.contains(&like))
+            .or_else(|| addresses.iter().find(same_family))
+            .map(IpNet::addr)
+    }
+
+    /// Whether `address` is the broadcast address of a connected network.
+    #[must_use]
+    pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        address == Ipv4Addr::BROADCAST || self.broadcast.contains(&address)
+    }
+}

@@ -1,0 +1,136 @@
+//! Which worker owns a packet's session, computed from the packet and the policy alone, so that every worker finds the
+//! same answer whichever of them received it (design, section 2, sharding).
+//!
+//! The client's side decides where it is visible in both directions: a virtual service's client on the way in, the
+//! receiver of what a backend sends on the way out. Where source NAT hides the client, the port it was given tells,
+//! since the ports are split by worker. Everything else hashes both ends, in an order that does not depend on direction.
+
+use std::net::IpAddr;
+
+use stage::translate::PortSlice;
+use units::WorkerId;
+use wire::{Endpoints, Facts, QuotedTransport, Transport};
+
+use crate::snapshot::Snapshot;
+
+/// The ends of a conversation as one packet shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+}
+
+impl Ends {
+    /// The ends of the session this packet belongs to: its own, or for an ICMP error those of the packet it quotes,
+    /// turned round, since an error travels against the packet it is about.
+    #[must_use]
+    pub(crate) fn of(facts: &Facts) -> Self {
+        let (endpoints, protocol, (source_port, destination_port)) = match facts.transport {
+            Transport::Tcp(tcp) => (facts.endpoints, facts.protocol, (tcp.source_port, tcp.destination_port)),
+            Transport::Udp { source_port, destination_port, .. } => {
+                (facts.endpoints, facts.protocol, (source_port, destination_port))
+            }
+            Transport::Echo { identifier, .. } => (facts.endpoints, facts.protocol, (identifier, identifier)),
+            Transport::IcmpError { quote, .. } => {
+                let ports = match quote.transport {
+                    QuotedTransport::Ports { source_port, destination_port, .. } => (destination_port, source_port),
+                    QuotedTransport::Echo { identifier, .. } => (identifier, identifier),
+                    QuotedTransport::Other => (0, 0),
+                };
+                (quote.endpoints.reversed(), quote.protocol, ports)
+            }
+            Transport::Icmp { .. } | Transport::Other | Transport::Unknown => (facts.endpoints, facts.protocol, (0, 0)),
+        };
+        Self::new(endpoints, protocol, source_port, destination_port)
+    }
+
+    /// These addresses and ports.
+    #[must_use]
+    pub(crate) const fn new(endpoints: Endpoints, protocol: u8, source_port: u16, destination_port: u16) -> Self {
+        Self {
+            source: endpoints.source(),
+            destination: endpoints.destination(),
+            protocol,
+            source_port,
+            destination_port,
+        }
+    }
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+pub(crate) fn fold(secret: u64, address: IpAddr, port: u16) -> u64 {
+    let words = match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    let [low, high] = halves(words);
+    let factor = high ^ secret.rotate_left(32) ^ (u64::from(port) << 17) | 1;
+    let [low, high] = halves(u128::from(low ^ secret) * u128::from(factor));
+    mix(low ^ high)
+}
+
+fn halves(word: u128) -> [u64; 2] {
+    [word & u128::from(u64::MAX), word >> 64].map(|half| u64::try_from(half).unwrap_or(0))
+}
+
+pub(crate) fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    value ^ (value >> 29)
+}
+
+fn choose(hash: u64, workers: usize) -> WorkerId {
+    // Multiply-shift instead of a division; workers are few.
+    let scaled = (u128::from(hash) * workers as u128) >> 64;
+    WorkerId::new(u16::try_from(scaled).unwrap_or(0))
+}
+
+/// The worker that owns the session of these ends, among `workers`; `slice` is any worker's share of the ports.
+#[must_use]
+pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers: usize) -> WorkerId {
+    if workers <= 1 {
+        return WorkerId::new(0);
+    }
+    let Ends { source, destination, protocol, source_port, destination_port } = *ends;
+    let secret = snapshot.steer_secret;
+    let services = &snapshot.services;
+    let by_source = || choose(fold(secret, source, source_port), workers);
+    let by_destination = || choose(fold(secret, destination, destination_port), workers);
+
+    if services.find(destination, protocol, destination_port).is_some() {
+        return by_source();
+    }
+    if services.find(source, protocol, source_port).is_some() {
+        return by_destination();
+    }
+    if !matches!(protocol, TCP | UDP | ICMP | ICMPV6) {
+        // Without ports nothing would tell the answers behind a pool address: one worker has each such protocol.
+        return choose(mix(secret ^ u64::from(protocol)), workers);
+    }
+    let hides = |address| snapshot.source_nat.owns(address) || services.owns_pool_address(address);
+    if hides(destination)
+        && let Some(worker) = slice.owner(destination_port)
+    {
+        return worker;
+    }
+    if hides(source)
+        && let Some(worker) = slice.owner(source_port)
+    {
+        return worker;
+    }
+    let from_backend = services.is_backend(source, protocol, source_port).is_some();
+    let to_backend = services.is_backend(destination, protocol, destination_port).is_some();
+    match (from_backend, to_backend) {
+        (true, false) => by_destination(),
+        (false, true) => by_source(),
+        (true, true) | (false, false) => {
+            choose(mix(fold(secret, source, source_port) ^ fold(secret, destination, destination_port)), workers)
+        }
+    }
+}
