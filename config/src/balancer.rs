@@ -1,0 +1,242 @@
+//! `[[virtual_service]]` and `[[virtual_service.backend]]`: what is balanced over what.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use stage::PortRange;
+use stage::balancer::{Algorithm, BackendSpec, Mode, OnBackendFailure, ServiceProtocol, ServiceSpec};
+use units::Nanos;
+
+use crate::address::host;
+use crate::duration::duration;
+use crate::findings::{At, Finding, Findings, Spot};
+use crate::health::health;
+use crate::kind::{boolean, choice, integer};
+use crate::links::Links;
+use crate::names::Names;
+use crate::policy::{Probe, Service};
+use crate::port_list::{port, port_range};
+use crate::section::Section;
+use crate::translate::{has_family, pool};
+
+const PROTOCOLS: &[(&str, ServiceProtocol)] = &[("tcp", ServiceProtocol::Tcp), ("udp", ServiceProtocol::Udp)];
+
+const ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("round-robin", Algorithm::RoundRobin),
+    ("least-connections", Algorithm::LeastConnections),
+    ("least-load", Algorithm::LeastLoad),
+    ("maglev", Algorithm::Maglev),
+    ("source-hash", Algorithm::SourceHash),
+];
+
+/// Modes; those without a meaning are tunnels, which are not built yet.
+const MODES: &[(&str, Option<Mode>)] = &[
+    ("nat", Some(Mode::Nat)),
+    ("full-nat", Some(Mode::FullNat)),
+    ("direct", Some(Mode::Direct)),
+    ("ipip", None),
+    ("gre", None),
+];
+
+const ON_FAILURE: &[(&str, OnBackendFailure)] =
+    &[("reselect", OnBackendFailure::Reselect), ("reset", OnBackendFailure::Reset)];
+
+/// For how long removed backends keep their sessions when the file does not say.
+const DRAIN_TIMEOUT: Nanos = Nanos::from_secs(30);
+
+/// Longest drain timeout and persistence.
+const DAY: Nanos = Nanos::from_secs(86_400);
+
+/// Largest weight: what the balancers people come from take.
+const WEIGHT_MAX: u32 = 65_535;
+
+/// Most hops: what a hop limit can count.
+const HOPS_MAX: u32 = 255;
+
+/// A service, and where its parts are written.
+#[derive(Debug)]
+pub(crate) struct ServiceRead {
+    pub(crate) service: Service,
+    pub(crate) spot: Spot,
+    pub(crate) title: String,
+    /// Where its address is written, when it could be read.
+    pub(crate) address: Option<At<IpAddr>>,
+    pub(crate) ports: Vec<At<PortRange>>,
+    pub(crate) source_address: Vec<At<IpAddr>>,
+    /// Where each backend that could be read has its address.
+    pub(crate) backends: Vec<At<IpAddr>>,
+}
+
+/// Reads every `[[virtual_service]]`.
+pub(crate) fn services(file: &mut Section<'_>, links: &Links, findings: &Findings) -> Vec<ServiceRead> {
+    let mut names = Names::of("virtual services", findings);
+    let sections = file.tables("virtual_service");
+    sections.into_iter().map(|section| service(section, &mut names, links, findings)).collect()
+}
+
+fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findings: &Findings) -> ServiceRead {
+    let name = section.name();
+    names.take(&name);
+    let address = section.required("address", host, "say what clients ask: address = \"198.51.100.10\"");
+    let protocol = section.required("protocol", choice(PROTOCOLS), "say which: protocol = \"tcp\" or \"udp\"");
+    let protocol = protocol.map_or(ServiceProtocol::Tcp, |protocol| protocol.value);
+    let ports = section.required_list("ports", port_range, "say which: ports = [\"80\"] or [\"8000-8100\"]");
+    let algorithm = section.or("algorithm", choice(ALGORITHMS), Algorithm::LeastConnections);
+    let mode = mode(&mut section);
+    let source_address = source_address(&mut section, mode, address.as_ref(), links);
+    let persistence = persistence(&mut section);
+    let drain_timeout = section.or("drain_timeout", duration(Nanos::ZERO..=DAY), DRAIN_TIMEOUT);
+    let on_backend_failure = section.or("on_backend_failure", choice(ON_FAILURE), OnBackendFailure::Reselect);
+    let health = health(&mut section, protocol);
+    let backends = backends(&mut section, mode, &ports, address.as_ref(), findings);
+    let spec = ServiceSpec {
+        name: name.value,
+        address: address.as_ref().map_or(IpAddr::from([0; 4]), |address| address.value),
+        protocol,
+        ports: ports.iter().map(|range| range.value).collect(),
+        algorithm,
+        mode,
+        source_address: source_address.iter().map(|address| address.value).collect(),
+        persistence,
+        drain_timeout,
+        on_backend_failure,
+        backends: backends.iter().map(|(spec, _)| spec.clone()).collect(),
+        probed: health.kind != Probe::None,
+    };
+    let read = ServiceRead {
+        service: Service { spec, health },
+        spot: section.spot.clone(),
+        title: section.title.clone(),
+        address,
+        ports,
+        source_address,
+        backends: backends.into_iter().filter_map(|(_, address)| address).collect(),
+    };
+    section.finish();
+    read
+}
+
+fn mode(section: &mut Section<'_>) -> Mode {
+    let Some(written) = section.optional("mode", choice(MODES)) else { return Mode::Nat };
+    written.value.unwrap_or_else(|| {
+        let message = format!("{} has a tunnel for a `mode`, which is not supported yet", section.title);
+        let advice = "write \"nat\", \"full-nat\" or \"direct\"";
+        section.report(Finding::error("not-yet-supported", &written.spot, message).advice(advice));
+        Mode::Nat
+    })
+}
+
+/// The pool that hides clients: needed by `full-nat`, meaningless otherwise.
+fn source_address(
+    section: &mut Section<'_>,
+    mode: Mode,
+    address: Option<&At<IpAddr>>,
+    links: &Links,
+) -> Vec<At<IpAddr>> {
+    let pool_addresses = section.list("source_address", host);
+    let advice = "say what backends see instead of the client: source_address = [\"10.0.0.1\"]";
+    if mode != Mode::FullNat && section.has("source_address") {
+        let message = format!("{} has `source_address`, but its mode is \"{}\"", section.title, mode.name());
+        let finding = Finding::error("meaningless-key", &section.spot_of("source_address"), message);
+        section.report(finding.advice("write mode = \"full-nat\", or remove it"));
+    } else if mode == Mode::FullNat && !section.has("source_address") {
+        let message = format!("{} has the mode \"full-nat\" and no `source_address`", section.title);
+        section.report(Finding::error("missing-key", &section.spot_of("mode"), message).advice(advice));
+    } else if let (Some(first), Some(address)) = (pool_addresses.first(), address)
+        && !has_family(&pool_addresses, address.value.is_ipv4())
+    {
+        let message = format!("{} has no `source_address` of the version of its address", section.title);
+        let finding = Finding::error("family-mismatch", &first.spot, message).contradicts(&address.spot);
+        section.report(finding.advice("add one"));
+    }
+    pool(section, &pool_addresses, links);
+    pool_addresses
+}
+
+/// Reads `persistence`.
+fn persistence(service: &mut Section<'_>) -> Option<Nanos> {
+    let mut section = service.table("persistence")?;
+    section.required("by", choice(&[("source", ())]), "say by what: by = \"source\"");
+    let timeout =
+        section.required("timeout", duration(Nanos::from_secs(1)..=DAY), "say for how long: timeout = \"5m\"");
+    section.finish();
+    timeout.map(|timeout| timeout.value)
+}
+
+/// Reads the backends of a service, each with the place of its address.
+fn backends(
+    service: &mut Section<'_>,
+    mode: Mode,
+    ports: &[At<PortRange>],
+    address: Option<&At<IpAddr>>,
+    findings: &Findings,
+) -> Vec<(BackendSpec, Option<At<IpAddr>>)> {
+    let mut names = Names::of("backends of one service", findings);
+    let mut seen: HashMap<(IpAddr, Option<u16>), Spot> = HashMap::new();
+    let mut backends = Vec::new();
+    let sections = service.tables("backend");
+    if sections.is_empty() {
+        let message = format!("{} has no backend", service.title);
+        let advice = "describe at least one below it: [[virtual_service.backend]] with name, address and port";
+        service.report(Finding::error("missing-key", &service.spot, message).advice(advice));
+    }
+    for section in sections {
+        let (spec, at) = backend(section, &mut names, mode, ports);
+        if let Some(at) = &at {
+            if let Some(first) = seen.insert((spec.address, spec.port), at.spot.clone()) {
+                let port = spec.port.map_or_else(String::new, |port| format!(" port {port}"));
+                let message = format!("two backends of the service are at {}{port}", spec.address);
+                let finding = Finding::error("duplicate-backend", &at.spot, message).contradicts(&first);
+                findings.report(finding.advice("remove one of the two; give one more weight if it should get more"));
+            }
+            if let Some(service) = address.filter(|service| service.value.is_ipv4() != at.value.is_ipv4()) {
+                let message = format!("the backend {} is of another IP version than its service", at.value);
+                let finding = Finding::error("family-mismatch", &at.spot, message).contradicts(&service.spot);
+                findings.report(finding.advice("a service and its backends have one version; make a service for each"));
+            }
+        }
+        backends.push((spec, at));
+    }
+    let all_zero = !backends.is_empty() && backends.iter().all(|(spec, _)| spec.weight == 0);
+    if all_zero {
+        let message = format!("every backend of {} has weight 0", service.title);
+        let advice = "give at least one a weight of 1 or more: weight 0 gets no new sessions";
+        service.report(Finding::error("all-weights-zero", &service.spot, message).advice(advice));
+    } else if !backends.is_empty() && backends.iter().all(|(spec, _)| spec.disabled || spec.weight == 0) {
+        let message = format!("every backend of {} is disabled or has weight 0", service.title);
+        service
+            .report(Finding::warning("no-backend-enabled", &service.spot, message).advice("no client will be served"));
+    }
+    backends
+}
+
+fn backend(
+    mut section: Section<'_>,
+    names: &mut Names<'_>,
+    mode: Mode,
+    ports: &[At<PortRange>],
+) -> (BackendSpec, Option<At<IpAddr>>) {
+    let name = section.name();
+    names.take(&name);
+    let address = section.required("address", host, "say where it is: address = \"10.0.0.11\"");
+    let written_port = section.optional("port", port);
+    if let (Mode::Direct, Some(port)) = (mode, &written_port) {
+        let same = |range: &At<PortRange>| range.value == PortRange::single(port.value);
+        if !ports.is_empty() && !ports.iter().all(same) {
+            let message =
+                format!("{} has the port {}, but mode \"direct\" rewrites no ports", section.title, port.value);
+            let finding = Finding::error("meaningless-key", &port.spot, message);
+            section.report(finding.advice("remove it: the backend listens on the ports of the service"));
+        }
+    }
+    let spec = BackendSpec {
+        name: name.value,
+        address: address.as_ref().map_or(IpAddr::from([0; 4]), |address| address.value),
+        port: written_port.map(|port| port.value),
+        weight: section.or("weight", integer(0..=WEIGHT_MAX), 1),
+        hops: section.or("hops", integer(0..=HOPS_MAX), 0),
+        disabled: section.or("disabled", boolean, false),
+    };
+    section.finish();
+    (spec, address)
+}

@@ -1,0 +1,83 @@
+//! TOML to a typed, validated policy: every fault at once, each with file, line, column, what is wrong and what would be
+//! right. Pure functions of text, and [`read()`] to get it; called by management and by `millrace check`, never by a
+//! worker.
+//!
+//! ```text
+//! path -> read -> text -> file (toml, tables) -> ports, firewall, balancer, ... -> validate -> Policy
+//!                                  \________________ findings ________________/
+//! ```
+//!
+//! `section` reads a table key by key and reports what is missing, wrong or unknown; `kind` and its neighbours say what
+//! a value may be. Nothing here touches the machine: whether a core, a device or a hugepage exists is for `doctor`.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+mod address;
+mod appliance;
+mod balancer;
+mod device;
+mod duration;
+mod error;
+mod file;
+mod findings;
+mod firewall;
+mod health;
+mod icmp;
+mod kind;
+mod lines;
+mod links;
+mod memory;
+mod names;
+mod nearest;
+pub mod policy;
+mod port_list;
+mod ports;
+mod prefix_map;
+mod read;
+mod routes;
+mod section;
+mod sessions;
+mod size;
+mod translate;
+mod validate;
+mod zones;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Fault, Faults, Place, Severity};
+pub use policy::Policy;
+pub use read::read;
+
+use findings::Findings;
+
+/// A configuration that is valid, and what its operator should look at nevertheless.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// The policy.
+    pub policy: Policy,
+    /// Faults that do not refuse it, in the order of the file.
+    pub warnings: Vec<Fault>,
+}
+
+/// The policy that `text` describes; `file` is the name that faults carry.
+///
+/// # Errors
+/// Every fault of the text at once, warnings too. Syntax comes first: what is not TOML is not looked into further.
+pub fn load(text: &str, file: &Path) -> Result<Checked, Faults> {
+    let findings = Findings::default();
+    let policy = match read::unsuited(text) {
+        Some(finding) => {
+            findings.report(finding);
+            None
+        }
+        None => file::file(text, &findings).map(|read| validate::validate(read, &findings)),
+    };
+    let refused = findings.errors() > 0;
+    let faults = findings.into_faults(text, file);
+    match policy {
+        Some(policy) if !refused => Ok(Checked { policy, warnings: faults }),
+        _ => Err(Faults::new(faults)),
+    }
+}

@@ -1,0 +1,251 @@
+//! The policy: what a configuration file says, checked and resolved, every default filled in.
+//!
+//! Made by [`load`](crate::load), read by management when it opens ports and compiles tables; plain values, so that two
+//! policies compare with `==`. Nothing here is invalid: every reference names something that exists, every number is in
+//! its bounds, every list that must not be empty has an entry.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use stage::balancer::{BackendSpec, ServiceSpec};
+use stage::firewall::{Action, Rule};
+use stage::forward::Route;
+use stage::translate::SourceNatRule;
+use units::{Nanos, PerSecond, PortId, ZoneId};
+use wire::MacAddr;
+
+/// Everything the operator decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Who this appliance is.
+    pub appliance: Appliance,
+    /// Which CPU cores it takes.
+    pub cores: Cores,
+    /// What DPDK gets.
+    pub dpdk: Dpdk,
+    /// How sessions are kept.
+    pub sessions: Sessions,
+    /// Zone names by [`ZoneId`]; the first is `appliance`.
+    pub zones: Vec<String>,
+    /// Ports by [`PortId`], at least one.
+    pub ports: Vec<Port>,
+    /// Routes as written, without the prefixes that are on the link; see [`Policy::route_table`].
+    pub routes: Vec<Route>,
+    /// Neighbors that are told instead of asked for.
+    pub neighbors: Vec<Neighbor>,
+    /// The firewall.
+    pub firewall: Firewall,
+    /// Source NAT, first match wins.
+    pub source_nat: Vec<SourceNatRule>,
+    /// Virtual services by `ServiceId`.
+    pub services: Vec<Service>,
+}
+
+/// `[appliance]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appliance {
+    /// Its name.
+    pub name: String,
+    /// The Unix socket the command line speaks to; default [`Appliance::CONTROL_SOCKET`].
+    pub control_socket: PathBuf,
+}
+
+impl Appliance {
+    /// Where the command line looks when nothing else is said.
+    pub const CONTROL_SOCKET: &'static str = "/run/millrace/control.sock";
+}
+
+/// `[cores]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores {
+    /// The core of the control thread; default 0.
+    pub control: usize,
+    /// One core a worker, in the order of `WorkerId`; at least one, all different.
+    pub workers: Vec<usize>,
+}
+
+/// `[dpdk]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dpdk {
+    /// Whether memory comes from hugetlbfs; default true.
+    pub hugepages: bool,
+    /// Bytes of memory DPDK takes at start; default 1 GiB.
+    pub memory: u64,
+    /// Packet buffers in the pool; default [`Policy::buffers_wanted`].
+    pub buffers: u32,
+}
+
+/// `[sessions]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Sessions of the whole appliance, both families together; default 262,144.
+    pub capacity: usize,
+    /// How long what stays silent is kept.
+    pub timeouts: Timeouts,
+    /// What a TCP packet that belongs to no session and does not open one may do.
+    pub midstream: Midstream,
+    /// Whether such a packet, when dropped, is answered with a reset (SE-37); default false.
+    pub reject_unknown: bool,
+}
+
+/// Whether TCP connections that were already under way are taken up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Midstream {
+    /// Only a SYN opens a session. The default.
+    #[default]
+    Strict,
+    /// Any plausible segment that the firewall allows opens one: for the hour after a restart.
+    Loose,
+}
+
+/// `[sessions.timeouts]`: only what the file says; `None` leaves the session table's own default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP, after the first SYN.
+    pub tcp_syn: Option<Nanos>,
+    /// TCP, after the SYN was answered.
+    pub tcp_syn_received: Option<Nanos>,
+    /// TCP, established.
+    pub tcp_established: Option<Nanos>,
+    /// TCP, after the first FIN.
+    pub tcp_closing: Option<Nanos>,
+    /// TCP, after both FINs.
+    pub tcp_time_wait: Option<Nanos>,
+    /// TCP, after a reset.
+    pub tcp_closed: Option<Nanos>,
+    /// UDP, until the first answer.
+    pub udp_one_way: Option<Nanos>,
+    /// UDP, after the first answer.
+    pub udp_two_way: Option<Nanos>,
+    /// ICMP echo.
+    pub icmp: Option<Nanos>,
+    /// Every other protocol.
+    pub other: Option<Nanos>,
+}
+
+/// `[[port]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name, unique.
+    pub name: String,
+    /// The DPDK device string: a PCI address or a virtual device, with its arguments.
+    pub device: String,
+    /// The zone it is in.
+    pub zone: ZoneId,
+    /// The MAC address it is given; `None` keeps the device's own.
+    pub mac: Option<MacAddr>,
+    /// Its addresses, each with the prefix that is on the link; host bits are kept.
+    pub addresses: Vec<IpNet>,
+    /// Largest IP packet; default 1500.
+    pub mtu: u16,
+    /// Queue pairs; `None` takes one a worker, or as many as the device has.
+    pub queues: Option<u16>,
+    /// The name of its interface in the kernel, 15 bytes at most; `None` when `kernel = false`. Default `mr-` and the
+    /// port's name, cut to fit.
+    pub kernel_interface: Option<String>,
+}
+
+/// `[[neighbor]]`: a neighbor whose MAC address is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// The port it is behind.
+    pub port: PortId,
+    /// Its address, on the link of that port.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: MacAddr,
+}
+
+/// `[firewall]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firewall {
+    /// What happens when no rule matches; default deny.
+    pub default: Action,
+    /// Rules by `RuleId`, first match wins; address sets are already put in.
+    pub rules: Vec<Rule>,
+    /// The named address sets, as written.
+    pub sets: Vec<AddressSet>,
+    /// Log records a worker writes in a second, the excess is counted (SE-39); default 100.
+    pub log_rate: PerSecond,
+}
+
+/// `[[firewall.set]]`: prefixes under one name, `@name` in the `source` and `destination` of rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressSet {
+    /// Its name, unique among sets.
+    pub name: String,
+    /// Its prefixes, at least one.
+    pub addresses: Vec<IpNet>,
+}
+
+/// `[[virtual_service]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// What the balancer works by.
+    pub spec: ServiceSpec,
+    /// How its backends are probed.
+    pub health: Health,
+}
+
+/// `[virtual_service.health]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What a probe is; default `tcp` for TCP services and `none` for UDP ones.
+    pub kind: Probe,
+    /// From one probe to the next; default 1 s.
+    pub interval: Nanos,
+    /// How long an answer may take, not above `interval`; default 500 ms, or `interval` when that is shorter.
+    pub timeout: Nanos,
+    /// Answers in a row that make a backend up; default 2.
+    pub rise: u32,
+    /// Misses in a row that make it failed; default 3.
+    pub fall: u32,
+    /// The port that is probed instead of the backend's own.
+    pub port: Option<u16>,
+}
+
+/// What a health probe is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// There is none: the backend counts as up.
+    None,
+    /// A TCP connection that opens.
+    Tcp,
+    /// An ICMP or `ICMPv6` echo that is answered.
+    Icmp,
+    /// An HTTP/1.1 GET whose status is as expected.
+    Http {
+        /// The path asked for; default `/`.
+        path: String,
+        /// The `Host` header; `None` for the backend's address and port.
+        host: Option<String>,
+        /// The lowest status that is well; default 200.
+        status_min: u16,
+        /// The highest status that is well; default 399.
+        status_max: u16,
+    },
+}
+
+impl Probe {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Tcp => "tcp",
+            Self::Icmp => "icmp",
+            Self::Http { .. } => "http",
+        }
+    }
+}
+
+impl Service {
+    /// The port a probe of `backend` goes to: the one `[virtual_service.health]` says, else the backend's own, else the
+    /// first of the service.
+    #[must_use]
+    pub fn probe_port(&self, backend: &BackendSpec) -> u16 {
+        let first = || self.spec.ports.first().map_or(0, |range| range.first());
+        self.health.port.or(backend.port).unwrap_or_else(first)
+    }
+}

@@ -1,0 +1,191 @@
+//! CFG-03: for each key what is just within its bounds is taken, and what is just outside, or of another type, is
+//! refused on its own line.
+
+use super::{FULL, faults};
+use crate::Severity;
+
+/// A key of a table, values it takes and values it does not. Bounds that depend on other keys are those of the full file.
+struct Row(&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+
+const LONG: &str = "\"aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffggg\"";
+const TOO_LONG: &str = "\"aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggg\"";
+const SOCKET: &str =
+    "\"/aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggghhhhhhhhhhiiiiiiiiiijjjjjjjjjjkkkkkk\"";
+const SOCKET_TOO_LONG: &str =
+    "\"/aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggghhhhhhhhhhiiiiiiiiiijjjjjjjjjjkkkkkkk\"";
+
+const NAMES: (&[&str], &[&str]) =
+    (&["\"a\"", LONG], &["\"\"", TOO_LONG, "\"-a\"", "\"a b\"", "1", "true", "[\"a\"]", "{}"]);
+const FLAGS: (&[&str], &[&str]) = (&["true", "false"], &["\"true\"", "1", "[true]"]);
+const RATES: (&[&str], &[&str]) = (&["1", "100_000_000"], &["-1", "0", "100_000_001", "\"1\"", "1.0", "[1]"]);
+const TIMEOUTS: (&[&str], &[&str]) =
+    (&["\"250ms\"", "\"4h30m\""], &["\"249ms\"", "\"4h30m1ms\"", "\"0s\"", "30", "\"30\"", "\"\"", "true"]);
+const HOSTS: (&[&str], &[&str]) = (
+    &["\"10.0.0.77\""],
+    &["\"\"", "\"10.0.0\"", "\"10.0.0.7/24\"", "\"224.0.0.1\"", "\"0.0.0.0\"", "\"::\"", "7", "[]"],
+);
+const MACS: (&[&str], &[&str]) = (
+    &["\"02:00:00:00:00:99\"", "\"FE:ff:ff:ff:ff:ff\""],
+    &["\"00:00:00:00:00:00\"", "\"01:00:00:00:00:00\"", "\"ff:ff:ff:ff:ff:ff\"", "\"02:00\"", "2", "\"\""],
+);
+const PORTS: (&[&str], &[&str]) = (&["1", "65535"], &["-1", "0", "65536", "\"80\"", "80.0", "[80]"]);
+const PORT_LISTS: (&[&str], &[&str]) = (
+    &["[\"1\"]", "[\"65535\"]", "[\"1-65535\"]", "[80, \"81\"]"],
+    &["[]", "[\"0\"]", "[\"65536\"]", "[\"2-1\"]", "[\"http\"]", "\"80\"", "80", "[80.5]", "[0]"],
+);
+const ZONES: (&[&str], &[&str]) =
+    (&["[\"wan\"]", "[\"appliance\", \"dmz\"]"], &["[]", "[\"wam\"]", "\"wan\"", "[1]", "[\"\"]"]);
+const PREFIXES: (&[&str], &[&str]) = (
+    &["[\"0.0.0.0/0\"]", "[\"10.0.0.0/8\", \"::/0\"]", "[\"10.0.0.1/32\"]", "[\"2001:db8::/128\"]"],
+    &["[]", "[\"10.0.0.1/8\"]", "[\"10.0.0.0/33\"]", "[\"::/129\"]", "[\"any\"]", "\"10.0.0.0/8\"", "[10]"],
+);
+
+#[rustfmt::skip]
+fn rows() -> Vec<Row> {
+    let row = |table, key, (taken, refused): (&'static [_], &'static [_])| Row(table, key, taken, refused);
+    vec![
+        row("[appliance]", "name", NAMES),
+        Row("[appliance]", "control_socket", &["\"/a\"", SOCKET], &["\"\"", "\"run/a\"", "\"/a/\"", "\"/\"", SOCKET_TOO_LONG, "1"]),
+        Row("[cores]", "control", &["0", "1023"], &["-1", "1024", "\"0\"", "0.0", "[0]"]),
+        Row("[cores]", "workers", &["[0]", "[1023]", "[3, 4, 5]"], &["[]", "[-1]", "[1024]", "[1, 1]", "1", "[\"1\"]"]),
+        row("[dpdk]", "hugepages", FLAGS),
+        Row("[dpdk]", "memory", &["\"217MiB\"", "\"1TiB\"", "\"300MB\""], &["\"216MiB\"", "\"63MiB\"", "\"1025GiB\"", "512", "\"512\"", "\"\""]),
+        Row("[dpdk]", "buffers", &["1_024", "100_000"], &["1_023", "0", "-1", "33_554_433", "\"1024\"", "1e5"]),
+        Row("[sessions]", "capacity", &["1", "50_000_000"], &["-1", "0", "50_000_001", "\"1\"", "1.0"]),
+        Row("[sessions]", "midstream", &["\"strict\"", "\"loose\""], &["\"\"", "\"Strict\"", "\"lose\"", "true"]),
+        row("[sessions]", "reject_unknown", FLAGS),
+        row("[sessions.timeouts]", "tcp_syn", TIMEOUTS),
+        row("[sessions.timeouts]", "tcp_syn_received", TIMEOUTS),
+        row("[sessions.timeouts]", "tcp_established", TIMEOUTS),
+        row("[sessions.timeouts]", "tcp_closing", TIMEOUTS),
+        row("[sessions.timeouts]", "tcp_time_wait", TIMEOUTS),
+        row("[sessions.timeouts]", "tcp_closed", TIMEOUTS),
+        row("[sessions.timeouts]", "udp_one_way", TIMEOUTS),
+        row("[sessions.timeouts]", "udp_two_way", TIMEOUTS),
+        row("[sessions.timeouts]", "icmp", TIMEOUTS),
+        row("[sessions.timeouts]", "other", TIMEOUTS),
+        row("[[port]]", "name", NAMES),
+        Row("[[port]]", "device", &["\"3b:02.0\"", "\"net_null7\""], &["\"\"", "\"eth0\"", "\"net_tap\"", "\"net_af_xdp0\"", "1"]),
+        Row("[[port]]", "zone", &["\"a\"", LONG], &["\"\"", TOO_LONG, "\"appliance\"", "1", "[\"wan\"]"]),
+        row("[[port]]", "mac", MACS),
+        Row("[[port]]", "addresses", &["[\"198.51.100.1/31\"]", "[\"2001:db8::1/1\"]", "[\"198.51.100.1/32\"]"],
+            &["[]", "[\"198.51.100.1\"]", "[\"198.51.100.1/33\"]", "[\"198.51.100.1/0\"]", "[\"198.51.100.0/24\"]",
+              "[\"198.51.100.255/24\"]", "\"198.51.100.1/24\"", "[1]", "[\"198.51.100.1/24\", \"198.51.100.1/25\"]"]),
+        Row("[[port]]", "mtu", &["1280", "9600"], &["-1", "0", "67", "1279", "9601", "\"1500\"", "1500.0"]),
+        Row("[[port]]", "queues", &["1", "64"], &["-1", "0", "65", "\"1\"", "[1]"]),
+        Row("[[port]]", "kernel", &["true", "false", "\"a\"", "\"aaaaabbbbbccccc\""], &["\"\"", "\"aaaaabbbbbcccccd\"", "\"a/b\"", "\"..\"", "1"]),
+        Row("[[route]]", "to", &["\"0.0.0.0/0\"", "\"203.0.113.1\"", "\"203.0.113.1/32\""], &["\"\"", "\"203.0.113.1/24\"", "\"0.0.0.0/33\"", "\"any\"", "1", "[]"]),
+        Row("[[route]]", "via", &["\"198.51.100.2\"", "\"198.51.100.254\""],
+            &["\"198.51.100.0\"", "\"198.51.100.1\"", "\"198.51.100.255\"", "\"198.51.101.1\"", "\"10.0.0.2\"", "\"2001:db8:51::2\"", "\"\"", "1"]),
+        Row("[[route]]", "port", &["\"outside\""], &["\"outsid\"", "\"\"", "0"]),
+        Row("[[neighbor]]", "port", &["\"inside\""], &["\"insid\"", "\"\"", "1"]),
+        row("[[neighbor]]", "address", HOSTS),
+        row("[[neighbor]]", "mac", MACS),
+        Row("[firewall]", "default", &["\"allow\"", "\"deny\"", "\"reject\""], &["\"\"", "\"drop\"", "true", "[\"deny\"]"]),
+        row("[firewall]", "log_rate", RATES),
+        row("[[firewall.set]]", "name", NAMES),
+        row("[[firewall.set]]", "addresses", PREFIXES),
+        row("[[firewall.rule]]", "name", NAMES),
+        Row("[[firewall.rule]]", "action", &["\"allow\"", "\"deny\"", "\"reject\""], &["\"\"", "\"Allow\"", "\"accept\"", "1"]),
+        row("[[firewall.rule]]", "from", ZONES),
+        row("[[firewall.rule]]", "to", ZONES),
+        row("[[firewall.rule]]", "source", PREFIXES),
+        row("[[firewall.rule]]", "source", (&["[\"@offices\"]"], &["[\"@\"]", "[\"@office\"]", "\"@offices\""])),
+        row("[[firewall.rule]]", "destination", PREFIXES),
+        Row("[[firewall.rule]]", "protocol", &["\"tcp\"", "\"udp\"", "6", "0x11"], &["\"\"", "\"TCP\"", "-1", "256", "true", "[\"tcp\"]"]),
+        row("[[firewall.rule]]", "source_port", PORT_LISTS),
+        row("[[firewall.rule]]", "destination_port", PORT_LISTS),
+        row("[[firewall.rule]]", "log", FLAGS),
+        row("[[firewall.rule]]", "new_sessions_per_second", RATES),
+        row("[[firewall.rule]]", "new_sessions_per_source", RATES),
+        Row("[[firewall.rule]]", "icmp_type", &["[\"ipv4:0\"]", "[\"ipv6:255/255\"]", "[\"redirect\"]"],
+            &["[]", "[8]", "[\"ipv4:256\"]", "[\"ipv4:-1\"]", "[\"ipv4:1/256\"]", "[\"echo\"]", "\"redirect\""]),
+        row("[[source_nat]]", "name", NAMES),
+        row("[[source_nat]]", "from", ZONES),
+        row("[[source_nat]]", "to", ZONES),
+        Row("[[source_nat]]", "source", &["[\"0.0.0.0/0\"]", "[\"10.0.0.1\"]"], &["[]", "[\"::/0\"]", "[\"10.0.0.1/8\"]", "\"10.0.0.0/8\"", "[1]"]),
+        Row("[[source_nat]]", "address", &["[\"198.51.100.1\"]", "[\"198.51.100.7\", \"2001:db8:51::7\"]"],
+            &["[]", "[\"198.51.100.0\"]", "[\"198.51.100.1/32\"]", "[\"198.51.100.7\", \"198.51.100.7\"]", "\"198.51.100.1\"", "[1]"]),
+        row("[[virtual_service]]", "name", NAMES),
+        row("[[virtual_service]]", "address", HOSTS),
+        Row("[[virtual_service]]", "protocol", &["\"tcp\"", "\"udp\""], &["\"\"", "\"icmp\"", "6", "[\"tcp\"]"]),
+        row("[[virtual_service]]", "ports", PORT_LISTS),
+        Row("[[virtual_service]]", "algorithm", &["\"round-robin\"", "\"least-connections\"", "\"least-load\"", "\"maglev\"", "\"source-hash\""],
+            &["\"\"", "\"roundrobin\"", "\"random\"", "1"]),
+        Row("[[virtual_service]]", "mode", &["\"full-nat\"", "\"nat\"", "\"direct\""], &["\"\"", "\"dsr\"", "\"ipip\"", "\"gre\"", "1"]),
+        Row("[[virtual_service]]", "source_address", &["[\"10.0.0.1\"]", "[\"10.0.0.8\", \"10.0.0.9\"]"],
+            &["[]", "[\"10.0.0.0\"]", "[\"2001:db8:10::1\"]", "[\"10.0.0.8\", \"10.0.0.8\"]", "\"10.0.0.1\"", "[1]"]),
+        Row("[[virtual_service]]", "drain_timeout", &["\"0s\"", "\"1d\""], &["\"1d1ns\"", "30", "\"\"", "true"]),
+        Row("[[virtual_service]]", "on_backend_failure", &["\"reselect\"", "\"reset\""], &["\"\"", "\"rst\"", "1"]),
+        Row("[virtual_service.persistence]", "by", &["\"source\""], &["\"\"", "\"cookie\"", "1"]),
+        Row("[virtual_service.persistence]", "timeout", &["\"1s\"", "\"1d\""], &["\"999ms\"", "\"1d1s\"", "300", "\"\""]),
+        Row("[virtual_service.health]", "kind", &["\"http\"", "\"tcp\"", "\"icmp\"", "\"none\""], &["\"\"", "\"https\"", "1"]),
+        Row("[virtual_service.health]", "path", &["\"/\"", "\"/a?b=c\""], &["\"\"", "\"a\"", "\"/a b\"", "\"/\\n\"", "\"/ä\"", "1"]),
+        Row("[virtual_service.health]", "host", &["\"a\"", "\"a.example:80\""], &["\"\"", "\"a b\"", "\"a/b\"", "\"a\\r\\nX: y\"", "1"]),
+        Row("[virtual_service.health]", "expect", &["100", "599", "\"200\"", "\"100-599\""], &["99", "600", "\"299-200\"", "\"99\"", "\"2xx\"", "true"]),
+        Row("[virtual_service.health]", "interval", &["\"500ms\"", "\"1h\""], &["\"9ms\"", "\"1h1ms\"", "1", "\"\""]),
+        Row("[virtual_service.health]", "timeout", &["\"10ms\"", "\"1s\""], &["\"9ms\"", "\"1001ms\"", "\"1h1s\"", "1", "\"\""]),
+        Row("[virtual_service.health]", "rise", &["1", "100"], &["-1", "0", "101", "\"2\"", "1.0"]),
+        Row("[virtual_service.health]", "fall", &["1", "100"], &["-1", "0", "101", "\"3\"", "1.0"]),
+        row("[virtual_service.health]", "port", PORTS),
+        row("[[virtual_service.backend]]", "name", NAMES),
+        row("[[virtual_service.backend]]", "address", HOSTS),
+        row("[[virtual_service.backend]]", "address", (&["\"203.0.113.9\""], &["\"192.0.2.1\"", "\"2001:db8:10::9\"", "\"10.0.0.1\"", "\"10.0.0.255\""])),
+        row("[[virtual_service.backend]]", "port", PORTS),
+        Row("[[virtual_service.backend]]", "weight", &["1", "65_535"], &["-1", "65_536", "\"1\"", "1.0"]),
+        Row("[[virtual_service.backend]]", "hops", &["0", "255"], &["-1", "256", "\"1\"", "0.5"]),
+        row("[[virtual_service.backend]]", "disabled", FLAGS),
+    ]
+}
+
+/// The full file with another value for the first such key of the first such table, and the line it is on.
+fn with(table: &str, key: &str, value: &str) -> (String, usize) {
+    let mut header = "";
+    let mut changed = None;
+    let mut lines: Vec<String> = Vec::new();
+    for (line, number) in FULL.lines().zip(1..) {
+        if line.starts_with('[') {
+            header = line;
+        }
+        if changed.is_none() && header == table && line.starts_with(&format!("{key} = ")) {
+            changed = Some(number);
+            lines.push(format!("{key} = {value}"));
+        } else {
+            lines.push(line.to_owned());
+        }
+    }
+    (lines.join("\n"), changed.unwrap_or_else(|| panic!("{table} {key}")))
+}
+
+#[test]
+fn every_key_keeps_its_bounds() {
+    let mut tried = 0;
+    for Row(table, key, taken, refused) in rows() {
+        let on_line = |value: &str| {
+            let (text, line) = with(table, key, value);
+            let errors = faults(&text).into_iter().filter(|fault| fault.severity == Severity::Error);
+            errors.filter(|fault| fault.place.is_some_and(|place| place.line == line)).collect::<Vec<_>>()
+        };
+        for value in taken {
+            assert_eq!(on_line(value), [], "{table} {key} = {value}");
+        }
+        for value in refused {
+            assert!(!on_line(value).is_empty(), "{table} {key} = {value} is taken");
+        }
+        tried += taken.len() + refused.len();
+    }
+    assert!(tried > 500, "{tried}");
+}
+
+#[test]
+fn every_key_has_its_bounds_here() {
+    let rows = rows();
+    let mut header = "";
+    for line in FULL.lines() {
+        if line.starts_with('[') {
+            header = line;
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            assert!(rows.iter().any(|row| row.0 == header && row.1 == key), "{header} {key}");
+        }
+    }
+}

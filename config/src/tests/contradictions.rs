@@ -1,0 +1,315 @@
+//! CFG-04: what contradicts itself is refused, with both places named; and what is only doubtful is a warning.
+
+use super::{FULL, codes, faults, full_with, valid};
+use crate::{Fault, Severity};
+
+/// The line of the full file that begins with `start`, from 1.
+fn line_of(text: &str, start: &str) -> usize {
+    text.lines().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}")) + 1
+}
+
+/// The one fault of a text.
+fn only(text: &str) -> Fault {
+    let mut faults = faults(text);
+    assert_eq!(faults.len(), 1, "{faults:#?}");
+    faults.remove(0)
+}
+
+/// Asserts that the text has one error of this code, which stands on the line beginning with `at` and names the one that
+/// begins with `other`.
+fn refused(text: &str, code: &str, at: &str, other: &str) {
+    let fault = only(text);
+    assert_eq!((fault.code, fault.severity), (code, Severity::Error), "{fault}");
+    assert_eq!(fault.place.unwrap().line, line_of(text, at), "{fault}");
+    assert_eq!(fault.other.unwrap().line, line_of(text, other), "{fault}");
+    assert!(!fault.advice.is_empty(), "{fault}");
+}
+
+#[test]
+fn an_address_on_two_ports() {
+    let text = full_with(
+        "addresses = [\"10.0.0.1/24\", \"2001:db8:10::1/64\"]",
+        "addresses = [\"10.0.0.1/24\", \"2001:db8:10::1/64\", \"198.51.100.1/32\"]",
+    );
+    refused(&text, "duplicate-address", "addresses = [\"10.0.0.1", "addresses = [\"198.51.100.1");
+}
+
+#[test]
+fn a_network_on_two_ports() {
+    let text = full_with(
+        "addresses = [\"10.0.0.1/24\", \"2001:db8:10::1/64\"]",
+        "addresses = [\"10.0.0.1/24\", \"2001:db8:10::1/64\", \"198.51.100.77/24\"]",
+    );
+    refused(&text, "overlapping-networks", "addresses = [\"10.0.0.1", "addresses = [\"198.51.100.1");
+}
+
+#[test]
+fn virtual_services_with_a_port_in_common() {
+    let service = "\n[[virtual_service]]\nname = \"other\"\naddress = \"198.51.100.10\"\nprotocol = \"tcp\"\nports = [\"8100-8200\"]\n[[virtual_service.backend]]\nname = \"b\"\naddress = \"10.0.0.12\"\n";
+    refused(&(FULL.to_owned() + service), "overlapping-services", "ports = [\"8100", "ports = [\"80\"");
+    let apart = service.replace("8100-8200", "8101-8200");
+    valid(&(FULL.to_owned() + &apart));
+    valid(&(FULL.to_owned() + &service.replace("\"tcp\"", "\"udp\"")));
+}
+
+#[test]
+fn one_service_with_a_port_twice() {
+    let text = full_with("ports = [\"80\", \"8000-8100\"]", "ports = [\"80\",\n\"80-90\"]");
+    refused(&text, "overlapping-services", "\"80-90\"", "ports = [\"80\",");
+}
+
+#[test]
+fn every_overlap_of_services_is_found() {
+    let text = full_with(
+        "ports = [\"80\", \"8000-8100\"]",
+        "ports = [\"1-100\", \"5\", \"50-60\", \"90-110\", \"105\", \"200\"]",
+    );
+    assert_eq!(codes(&text), ["overlapping-services"; 4]);
+}
+
+#[test]
+fn weights_that_are_all_zero() {
+    let fault = only(&full_with("weight = 1", "weight = 0"));
+    assert_eq!(fault.code, "all-weights-zero");
+    assert_eq!(fault.place.unwrap().line, line_of(FULL, "[[virtual_service]]"));
+}
+
+#[test]
+fn a_backend_that_is_a_virtual_service() {
+    let text = full_with("address = \"10.0.0.11\"\nport = 8080", "address = \"198.51.100.10\" # itself\nport = 8080");
+    refused(&text, "backend-loop", "address = \"198.51.100.10\" # itself", "address = \"198.51.100.10\"");
+}
+
+#[test]
+fn a_backend_that_is_this_appliance() {
+    let text = full_with("address = \"10.0.0.11\"\nport = 8080", "address = \"198.51.100.1\"\nport = 8080");
+    refused(&text, "own-address", "address = \"198.51.100.1\"", "addresses = [\"198.51.100.1/24");
+}
+
+#[test]
+fn a_backend_nothing_leads_to() {
+    let text = full_with("address = \"10.0.0.11\"\nport = 8080", "address = \"172.16.0.1\"\nport = 8080");
+    let fault = only(&text);
+    assert_eq!(fault.code, "unreachable-backend");
+    assert!(fault.advice.contains("10.0.0.0/24, 198.51.100.0/24"), "{fault}");
+}
+
+#[test]
+fn an_own_address_as_next_hop() {
+    let text = full_with("via = \"198.51.100.254\"", "via = \"198.51.100.1\"");
+    refused(&text, "own-address", "via =", "addresses = [\"198.51.100.1");
+}
+
+#[test]
+fn a_next_hop_or_a_backend_that_the_appliance_answers_for() {
+    let text = full_with("via = \"198.51.100.254\"", "via = \"198.51.100.10\"");
+    refused(&text, "own-address", "via =", "address = \"198.51.100.10\"");
+    let pool = full_with("address = [\"198.51.100.1\"]", "address = [\"198.51.100.254\"]");
+    refused(&pool, "own-address", "via =", "address = [\"198.51.100.254\"]");
+    let pool = full_with("source_address = [\"10.0.0.1\"]", "source_address = [\"10.0.0.11\"]");
+    let text = pool.replace("address = \"10.0.0.11\"\nport = 8080", "address = \"10.0.0.11\" # taken\nport = 8080");
+    refused(&text, "own-address", "address = \"10.0.0.11\" # taken", "source_address");
+}
+
+#[test]
+fn a_source_nat_rule_behind_a_wider_one_is_a_warning() {
+    let rule = |more: &str| format!("{FULL}\n[[source_nat]]\nname = \"late\"\naddress = [\"198.51.100.1\"]\n{more}\n");
+    let fault = only(&rule("from = [\"dmz\"]\nto = [\"wan\"]\nsource = [\"10.0.0.128/25\"]"));
+    assert_eq!((fault.code, fault.severity), ("rule-never-matches", Severity::Warning));
+    assert_eq!(fault.other.unwrap().line, line_of(FULL, "[[source_nat]]"));
+    for apart in [
+        "",
+        "from = [\"dmz\"]",
+        "source = [\"10.0.0.0/24\"]",
+        "from = [\"dmz\"]\nto = [\"wan\"]\nsource = [\"10.0.0.0/23\"]",
+    ] {
+        valid(&rule(apart));
+        assert_eq!(codes(&rule(apart)), [""; 0], "{apart}");
+    }
+}
+
+#[test]
+fn a_next_hop_on_no_link_or_on_that_of_another_port() {
+    let text = FULL.replace("via = \"198.51.100.254\"\nport = \"outside\"", "via = \"198.51.102.254\"");
+    let fault = only(&text);
+    assert_eq!(fault.code, "unreachable-next-hop");
+    assert!(fault.message.contains("any port") && fault.advice.contains("198.51.100.0/24"), "{fault}");
+    let text = full_with("port = \"outside\"", "port = \"inside\"");
+    assert!(only(&text).message.ends_with("is not on the link of that port"));
+}
+
+#[test]
+fn a_link_local_next_hop_needs_its_port() {
+    let route = |port| format!("{FULL}\n[[route]]\nto = \"::/0\"\nvia = \"fe80::1\"\n{port}\n");
+    assert_eq!(only(&route("")).code, "missing-key");
+    valid(&route("port = \"outside\""));
+}
+
+#[test]
+fn two_routes_to_one_prefix() {
+    let text = FULL.to_owned() + "\n[[route]]\nto = \"203.0.113.0/24\" # again\nvia = \"10.0.0.2\"\n";
+    refused(&text, "duplicate-route", "to = \"203.0.113.0/24\" # again", "to = \"203.0.113.0/24\"");
+    let text = FULL.to_owned() + "\n[[route]]\nto = \"10.0.0.0/24\"\nvia = \"198.51.100.2\"\n";
+    refused(&text, "duplicate-route", "to = \"10.0.0.0/24\"", "addresses = [\"10.0.0.1");
+}
+
+#[test]
+fn a_next_hop_of_the_other_version() {
+    let text = full_with("via = \"198.51.100.254\"", "via = \"2001:db8:51::2\"");
+    refused(&text, "family-mismatch", "via =", "to =");
+}
+
+#[test]
+fn two_things_of_one_name() {
+    for (table, again) in [
+        ("port", "name = \"outside\"\ndevice = \"net_null3\"\nzone = \"x\"\naddresses = [\"192.0.2.1/24\"]"),
+        ("firewall.set", "name = \"offices\"\naddresses = [\"192.0.2.0/24\"]"),
+        ("firewall.rule", "name = \"web\"\naction = \"deny\"\nsource = [\"192.0.2.9\"]"),
+        ("source_nat", "name = \"servers-out\"\naddress = [\"198.51.100.1\"]"),
+        (
+            "virtual_service",
+            "name = \"shop\"\naddress = \"198.51.100.10\"\nprotocol = \"tcp\"\nports = [79]\n[[virtual_service.backend]]\nname = \"b\"\naddress = \"10.0.0.3\"",
+        ),
+        ("virtual_service.backend", "name = \"shop-a\"\naddress = \"10.0.0.3\""),
+    ] {
+        let name = again.lines().next().unwrap();
+        let text = format!("{FULL}\n[[{table}]]\n{}\n", again.replacen(name, &format!("{name} # again"), 1));
+        let fault =
+            faults(&text).into_iter().find(|fault| fault.code == "duplicate-name").unwrap_or_else(|| panic!("{table}"));
+        assert_eq!(fault.place.unwrap().line, line_of(&text, &format!("{name} # again")), "{fault}");
+        assert_eq!(fault.other.unwrap().line, line_of(&text, name), "{fault}");
+    }
+}
+
+#[test]
+fn a_device_an_interface_or_a_mac_of_two_ports() {
+    let port = |device: &str, more: &str| {
+        format!(
+            "{FULL}\n[[port]]\nname = \"third\"\ndevice = \"{device}\"\nzone = \"x\"\naddresses = [\"192.0.2.1/24\"]\n{more}\n"
+        )
+    };
+    for (device, more, code) in [
+        ("3b:02.0", "", "duplicate-device"),
+        ("net_af_packet1,iface=eth7", "", "duplicate-device"),
+        ("net_af_packet3,iface=mr-in0", "", "duplicate-device"),
+        ("net_null3", "mac = \"02:00:00:00:00:01\"", "duplicate-mac"),
+        ("net_null3", "kernel = \"wan0\"", "duplicate-interface"),
+        ("net_null3", "kernel = \"mr-in0\"", "duplicate-interface"),
+        ("net_af_packet3,iface=mr-third", "", "duplicate-interface"),
+    ] {
+        assert_eq!(only(&port(device, more)).code, code, "{device} {more}");
+    }
+    valid(&port("net_null3", ""));
+}
+
+#[test]
+fn a_worker_on_a_core_twice_or_on_that_of_control() {
+    let text = full_with("workers = [1, 2]", "workers = [\n1,\n1 ]");
+    refused(&text, "duplicate-core", "1 ]", "1,");
+    let fault = only(&full_with("workers = [1, 2]", "workers = [0, 2]"));
+    assert_eq!((fault.code, fault.severity), ("shared-core", Severity::Warning));
+}
+
+#[test]
+fn modes_and_their_keys() {
+    let fault = only(&full_with("mode = \"full-nat\"", "mode = \"nat\""));
+    assert_eq!(fault.code, "meaningless-key");
+    let fault = only(&full_with("source_address = [\"10.0.0.1\"]", ""));
+    assert_eq!(
+        (fault.code, &*fault.message),
+        ("missing-key", "[[virtual_service]] \"shop\" has the mode \"full-nat\" and no `source_address`")
+    );
+    let direct = FULL.replace("mode = \"full-nat\"\nsource_address = [\"10.0.0.1\"]", "mode = \"direct\"");
+    assert_eq!(codes(&direct), ["meaningless-key"]);
+    valid(&direct.replace("\nport = 8080", ""));
+    let routed = direct
+        .replace("\nport = 8080", "")
+        .replace("address = \"10.0.0.11\"\nweight", "address = \"203.0.113.7\"\nweight");
+    assert_eq!(only(&routed).code, "backend-not-on-link");
+}
+
+#[test]
+fn pool_addresses_nobody_answers_for_are_a_warning() {
+    let fault = only(&full_with("address = [\"198.51.100.1\"]", "address = [\"192.0.2.77\"]"));
+    assert_eq!((fault.code, fault.severity), ("address-not-owned", Severity::Warning));
+}
+
+#[test]
+fn rules_that_never_match_are_a_warning_with_the_rule_that_hides_them() {
+    let rule =
+        "\n[[firewall.rule]]\nname = \"late\"\naction = \"deny\"\nprotocol = \"icmp\"\nicmp_type = [\"ipv6:128\"]\n";
+    let text = FULL.to_owned() + rule;
+    let fault = only(&text);
+    assert_eq!((fault.code, fault.severity), ("rule-never-matches", Severity::Warning));
+    assert_eq!(fault.message, "the rule \"late\" can never match: \"ping\" takes all of it before");
+    assert_eq!(text.lines().nth(fault.other.unwrap().line).unwrap(), "name = \"ping\"");
+    let rule = "\n[[firewall.rule]]\nname = \"mixed\"\naction = \"deny\"\nsource = [\"10.0.0.0/8\"]\ndestination = [\"2001:db8::/32\"]\n";
+    assert!(only(&(FULL.to_owned() + rule)).message.ends_with("no packet is all it asks for"));
+}
+
+#[test]
+fn protocols_and_ports_belong_together() {
+    for protocol in ["\"any\"", "\"icmp\"", "47"] {
+        let text = FULL.replacen("protocol = \"tcp\"", &format!("protocol = {protocol}"), 1);
+        let codes = codes(&text);
+        assert_eq!(codes, ["protocol-mismatch"; 2], "{protocol}");
+    }
+    let text = full_with("protocol = \"icmp\"", "protocol = \"tcp\"");
+    assert_eq!(codes(&text), ["protocol-mismatch"]);
+}
+
+#[test]
+fn a_service_no_client_may_reach_is_a_warning() {
+    let fault = only(&full_with("destination_port = [\"80\", \"8000-8100\"]", "destination_port = [\"81\"]"));
+    assert_eq!((fault.code, fault.severity), ("service-not-allowed", Severity::Warning));
+    let allowed = full_with("default = \"deny\"", "default = \"allow\"");
+    valid(&allowed.replace("destination_port = [\"80\", ", "destination_port = ["));
+}
+
+#[test]
+fn buffers_that_do_not_fit_or_do_not_suffice() {
+    let fault = only(&full_with("buffers = 65_536", "buffers = 1_000_000"));
+    assert_eq!((fault.code, fault.severity), ("does-not-fit", Severity::Error));
+    assert!(fault.advice.starts_with("write memory = \"2"), "{fault}");
+    let fault = only(&full_with("buffers = 65_536", "buffers = 4_096"));
+    assert_eq!((fault.code, fault.severity), ("few-buffers", Severity::Warning));
+}
+
+#[test]
+fn an_ipv4_port_may_have_a_small_mtu_and_an_ipv6_one_may_not() {
+    let four =
+        full_with("addresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]", "addresses = [\"198.51.100.1/24\"]");
+    valid(&four.replace("mtu = 1500", "mtu = 68"));
+    refused(&full_with("mtu = 1500", "mtu = 1279"), "mtu-too-small", "mtu", "addresses = [\"198");
+}
+
+#[test]
+fn brackets_of_the_wrong_number_are_explained() {
+    let fault = only(&FULL.replacen("[[route]]", "[route]", 1));
+    assert_eq!(
+        (fault.code, &*fault.advice),
+        ("wrong-type", "there can be several of it: write [[route]], with double brackets")
+    );
+    let text = FULL.replacen("[dpdk]", "[[dpdk]]", 1);
+    let fault = faults(&text).remove(0);
+    assert_eq!((fault.code, &*fault.advice), ("wrong-type", "there is one of it: write [dpdk], with single brackets"));
+}
+
+#[test]
+fn one_mistake_is_one_message() {
+    // A port whose zone or address cannot be read makes nothing else unknown or unreachable.
+    assert_eq!(codes(&full_with("zone = \"dmz\"", "zone = 7")), ["wrong-type"]);
+    let text = full_with(
+        "addresses = [\"10.0.0.1/24\", \"2001:db8:10::1/64\"]",
+        "addresses = [\"10.0.0.1\", \"2001:db8:10::1/64\"]",
+    );
+    assert_eq!(codes(&text), ["bad-address"]);
+    assert_eq!(codes(&full_with("memory = \"512MiB\"", "memory = 512")), ["wrong-type"]);
+    assert_eq!(codes(&full_with("via = \"198.51.100.254\"", "via = \"198.51.100.300\"")), ["bad-address"]);
+}
+
+#[test]
+fn an_empty_file_says_what_is_missing() {
+    assert_eq!(codes(""), ["missing-key"; 3]);
+    assert!(faults("").iter().all(|fault| fault.message.starts_with("the file has no [")));
+}

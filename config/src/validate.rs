@@ -1,0 +1,269 @@
+//! What only shows when all sections are read: overlaps, ways that lead nowhere, rules without effect, what does not fit.
+//!
+//! Takes the sections as [`file`](crate::file) read them and makes the policy; sections that had faults take part as far
+//! as they could be read, so that one mistake does not hide another or cause a second message.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use stage::PortRange;
+use stage::balancer::{Mode, ServiceProtocol};
+use stage::firewall::{Action, ProtocolMatch, Rule, expand, shadowed};
+
+use crate::balancer::ServiceRead;
+use crate::file::File;
+use crate::findings::{Finding, Findings, Spot};
+use crate::firewall::FirewallRead;
+use crate::links::Links;
+use crate::policy::{Dpdk, Policy, Service};
+use crate::ports::PortRead;
+use crate::prefix_map::PrefixMap;
+use crate::routes::Routes;
+use crate::size::words;
+
+/// The policy of a file. It is of use only when `findings` has no error afterwards.
+pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
+    overlapping_services(&file.services, findings);
+    let taken = Taken::of(&file);
+    next_hops(&file.routes, &taken, findings);
+    backends(&file.services, &file.links, &file.routes, &taken, findings);
+    queues(&file.ports.ports, file.cores.workers.len(), findings);
+    if file.firewall.complete {
+        rules(&file.firewall, findings);
+        if findings.errors() == 0 {
+            closed_services(&file.services, &file.firewall, findings);
+        }
+    }
+    let dpdk = Dpdk { hugepages: file.dpdk.hugepages, memory: file.dpdk.memory, buffers: 0 };
+    let mut policy = Policy {
+        appliance: file.appliance,
+        cores: file.cores,
+        dpdk,
+        sessions: file.sessions,
+        zones: file.ports.zones.names,
+        ports: file.ports.ports.into_iter().map(|read| read.port).collect(),
+        routes: file.routes.routes,
+        neighbors: file.neighbors,
+        firewall: file.firewall.firewall,
+        source_nat: file.source_nat.rules,
+        services: file.services.into_iter().map(|read| read.service).collect(),
+    };
+    let wanted = policy.buffers_wanted();
+    policy.dpdk.buffers = file.dpdk.buffers.as_ref().map_or(wanted, |buffers| buffers.value);
+    if let Some(few) = file.dpdk.buffers.filter(|buffers| buffers.value < wanted) {
+        let message = format!("{} packet buffers are fewer than queues and rings can hold", few.value);
+        let finding = Finding::warning("few-buffers", &few.spot, message);
+        findings.report(
+            finding.advice(format!("when they run out packets are lost; leave `buffers` out, or write {wanted}")),
+        );
+    }
+    let needed = policy.memory_needed();
+    if file.dpdk.complete && needed > policy.dpdk.memory {
+        let buffers = policy.dpdk.buffers;
+        let message = format!("{buffers} packet buffers do not fit into {} of memory", words(policy.dpdk.memory));
+        let advice =
+            format!("write memory = \"{}\" or more, or fewer buffers", words(needed.next_multiple_of(64 << 20)));
+        findings.report(Finding::error("does-not-fit", &file.dpdk.memory_spot, message).advice(advice));
+    }
+    policy
+}
+
+/// Reports ports that two services, or one twice, balance on the same address and protocol.
+fn overlapping_services(services: &[ServiceRead], findings: &Findings) {
+    type Served<'s> = (PortRange, &'s Spot, &'s ServiceRead);
+    let mut places: HashMap<(IpAddr, ServiceProtocol), Vec<Served<'_>>> = HashMap::new();
+    for read in services {
+        let Some(address) = &read.address else { continue };
+        let taken = places.entry((address.value, read.service.spec.protocol)).or_default();
+        taken.extend(read.ports.iter().map(|range| (range.value, &range.spot, read)));
+    }
+    for ((address, protocol), mut taken) in places {
+        taken.sort_by_key(|(range, spot, _)| (*range, spot.offset));
+        let mut widest: Option<Served<'_>> = None;
+        for next in taken {
+            let Some(before) = widest.filter(|before| before.0.overlaps(next.0)) else {
+                widest = Some(next);
+                continue;
+            };
+            // The later one in the file is the one to mend.
+            let (first, second) = if before.1.offset < next.1.offset { (before, next) } else { (next, before) };
+            let message = if core::ptr::eq(first.2, second.2) {
+                format!("the ports {} and {} of {} overlap", first.0, second.0, second.2.title)
+            } else {
+                let place = format!("{address} {}", protocol.name());
+                format!(
+                    "{} and {} overlap: ports {} and {} of {place}",
+                    second.2.title, first.2.title, second.0, first.0
+                )
+            };
+            let finding = Finding::error("overlapping-services", second.1, message).contradicts(first.1);
+            findings.report(finding.advice("a port of an address belongs to one service"));
+            if next.0.last() > before.0.last() {
+                widest = Some(next);
+            }
+        }
+    }
+}
+
+/// Addresses that the appliance answers for though no port has them, and where they are written.
+struct Taken<'f> {
+    services: HashMap<IpAddr, &'f Spot>,
+    pools: HashMap<IpAddr, &'f Spot>,
+}
+
+impl<'f> Taken<'f> {
+    fn of(file: &'f File) -> Self {
+        let services = file.services.iter().filter_map(|read| read.address.as_ref());
+        let pools = file.source_nat.addresses.iter().chain(file.services.iter().flat_map(|read| &read.source_address));
+        Self {
+            services: services.map(|at| (at.value, &at.spot)).collect(),
+            pools: pools.map(|at| (at.value, &at.spot)).collect(),
+        }
+    }
+}
+
+/// Reports next hops that are addresses the appliance answers for itself.
+fn next_hops(routes: &Routes, taken: &Taken<'_>, findings: &Findings) {
+    for via in &routes.next_hops {
+        let (what, other) = match (taken.services.get(&via.value), taken.pools.get(&via.value)) {
+            (Some(service), _) => ("the address of a virtual service", service),
+            (None, Some(pool)) => ("an address that hides other sources", pool),
+            (None, None) => continue,
+        };
+        let message = format!("the next hop {} is {what}, so it is this appliance itself", via.value);
+        let finding = Finding::error("own-address", &via.spot, message).contradicts(other);
+        findings.report(finding.advice("write the address of the router on that link"));
+    }
+}
+
+/// Reports backends that are this appliance itself, one of its services, or where no route leads.
+fn backends(services: &[ServiceRead], links: &Links, routes: &Routes, taken: &Taken<'_>, findings: &Findings) {
+    for read in services {
+        if let Some(address) = read.address.as_ref().filter(|at| links.is_network_or_broadcast(at.value)) {
+            let message = format!("{} has the address {}, which names a whole network", read.title, address.value);
+            findings
+                .report(Finding::error("bad-address", &address.spot, message).advice("write another address of it"));
+        }
+        for backend in &read.backends {
+            let address = backend.value;
+            if let Some(own) = links.own(address) {
+                let message = format!("the backend {address} is an address of this appliance");
+                let finding = Finding::error("own-address", &backend.spot, message).contradicts(own);
+                findings.report(finding.advice("write the address of the server"));
+            } else if let Some(service) = taken.services.get(&address) {
+                let message =
+                    format!("the backend {address} is the address of a virtual service: traffic would go in circles");
+                let finding = Finding::error("backend-loop", &backend.spot, message).contradicts(service);
+                findings.report(finding.advice("write the server's own address"));
+            } else if let Some(pool) = taken.pools.get(&address) {
+                let message = format!("the backend {address} is also an address that hides other sources");
+                let finding = Finding::error("own-address", &backend.spot, message).contradicts(pool);
+                findings.report(
+                    finding.advice("an address belongs to the server or to this appliance; mend one of the two"),
+                );
+            } else if links.is_network_or_broadcast(address) {
+                let message = format!("the backend {address} is no station: it names its whole network");
+                findings
+                    .report(Finding::error("bad-address", &backend.spot, message).advice("write the server's address"));
+            } else if !routes.reach(links, address) {
+                let message = format!("no route leads to the backend {address}");
+                let advice = format!("add a [[route]], or mend the address; {}", links.words(address.is_ipv4()));
+                findings.report(Finding::error("unreachable-backend", &backend.spot, message).advice(advice));
+            } else if read.service.spec.mode == Mode::Direct && links.complete && links.port_of(address).is_none() {
+                let message = format!(
+                    "the backend {address} is behind a router, and mode \"direct\" reaches only what is on a link"
+                );
+                let advice = format!("write mode = \"nat\", or move it; {}", links.words(address.is_ipv4()));
+                findings.report(Finding::error("backend-not-on-link", &backend.spot, message).advice(advice));
+            }
+        }
+    }
+}
+
+/// Reports ports with more queues than there are workers to poll them.
+fn queues(ports: &[PortRead], workers: usize, findings: &Findings) {
+    for read in ports {
+        let Some(queues) = read.port.queues.filter(|&queues| workers > 0 && usize::from(queues) > workers) else {
+            continue;
+        };
+        let message = format!("port \"{}\" has {queues} queues and there are {workers} workers", read.port.name);
+        let advice = "leave `queues` out to have one a worker";
+        findings.report(Finding::warning("more-queues-than-workers", &read.queues_spot, message).advice(advice));
+    }
+}
+
+/// Reports rules that can never match, and more of them than the classifier takes.
+fn rules(read: &FirewallRead, findings: &Findings) {
+    let rules = &read.firewall.rules;
+    for shadow in shadowed(rules) {
+        let (Some(rule), Some(spot)) = (rules.get(shadow.rule.index()), read.rules.get(shadow.rule.index())) else {
+            continue;
+        };
+        let earlier = shadow.by.and_then(|by| Some((rules.get(by.index())?, read.rules.get(by.index())?)));
+        let finding = match earlier {
+            Some((by, at)) => {
+                let message =
+                    format!("the rule \"{}\" can never match: \"{}\" takes all of it before", rule.name, by.name);
+                let advice =
+                    if rule.action == by.action { "remove it" } else { "move it before that one, or narrow that one" };
+                Finding::warning("rule-never-matches", spot, message).contradicts(at).advice(advice)
+            }
+            None => {
+                let message = format!("the rule \"{}\" can never match: no packet is all it asks for", rule.name);
+                let advice = "make its source, destination and ICMP types of one IP version";
+                Finding::warning("rule-never-matches", spot, message).advice(advice)
+            }
+        };
+        findings.report(finding);
+    }
+    if let Err(error) = expand(rules) {
+        let spot = rules.iter().position(|rule| rule.name == error.rule).and_then(|place| read.rules.get(place));
+        if let Some(spot) = spot {
+            let advice = "split it, or name fewer sources, destinations, ports or zones in it";
+            findings.report(Finding::error("does-not-fit", spot, error.to_string()).advice(advice));
+        }
+    }
+}
+
+/// Reports services that no rule lets a client reach.
+fn closed_services(services: &[ServiceRead], firewall: &FirewallRead, findings: &Findings) {
+    if firewall.firewall.default == Action::Allow {
+        return;
+    }
+    let mut anywhere: Vec<&Rule> = Vec::new();
+    let mut by_destination: PrefixMap<Vec<&Rule>> = PrefixMap::default();
+    for rule in firewall.firewall.rules.iter().filter(|rule| rule.action == Action::Allow) {
+        if rule.destination.is_empty() {
+            anywhere.push(rule);
+        }
+        for &destination in &rule.destination {
+            by_destination.entry(destination).or_default().push(rule);
+        }
+    }
+    for read in services {
+        let spec = &read.service.spec;
+        let there = by_destination.containing(spec.address).flat_map(|(_, rules)| rules.iter());
+        if !anywhere.iter().chain(there).any(|rule| may_open(rule, &read.service)) {
+            let message = format!("no firewall rule lets a client reach {}", read.title);
+            let range = spec.ports.first().map_or_else(String::new, ToString::to_string);
+            let advice = format!(
+                "add a [[firewall.rule]] with action = \"allow\", destination = [\"{}\"], protocol = \"{}\", destination_port = [\"{range}\"]",
+                spec.address,
+                spec.protocol.name()
+            );
+            findings.report(Finding::warning("service-not-allowed", &read.spot, message).advice(advice));
+        }
+    }
+}
+
+/// Whether protocol and ports of an allowing rule admit some client of the service.
+fn may_open(rule: &Rule, service: &Service) -> bool {
+    let protocol = match rule.protocol {
+        ProtocolMatch::Any => true,
+        ProtocolMatch::Tcp => service.spec.protocol == ServiceProtocol::Tcp,
+        ProtocolMatch::Udp => service.spec.protocol == ServiceProtocol::Udp,
+        ProtocolMatch::Icmp | ProtocolMatch::Number(_) => false,
+    };
+    let overlaps = |range: &PortRange| service.spec.ports.iter().any(|served| served.overlaps(*range));
+    protocol && (rule.destination_port.is_empty() || rule.destination_port.iter().any(overlaps))
+}
