@@ -1,0 +1,71 @@
+//! What the API asks of the running appliance. The daemon implements it; tests have a small one of their own.
+//!
+//! Called on management threads that may block; several calls may run at once. An implementation reads counters, or asks
+//! the control thread and waits for its answer; it answers within a second even when a worker hangs.
+
+use crate::session_match::SessionMatch;
+use crate::status::{
+    Applied, Changed, Drops, FirewallStatus, MemoryStatus, NeighborStatus, PolicyStatus, PortStatus, Refusal,
+    RouteStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
+};
+
+/// The running appliance, as the API sees it.
+pub trait Appliance: Send + Sync + 'static {
+    /// The ports, in the order of the configuration.
+    fn ports(&self) -> Vec<PortStatus>;
+
+    /// The workers, in the order of the configuration.
+    fn workers(&self) -> Vec<WorkerStatus>;
+
+    /// At most `limit` sessions that match, in no order.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the workers do not answer in time.
+    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, Refusal>;
+
+    /// The virtual services, in the order of the configuration.
+    fn services(&self) -> Vec<ServiceStatus>;
+
+    /// The firewall's rules and how often each decided.
+    fn firewall(&self) -> FirewallStatus;
+
+    /// The neighbors.
+    fn neighbors(&self) -> Vec<NeighborStatus>;
+
+    /// The routes, connected ones included.
+    fn routes(&self) -> Vec<RouteStatus>;
+
+    /// Packets dropped, by reason, every reason included.
+    fn drops(&self) -> Drops;
+
+    /// Memory in use.
+    fn memory(&self) -> MemoryStatus;
+
+    /// The policy in force and those before it.
+    fn policy(&self) -> PolicyStatus;
+
+    /// Puts a policy in force, all of it or nothing. `text` is TOML; `name` is the file as the operator names it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with every fault; nothing was changed.
+    fn apply(&self, text: &str, name: &str) -> Result<Applied, Refusal>;
+
+    /// Gives the target's backends no new sessions; those they have run out, or end with the drain timeout. Lasts until it
+    /// is undone, whatever policies come into force.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when nothing has that name.
+    fn drain(&self, target: &Target) -> Result<Changed, Refusal>;
+
+    /// Undoes [`drain`](Self::drain): the target's backends get new sessions again, as far as policy and probes allow.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when nothing has that name.
+    fn undrain(&self, target: &Target) -> Result<Changed, Refusal>;
+
+    /// Ends every session of the target's backends.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when nothing has that name.
+    fn flush(&self, target: &Target) -> Result<Changed, Refusal>;
+}

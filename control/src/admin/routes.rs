@@ -1,0 +1,151 @@
+//! One handler for each call of the API. Every answer is JSON, refusals too: a [`Refusal`] with the HTTP status of its
+//! kind.
+//!
+//! | call | answer |
+//! |---|---|
+//! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `drops`, `memory`, `policy` | as `show` |
+//! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
+//! | `POST /api/v1/apply?file=NAME`, body TOML | [`Applied`](crate::status::Applied) |
+//! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`](crate::status::Changed) |
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Appliance;
+use crate::cli::SESSIONS_SHOWN;
+use crate::session_match::SessionMatch;
+use crate::status::{Drain, Refusal, RefusalKind, Target};
+
+/// Bytes of a policy that are read, as `config` has it for files.
+const BODY_MAX: usize = 16 << 20;
+
+type Asked = State<Arc<dyn Appliance>>;
+type Answer = Result<Response, Refused>;
+
+/// The API over this appliance.
+pub fn router(appliance: Arc<dyn Appliance>) -> Router {
+    let calls = Router::new()
+        .route("/ports", get(|State(a): Asked| show(a, |a| a.ports())))
+        .route("/workers", get(|State(a): Asked| show(a, |a| a.workers())))
+        .route("/sessions", get(sessions))
+        .route("/services", get(|State(a): Asked| show(a, |a| a.services())))
+        .route("/firewall", get(|State(a): Asked| show(a, |a| a.firewall())))
+        .route("/neighbors", get(|State(a): Asked| show(a, |a| a.neighbors())))
+        .route("/routes", get(|State(a): Asked| show(a, |a| a.routes())))
+        .route("/drops", get(|State(a): Asked| show(a, |a| a.drops())))
+        .route("/memory", get(|State(a): Asked| show(a, |a| a.memory())))
+        .route("/policy", get(|State(a): Asked| show(a, |a| a.policy())))
+        .route("/apply", post(apply))
+        .route("/drain", post(drain))
+        .route("/flush", post(flush));
+    Router::new()
+        .nest("/api/v1", calls)
+        .fallback(|| async { refused(RefusalKind::NotFound, "there is no such call") })
+        .method_not_allowed_fallback(|| async { refused(RefusalKind::BadRequest, "the call has another method") })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(appliance)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionsWanted {
+    limit: Option<usize>,
+    #[serde(rename = "match", default)]
+    wanted: String,
+}
+
+async fn sessions(State(appliance): Asked, wanted: Result<Query<SessionsWanted>, QueryRejection>) -> Answer {
+    let Query(SessionsWanted { limit, wanted }) =
+        wanted.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let wanted: SessionMatch =
+        wanted.parse().map_err(|error| refused(RefusalKind::BadRequest, format!("match: {error}")))?;
+    let limit = limit.unwrap_or(SESSIONS_SHOWN);
+    ask(appliance, move |appliance| appliance.sessions(&wanted, limit)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    file: String,
+}
+
+async fn apply(
+    State(appliance): Asked,
+    source: Result<Query<Source>, QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let Query(Source { file }) = source.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let body = body.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let text = String::from_utf8(body.into())
+        .map_err(|error| refused(RefusalKind::BadRequest, format!("{file} is not text: {error}")))?;
+    ask(appliance, move |appliance| appliance.apply(&text, &file)).await
+}
+
+async fn drain(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
+    let Drain { target, undo } = concerned(body)?;
+    ask(appliance, move |appliance| if undo { appliance.undrain(&target) } else { appliance.drain(&target) }).await
+}
+
+async fn flush(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
+    let target: Target = concerned(body)?;
+    ask(appliance, move |appliance| appliance.flush(&target)).await
+}
+
+fn concerned<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refused> {
+    let body = body.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| {
+        let wanted = r#"{"kind": "service" or "backend", "name": "..."}"#;
+        refused(RefusalKind::BadRequest, format!("the body must be {wanted}: {error}"))
+    })
+}
+
+/// Answers a question that cannot be refused.
+async fn show<T: Serialize + Send + 'static>(
+    appliance: Arc<dyn Appliance>,
+    question: impl FnOnce(&dyn Appliance) -> T + Send + 'static,
+) -> Answer {
+    ask(appliance, move |appliance| Ok(question(appliance))).await
+}
+
+/// Puts a question to the appliance on a thread that may block.
+async fn ask<T: Serialize + Send + 'static>(
+    appliance: Arc<dyn Appliance>,
+    question: impl FnOnce(&dyn Appliance) -> Result<T, Refusal> + Send + 'static,
+) -> Answer {
+    let answer = tokio::task::spawn_blocking(move || question(&*appliance)).await;
+    match answer {
+        Ok(Ok(document)) => Ok(Json(document).into_response()),
+        Ok(Err(refusal)) => Err(Refused(refusal)),
+        Err(_) => Err(refused(RefusalKind::Failed, "the appliance failed to answer; its log says why")),
+    }
+}
+
+/// A refusal on its way out.
+struct Refused(Refusal);
+
+fn refused(kind: RefusalKind, message: impl Into<String>) -> Refused {
+    Refused(Refusal::new(kind, message))
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match self.0.kind {
+            RefusalKind::BadRequest => StatusCode::BAD_REQUEST,
+            RefusalKind::NotFound => StatusCode::NOT_FOUND,
+            RefusalKind::PolicyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+            RefusalKind::NeedsRestart => StatusCode::CONFLICT,
+            RefusalKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}

@@ -1,0 +1,217 @@
+//! The command line: what may be typed, and nothing of what it does. Read once by `main`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::session_match::SessionMatch;
+use crate::status::Target;
+
+/// Where the running appliance is asked when nothing says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/millrace/control.sock";
+
+/// Sessions shown when `--limit` is not given.
+pub const SESSIONS_SHOWN: usize = 100;
+
+/// A packet-processing appliance: stateful firewall and L4 load balancer in userspace, on DPDK.
+///
+/// Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// The control socket of the running appliance [default: /run/millrace/control.sock]
+    #[arg(long, global = true, value_name = "PATH", env = "MILLRACE_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the appliance in the foreground until SIGTERM or SIGINT
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say every fault of a configuration at once; start nothing
+    Check {
+        /// The configuration file
+        file: PathBuf,
+    },
+    /// Say what this machine lacks for a configuration, and the command that mends it
+    Doctor {
+        /// The configuration file; without it, only what every configuration needs
+        file: Option<PathBuf>,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a configuration in force in the running appliance: all of it or nothing
+    Apply {
+        /// The configuration file
+        file: PathBuf,
+        /// Print JSON instead of words
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give backends no new sessions; those they have run out until the service's drain timeout
+    ///
+    /// It lasts until `drain --undo`, or a restart: applying a configuration does not end it.
+    Drain {
+        /// Whom it concerns.
+        #[command(flatten)]
+        concerned: Concerned,
+        /// Put them back: they get new sessions again, as far as the configuration and their probes allow
+        #[arg(long)]
+        undo: bool,
+    },
+    /// End the sessions of backends at once
+    Flush(Concerned),
+    /// Show the state of the running appliance
+    Show {
+        /// What to show.
+        #[command(subcommand)]
+        what: Show,
+        /// Print JSON instead of a table
+        #[arg(long, global = true)]
+        json: bool,
+    },
+}
+
+/// Whom `drain` and `flush` concern.
+#[derive(Debug, Args)]
+pub struct Concerned {
+    /// All backends of a service, or one backend
+    pub kind: ConcernedKind,
+    /// Its name; a backend as SERVICE/BACKEND, or by its name alone where only one service has it
+    pub name: String,
+    /// Print JSON instead of words
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The kinds of things that can be drained and flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConcernedKind {
+    /// A virtual service.
+    Service,
+    /// One backend.
+    Backend,
+}
+
+impl Concerned {
+    /// The same for the API.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match self.kind {
+            ConcernedKind::Service => Target::Service(self.name.clone()),
+            ConcernedKind::Backend => Target::Backend(self.name.clone()),
+        }
+    }
+}
+
+/// What `show` shows.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Show {
+    /// Ports: link and counters
+    Ports,
+    /// Workers: load, cycles per packet, policy in force
+    Workers,
+    /// Sessions: both directions, state, service and backend
+    Sessions {
+        /// At most this many
+        #[arg(long, value_name = "N", default_value_t = SESSIONS_SHOWN)]
+        limit: usize,
+        /// Only those that match, e.g. 'protocol=tcp service=shop source=198.51.100.0/24 from-kernel=false'
+        #[arg(long = "match", value_name = "TERMS", default_value = "", hide_default_value = true)]
+        wanted: SessionMatch,
+    },
+    /// Virtual services and their backends
+    Services,
+    /// Firewall rules and how often each decided
+    Firewall,
+    /// Neighbors: addresses, MACs, state
+    Neighbors,
+    /// Routes
+    Routes,
+    /// Packets that did not come out, by reason
+    Drops,
+    /// Packet buffers, sessions, bytes
+    Memory,
+    /// The policy in force and those before it
+    Policy,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_design_is_understood() {
+        for line in [
+            "millrace run --config edge.toml",
+            "millrace check edge.toml",
+            "millrace doctor",
+            "millrace doctor edge.toml --json",
+            "millrace apply edge.toml",
+            "millrace drain service shop",
+            "millrace drain backend shop/shop-a --undo",
+            "millrace drain --undo service shop --json",
+            "millrace flush backend shop/shop-a --json",
+            "millrace show ports",
+            "millrace show ports --json",
+            "millrace show --json workers",
+            "millrace show sessions --limit 5 --match protocol=tcp --json",
+            "millrace show services",
+            "millrace show firewall",
+            "millrace show neighbors",
+            "millrace show routes",
+            "millrace show drops",
+            "millrace show memory",
+            "millrace show policy",
+            "millrace --socket /tmp/a.sock show ports",
+            "millrace show ports --socket /tmp/a.sock",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn the_help_of_drain_says_how_to_put_a_backend_back() {
+        let help = parse("millrace drain --help").unwrap_err().to_string();
+        assert!(help.contains("--undo") && help.contains("Put them back"), "{help}");
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        for line in [
+            "millrace run",
+            "millrace check",
+            "millrace show",
+            "millrace show everything",
+            "millrace drain shop",
+            "millrace flush service shop --undo",
+            "millrace show sessions --match colour=blue",
+            "millrace show sessions --limit -1",
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert_ne!(error.kind(), ErrorKind::DisplayHelp, "{line}");
+        }
+    }
+}

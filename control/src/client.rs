@@ -1,0 +1,257 @@
+//! How the command line asks the running appliance: HTTP over the control socket, one call at a time, and a sentence for
+//! everything that can go wrong.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::session_match::SessionMatch;
+use crate::status::{Applied, Changed, Drain, Refusal, SessionStatus, Target};
+
+/// How long an answer may take; putting a large policy in force may take longer than any look at the state.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+const APPLIED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Why there is no answer, or not the one hoped for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error(
+        "no appliance answers at {}; start one with `millrace run --config FILE`, or name its socket with --socket PATH",
+        path.display()
+    )]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket is not for this user.
+    #[error("no permission to open {}; run as root, or as a member of the socket's group", path.display())]
+    Permission {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something else is wrong with the socket.
+    #[error("cannot reach the appliance at {}: {source}", path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is connected and silent.
+    #[error("the appliance at {} did not answer within {} s", path.display(), limit.as_secs())]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// What answers there is not this program's API.
+    #[error("what answers at {} does not speak this program's language: {what}", path.display())]
+    Unintelligible {
+        /// The socket.
+        path: PathBuf,
+        /// What was odd.
+        what: String,
+    },
+    /// The appliance refused, and nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// This process has no thread or memory for a call.
+    #[error("cannot make a call: {0}")]
+    Here(io::Error),
+}
+
+/// The running appliance at one socket.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Client {
+    /// A client of the appliance at `socket`; nothing is opened yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Here`].
+    pub fn new(socket: &Path) -> Result<Self, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClientError::Here)?;
+        Ok(Self { path: socket.to_owned(), runtime })
+    }
+
+    /// The document of `show WHAT`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn show<T: DeserializeOwned>(&self, what: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, &format!("/api/v1/{what}"), Bytes::new(), ANSWERED_WITHIN)
+    }
+
+    /// At most `limit` sessions that match.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, ClientError> {
+        let query = encoded(&wanted.to_string());
+        self.show(&format!("sessions?limit={limit}&match={query}"))
+    }
+
+    /// Puts a policy in force.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a refusal carries every fault.
+    pub fn apply(&self, text: &str, name: &str) -> Result<Applied, ClientError> {
+        let call = format!("/api/v1/apply?file={}", encoded(name));
+        self.call(Method::POST, &call, text.to_owned().into(), APPLIED_WITHIN)
+    }
+
+    /// Gives the target no new sessions.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn drain(&self, target: &Target) -> Result<Changed, ClientError> {
+        self.change("drain", &Drain { target: target.clone(), undo: false })
+    }
+
+    /// Gives the target new sessions again.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn undrain(&self, target: &Target) -> Result<Changed, ClientError> {
+        self.change("drain", &Drain { target: target.clone(), undo: true })
+    }
+
+    /// Ends the target's sessions.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn flush(&self, target: &Target) -> Result<Changed, ClientError> {
+        self.change("flush", target)
+    }
+
+    fn change(&self, what: &str, body: &impl Serialize) -> Result<Changed, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.odd(&error))?;
+        self.call(Method::POST, &format!("/api/v1/{what}"), body.into(), ANSWERED_WITHIN)
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        call: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        let (status, answer) = self.runtime.block_on(async {
+            let exchange = self.exchange(method, call, body);
+            tokio::time::timeout(limit, exchange)
+                .await
+                .unwrap_or_else(|_| Err(ClientError::Silent { path: self.path.clone(), limit }))
+        })?;
+        if status.is_success() {
+            return serde_json::from_slice(&answer).map_err(|error| self.odd(&error));
+        }
+        match serde_json::from_slice::<Refusal>(&answer) {
+            Ok(refusal) => Err(refusal.into()),
+            Err(_) => Err(self.odd(&format_args!("HTTP status {status}"))),
+        }
+    }
+
+    async fn exchange(&self, method: Method, call: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.odd(&error))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(call)
+            .header("Host", "millrace")
+            .header("Connection", "close")
+            .body(Full::new(body))
+            .map_err(|error| self.odd(&error))?;
+        let answer = async {
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            Ok::<_, hyper::Error>((head.status, body.collect().await?.to_bytes()))
+        };
+        // The connection's own end says nothing that the answer does not.
+        let (answer, _) = tokio::join!(answer, connection);
+        answer.map_err(|error| self.odd(&error))
+    }
+
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        let path = self.path.clone();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { path },
+            io::ErrorKind::PermissionDenied => ClientError::Permission { path },
+            _ => ClientError::Unreachable { path, source },
+        }
+    }
+
+    fn odd(&self, what: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Unintelligible { path: self.path.clone(), what: what.to_string() }
+    }
+}
+
+/// A value of a query, percent-encoded (RFC 3986 section 2.1).
+fn encoded(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_values_are_encoded() {
+        assert_eq!(encoded("protocol=tcp port=80-90 é&#%"), "protocol%3Dtcp%20port%3D80-90%20%C3%A9%26%23%25");
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_an_appliance_that_does_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let client = Client::new(&path).unwrap();
+        let error = client.show::<serde_json::Value>("ports").unwrap_err();
+        assert!(error.to_string().starts_with("no appliance answers at "), "{error}");
+        // Left behind by a process that died.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(matches!(client.show::<serde_json::Value>("ports").unwrap_err(), ClientError::NotRunning { .. }));
+    }
+
+    #[test]
+    fn what_is_not_our_api_is_named() {
+        use std::io::{Read, Write};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let served = std::thread::spawn(move || {
+            for answer in ["220 ready\r\n", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 16];
+                stream.read_exact(&mut request).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let client = Client::new(&path).unwrap();
+        for _ in 0..2 {
+            let error = client.show::<serde_json::Value>("ports").unwrap_err();
+            assert!(matches!(error, ClientError::Unintelligible { .. }), "{error}");
+        }
+        served.join().unwrap();
+    }
+}

@@ -1,0 +1,183 @@
+//! What each command does, and its exit status: 0 done, 1 refused or failed (2, wrong usage, is the command line's own).
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::{Cli, Command, Concerned, DEFAULT_SOCKET, Show};
+use crate::client::Client;
+use crate::status::{Changed, Target};
+use crate::{client::ClientError, compile, doctor, render};
+
+/// Why a command failed: what is printed on standard error, one or several lines.
+#[derive(Debug)]
+struct Failure(String);
+
+impl<E: Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Where a command writes: answers and complaints apart.
+pub struct Console<'a> {
+    /// Standard output.
+    pub answers: &'a mut dyn Write,
+    /// Standard error.
+    pub complaints: &'a mut dyn Write,
+}
+
+impl std::fmt::Debug for Console<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Console").finish_non_exhaustive()
+    }
+}
+
+impl Console<'_> {
+    /// A reader that went away (`| head`) is no failure.
+    fn print(&mut self, text: &str) {
+        let _ = writeln!(self.answers, "{text}");
+    }
+
+    fn complain(&mut self, text: &str) {
+        let _ = writeln!(self.complaints, "{text}");
+    }
+}
+
+/// Does what was typed and returns the exit status.
+#[must_use]
+pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
+    let socket = cli.socket;
+    let done = match cli.command {
+        Command::Run { config } => start(&config),
+        Command::Check { file } => check(&file, console),
+        Command::Doctor { file, json } => examine(file.as_deref(), json, console),
+        Command::Apply { file, json } => apply(socket, &file, json, console),
+        Command::Drain { concerned, undo: false } => {
+            change(socket, &concerned, Client::drain, render::drained, console)
+        }
+        Command::Drain { concerned, undo: true } => {
+            change(socket, &concerned, Client::undrain, render::undrained, console)
+        }
+        Command::Flush(concerned) => change(socket, &concerned, Client::flush, render::flushed, console),
+        Command::Show { what, json } => show(socket, what, json, console),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(Failure(words)) => {
+            if !words.is_empty() {
+                console.complain(&words);
+            }
+            1
+        }
+    }
+}
+
+#[cfg(feature = "dpdk")]
+fn start(config: &Path) -> Result<(), Failure> {
+    Ok(crate::launch::run(config)?)
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn start(_config: &Path) -> Result<(), Failure> {
+    Err(Failure("this build has no data plane; build with `--features dpdk`".to_owned()))
+}
+
+/// Every fault of a configuration at once.
+fn check(file: &Path, console: &mut Console<'_>) -> Result<(), Failure> {
+    let checked = config::load(&config::read(file)?, file)?;
+    for warning in &checked.warnings {
+        console.complain(&warning.to_string());
+    }
+    compile::rehearse(&checked.policy)?;
+    console.print(&format!("{}: valid", file.display()));
+    Ok(())
+}
+
+/// The answer lists what is missing; the exit status is 1 when something is.
+fn examine(file: Option<&Path>, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    let policy = match file {
+        Some(file) => Some(config::load(&config::read(file)?, file)?.policy),
+        None => None,
+    };
+    let findings = doctor::examine(policy.as_ref());
+    console.print(&if json { pretty(&findings) } else { doctor::render(&findings) });
+    if doctor::is_well(&findings) { Ok(()) } else { Err(Failure(String::new())) }
+}
+
+/// Without `--socket`, the appliance asked is the one the file describes.
+fn apply(socket: Option<PathBuf>, file: &Path, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    let text = config::read(file)?;
+    let socket = match socket {
+        Some(socket) => socket,
+        None => config::load(&text, file)?.policy.appliance.control_socket,
+    };
+    let applied = Client::new(&socket)?.apply(&text, &file.display().to_string()).map_err(explained)?;
+    console.print(&if json { pretty(&applied) } else { render::applied(&applied) });
+    Ok(())
+}
+
+fn change(
+    socket: Option<PathBuf>,
+    concerned: &Concerned,
+    call: impl Fn(&Client, &Target) -> Result<Changed, ClientError>,
+    words: impl Fn(&Changed) -> String,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let changed = call(&client(socket)?, &concerned.target()).map_err(explained)?;
+    console.print(&if concerned.json { pretty(&changed) } else { words(&changed) });
+    Ok(())
+}
+
+fn show(socket: Option<PathBuf>, what: Show, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    let client = client(socket)?;
+    match what {
+        Show::Ports => document(&client, "ports", json, |it: &Vec<_>| render::ports(it), console),
+        Show::Workers => document(&client, "workers", json, |it: &Vec<_>| render::workers(it), console),
+        Show::Sessions { limit, wanted } => {
+            let sessions = client.sessions(&wanted, limit).map_err(explained)?;
+            console.print(&if json { pretty(&sessions) } else { render::sessions(&sessions) });
+            Ok(())
+        }
+        Show::Services => document(&client, "services", json, |it: &Vec<_>| render::services(it), console),
+        Show::Firewall => document(&client, "firewall", json, render::firewall, console),
+        Show::Neighbors => document(&client, "neighbors", json, |it: &Vec<_>| render::neighbors(it), console),
+        Show::Routes => document(&client, "routes", json, |it: &Vec<_>| render::routes(it), console),
+        Show::Drops => document(&client, "drops", json, render::drops, console),
+        Show::Memory => document(&client, "memory", json, render::memory, console),
+        Show::Policy => document(&client, "policy", json, render::policy, console),
+    }
+}
+
+fn document<T: DeserializeOwned + Serialize>(
+    client: &Client,
+    what: &str,
+    json: bool,
+    words: impl Fn(&T) -> String,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let document: T = client.show(what).map_err(explained)?;
+    console.print(&if json { pretty(&document) } else { words(&document) });
+    Ok(())
+}
+
+fn client(socket: Option<PathBuf>) -> Result<Client, Failure> {
+    Ok(Client::new(&socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)))?)
+}
+
+/// A refusal with every fault under its sentence.
+fn explained(error: ClientError) -> Failure {
+    let faults = match &error {
+        ClientError::Refused(refusal) => refusal.faults.join("\n"),
+        _ => String::new(),
+    };
+    if faults.is_empty() { error.into() } else { Failure(format!("{faults}\n{error}")) }
+}
+
+fn pretty(document: &impl Serialize) -> String {
+    // Plain structs with string keys always have a JSON form.
+    serde_json::to_string_pretty(document).unwrap_or_default()
+}

@@ -1,0 +1,222 @@
+//! From a checked policy to the tables in force. Runs in management, off every packet's way; what it makes is immutable.
+//!
+//! The classifier and the route table come from a [`TableMaker`]: DPDK's in the daemon, the plain ones in tests.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use config::Policy;
+use config::policy::Midstream;
+use ipnet::IpNet;
+use session::Timeouts;
+use stage::balancer::Services;
+use stage::firewall::{Classifier, Linear, Rule, Ruleset};
+use stage::forward::{LinearRoutes, Route, RouteTable};
+use stage::translate::SourceNat;
+use units::{Generation, Nanos, PortId, ZoneId};
+use wire::MacAddr;
+use worker::{PortFacts, Snapshot};
+
+/// Makes the tables that have more than one implementation.
+pub trait TableMaker: Send + Sync + Debug {
+    /// A classifier over these rules.
+    ///
+    /// # Errors
+    /// A sentence: the rules are too many or do not fit in memory.
+    fn classifier(&self, rules: &[Rule]) -> Result<Box<dyn Classifier>, String>;
+
+    /// A route table with these routes.
+    ///
+    /// # Errors
+    /// A sentence: the routes do not fit in memory.
+    fn routes(&self, routes: &[Route]) -> Result<Arc<dyn RouteTable>, String>;
+}
+
+/// The plain tables: no DPDK, and searches that grow with the policy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlainTables;
+
+impl TableMaker for PlainTables {
+    fn classifier(&self, rules: &[Rule]) -> Result<Box<dyn Classifier>, String> {
+        Ok(Box::new(Linear::new(rules)))
+    }
+
+    fn routes(&self, routes: &[Route]) -> Result<Arc<dyn RouteTable>, String> {
+        Ok(Arc::new(LinearRoutes::new(routes)))
+    }
+}
+
+/// What only the running devices know of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The MAC in use.
+    pub mac: MacAddr,
+    /// Whether a kernel interface stands beside the port.
+    pub kernel: bool,
+}
+
+fn timeouts(policy: &Policy) -> Timeouts {
+    let (written, usual) = (&policy.sessions.timeouts, Timeouts::default());
+    Timeouts {
+        tcp_syn: written.tcp_syn.unwrap_or(usual.tcp_syn),
+        tcp_syn_received: written.tcp_syn_received.unwrap_or(usual.tcp_syn_received),
+        tcp_established: written.tcp_established.unwrap_or(usual.tcp_established),
+        tcp_closing: written.tcp_closing.unwrap_or(usual.tcp_closing),
+        tcp_time_wait: written.tcp_time_wait.unwrap_or(usual.tcp_time_wait),
+        tcp_closed: written.tcp_closed.unwrap_or(usual.tcp_closed),
+        udp_one_way: written.udp_one_way.unwrap_or(usual.udp_one_way),
+        udp_two_way: written.udp_two_way.unwrap_or(usual.udp_two_way),
+        icmp: written.icmp.unwrap_or(usual.icmp),
+        other: written.other.unwrap_or(usual.other),
+    }
+}
+
+fn broadcasts(policy: &Policy) -> Vec<Ipv4Addr> {
+    let nets = policy.ports.iter().flat_map(|port| &port.addresses);
+    nets.filter_map(|net| match net {
+        // RFC 3021: a /31 has no broadcast address.
+        IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
+        IpNet::V4(_) | IpNet::V6(_) => None,
+    })
+    .collect()
+}
+
+/// Compiles `policy` as `generation`. Counters, limits in use and backends go on from `previous` under their names.
+///
+/// # Errors
+/// A sentence: some table does not fit.
+pub fn compile(
+    policy: &Policy,
+    devices: &[Device],
+    generation: Generation,
+    previous: Option<&Snapshot>,
+    tables: &dyn TableMaker,
+    steer_secret: u64,
+) -> Result<Snapshot, String> {
+    let ports: Vec<PortFacts> = policy
+        .ports
+        .iter()
+        .zip(devices)
+        .map(|(port, device)| PortFacts {
+            name: port.name.clone(),
+            zone: port.zone,
+            mac: device.mac,
+            mtu: port.mtu,
+            addresses: port.addresses.clone(),
+            kernel: device.kernel,
+        })
+        .collect();
+    let own: HashMap<_, _> = policy
+        .ports
+        .iter()
+        .zip(0..)
+        .flat_map(|(port, number)| port.addresses.iter().map(move |net| (net.addr(), PortId::new(number))))
+        .collect();
+    let routes = tables.routes(&policy.route_table())?;
+    let classifier = tables.classifier(&policy.firewall.rules)?;
+    let rules = Ruleset::new(
+        policy.firewall.rules.clone(),
+        policy.firewall.default,
+        classifier,
+        previous.map(|snapshot| &*snapshot.rules),
+    );
+    let specs = policy.services.iter().map(|service| service.spec.clone()).collect();
+    let services = Services::compile(specs, previous.map(|snapshot| &*snapshot.services));
+    let zone_behind = |address| {
+        routes
+            .lookup(address)
+            .and_then(|route| ports.get(route.port.index()))
+            .map_or(ZoneId::APPLIANCE, |port| port.zone)
+    };
+    let service_zones = policy
+        .services
+        .iter()
+        .map(|service| service.spec.backends.first().map_or(ZoneId::APPLIANCE, |backend| zone_behind(backend.address)))
+        .collect();
+    Ok(Snapshot {
+        generation,
+        own,
+        broadcast: broadcasts(policy),
+        rules: Arc::new(rules),
+        services: Arc::new(services),
+        service_zones,
+        source_nat: Arc::new(SourceNat::new(policy.source_nat.clone())),
+        timeouts: timeouts(policy),
+        midstream: match policy.sessions.midstream {
+            Midstream::Strict => worker::Midstream::Strict,
+            Midstream::Loose => worker::Midstream::Loose,
+        },
+        reject_unknown: policy.sessions.reject_unknown,
+        log_rate: policy.firewall.log_rate,
+        steer_secret,
+        routes,
+        ports,
+    })
+}
+
+/// Every address the appliance answers ARP and neighbor solicitations for: those of its ports, the virtual ones, and those
+/// that hide clients (source NAT and `full-nat`). In order, each once.
+#[must_use]
+pub fn answered_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
+    let Snapshot { own, services, source_nat, .. } = snapshot;
+    let hiding = services.pool_addresses().chain(source_nat.addresses());
+    let mut addresses: Vec<IpAddr> = own.keys().copied().chain(services.virtual_addresses()).chain(hiding).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// Compiles a policy with the plain tables and throws the result away: what cannot be compiled is told before anything is
+/// started.
+///
+/// # Errors
+/// As [`compile`].
+pub fn rehearse(policy: &Policy) -> Result<(), String> {
+    stage::firewall::expand(&policy.firewall.rules).map_err(|error| error.to_string())?;
+    let devices: Vec<Device> = policy
+        .ports
+        .iter()
+        .map(|port| Device { mac: port.mac.unwrap_or(MacAddr::ZERO), kernel: port.kernel_interface.is_some() })
+        .collect();
+    compile(policy, &devices, Generation::new(1), None, &PlainTables, 0).map(|_| ())
+}
+
+/// What separates two policies that only a restart can bring about, each as a sentence's object; empty when nothing does.
+#[must_use]
+pub fn restart_needed(running: &Policy, wanted: &Policy) -> Vec<&'static str> {
+    let mut reasons = Vec::new();
+    if running.appliance.control_socket != wanted.appliance.control_socket {
+        reasons.push("[appliance] control_socket");
+    }
+    if running.cores != wanted.cores {
+        reasons.push("[cores]");
+    }
+    if running.dpdk != wanted.dpdk {
+        reasons.push("[dpdk]");
+    }
+    if running.sessions.capacity != wanted.sessions.capacity {
+        reasons.push("[sessions] capacity");
+    }
+    let devices = |policy: &Policy| -> Vec<_> {
+        policy
+            .ports
+            .iter()
+            .map(|port| {
+                let hardware = (port.name.clone(), port.device.clone(), port.mac, port.mtu, port.queues);
+                (hardware, port.addresses.clone(), port.kernel_interface.clone())
+            })
+            .collect()
+    };
+    if devices(running) != devices(wanted) {
+        reasons.push("[[port]] (names, devices, MACs, MTUs, queues, addresses, kernel interfaces)");
+    }
+    reasons
+}
+
+/// The moment a drain of `service` ends, if it begins now.
+#[must_use]
+pub fn drain_end(snapshot: &Snapshot, service: &str, now: Nanos) -> Nanos {
+    snapshot.services.by_name(service).map_or(now, |service| now + service.spec().drain_timeout)
+}

@@ -1,0 +1,264 @@
+//! Starting and stopping the appliance, stage by stage: configuration, control socket, devices, kernel interfaces, workers,
+//! control, API, probes; and back in the opposite order. Whatever fails ends in one sentence, with everything before it
+//! undone: each stage is a value whose end undoes it.
+
+mod devices;
+mod logging;
+mod tables;
+mod threads;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::Policy;
+use crossbeam::channel::{bounded, unbounded};
+use dpdk::{Eal, EalOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use units::Generation;
+use worker::Clock;
+
+use crate::admin::socket::ControlSocket;
+use crate::admin::{Appliance, Server};
+use crate::compile::compile;
+use crate::health::Prober;
+use crate::journal;
+use crate::kernel::{Interface, InterfaceSpec, Lane, Pump};
+use crate::running::{BufferUse, Fixed, Running};
+
+use devices::{Ports, TscClock};
+use tables::DpdkTables;
+use threads::{Asked, Team};
+
+/// Why the appliance did not start: one sentence, or the faults of the configuration.
+type Refused = Box<dyn std::error::Error>;
+
+/// Log records control may be ahead of the log.
+const NOTES: usize = 4_096;
+
+/// How long calls on the control socket may go on when the appliance stops.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+
+/// Runs the appliance that `file` describes until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A sentence that says what is wrong and what to do.
+pub fn run(file: &Path) -> Result<(), Refused> {
+    logging::start();
+    let text = config::read(file)?;
+    let checked = config::load(&text, file)?;
+    for warning in &checked.warnings {
+        log::warn!("{warning}");
+    }
+    let policy = checked.policy;
+    check_cores(&policy, &dpdk::doctor::cores_allowed())?;
+    start(policy, file)
+}
+
+/// Whether this process may run on every core of the policy: a thread that cannot be pinned would share another's core, and
+/// both would be slow for a reason nobody sees.
+fn check_cores(policy: &Policy, allowed: &[usize]) -> Result<(), Refused> {
+    let wanted = policy.cores.workers.iter().chain([&policy.cores.control]);
+    let absent = listed(wanted.filter(|core| !allowed.contains(core)));
+    // A kernel that does not say is taken at no word.
+    if allowed.is_empty() || absent.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "[cores] names core {absent}, and this process may run on {}; name those in `workers` and `control`",
+        listed(allowed.iter())
+    );
+    Err(message.into())
+}
+
+fn listed<'a>(cores: impl Iterator<Item = &'a usize>) -> String {
+    cores.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn eal_options(policy: &Policy) -> EalOptions {
+    EalOptions {
+        file_prefix: format!("millrace-{}", std::process::id()),
+        memory_mib: u32::try_from(policy.dpdk.memory >> 20).unwrap_or(u32::MAX),
+        hugepages: policy.dpdk.hugepages,
+        devices: policy.ports.iter().map(|port| port.device.clone()).collect(),
+        main_core: policy.cores.control,
+    }
+}
+
+fn start(policy: Policy, file: &Path) -> Result<(), Refused> {
+    // First, because it can be refused for everyday reasons, and so that of two appliances the second touches no device.
+    let socket = ControlSocket::bind(&policy.appliance.control_socket)?;
+    let eal = Eal::init(&eal_options(&policy))?;
+    let clock = TscClock(eal.clock());
+    let Ports { pool, ports, queues, isolations } = devices::open(&eal, &policy)?;
+    let facts = devices::facts(&policy, &ports);
+    let tables = DpdkTables::new(&eal);
+    let secret = devices::random_word();
+    let snapshot = Arc::new(compile(&policy, &facts, Generation::new(1), None, &tables, secret)?);
+    snapshot.services.enact(None, clock.now());
+
+    let interfaces = open_interfaces(&policy, &ports)?;
+    let mut lanes = Vec::new();
+    let mut rings = Vec::new();
+    for (port, interface) in &interfaces {
+        let ring = Arc::new(worker::KernelRings::default());
+        lanes.push(Lane::new(interface, Arc::clone(&ring)));
+        rings.push((*port, ring));
+    }
+    let views = devices::views(ports, &rings);
+    for view in &views {
+        view.answer_for(&snapshot);
+    }
+    let pump = Pump::start(lanes, pool.clone(), || {})?;
+
+    let team = Team::start(&eal, &policy, clock, &pool, queues, &rings, &snapshot)?;
+    let (requests, wanted) = unbounded();
+    let (notes, noted) = bounded(NOTES);
+    let placed = policy.neighbors.iter().map(|at| (at.port, at.address, at.mac)).collect();
+    let asked = Asked { stop: requests.clone(), requests: wanted };
+    let control = team.control(clock, asked, notes, &snapshot, placed, policy.cores.control)?;
+
+    let buffers = pool.clone();
+    let frame_bytes = pool.frame_bytes();
+    let fixed = Fixed {
+        requests,
+        devices: facts,
+        ports: views,
+        workers: team.views(),
+        tables: Box::new(tables),
+        clock: Box::new(clock),
+        buffers: Box::new(move || BufferUse {
+            total: u64::from(buffers.total()),
+            in_use: u64::from(buffers.in_use()),
+            bytes: dpdk::Pool::memory_needed(buffers.total(), frame_bytes),
+        }),
+        session_bytes: team.session_bytes(),
+        steer_secret: secret,
+    };
+    let name = policy.appliance.name.clone();
+    let interfaces = interfaces.into_iter().map(|(_, interface)| interface).collect();
+    let appliance = Arc::new(Running::new(fixed, policy, snapshot, &file.display().to_string(), interfaces));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let server = Server::answer(socket, Arc::clone(&appliance) as Arc<dyn Appliance>, runtime.handle())?;
+    let weak = Arc::downgrade(&appliance);
+    appliance.probe_with(Prober::new(runtime.handle().clone(), move |report| {
+        if let Some(appliance) = weak.upgrade() {
+            // Renewing the tables waits for the workers: off the probes' own threads.
+            tokio::task::spawn_blocking(move || appliance.found(&report));
+        }
+    }));
+    let journal = {
+        let appliance = Arc::clone(&appliance);
+        std::thread::Builder::new().name("journal".into()).spawn(move || journal::write(&noted, &appliance))?
+    };
+    log::info!("{name} is ready: {} workers, control socket {}", team.len(), server.path().display());
+    announce_ready();
+    runtime.block_on(attend(&appliance, file));
+
+    log::info!("{name} is stopping");
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    runtime.block_on(server.stop(LAST_CALLS));
+    appliance.wind_down();
+    drop(team);
+    // Calls that were cut off and still wait for workers or control find them gone, and end.
+    drop(control);
+    join(journal, "journal");
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    pump.stop();
+    drop((appliance, isolations, pool));
+    drop(eal);
+    Ok(())
+}
+
+fn join(thread: std::thread::JoinHandle<()>, name: &str) {
+    if thread.join().is_err() {
+        log::error!("the {name} thread ended by a fault");
+    }
+}
+
+/// The kernel interfaces of the ports that want one.
+fn open_interfaces(policy: &Policy, ports: &[dpdk::Port]) -> Result<Vec<(units::PortId, Interface)>, Refused> {
+    let mut interfaces = Vec::new();
+    for (number, port) in (0..).map(units::PortId::new).zip(ports) {
+        if let Some(spec) = InterfaceSpec::of(policy, number, port.mac()) {
+            interfaces.push((number, Interface::open(spec)?));
+        }
+    }
+    Ok(interfaces)
+}
+
+/// Says that the appliance treats packets: to systemd where it runs us, and in words to whoever watches.
+fn announce_ready() {
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    println!("ready");
+}
+
+/// Waits for the signal to stop; SIGHUP applies the file again.
+async fn attend(appliance: &Arc<Running>, file: &Path) {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        log::error!("signals cannot be received");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = hangup.recv() => {
+                let (appliance, file) = (Arc::clone(appliance), file.to_owned());
+                let applied = tokio::task::spawn_blocking(move || reload(&appliance, &file)).await;
+                if applied.is_err() {
+                    log::error!("the reload ended by a fault");
+                }
+            }
+        }
+    }
+}
+
+fn reload(appliance: &Running, file: &Path) {
+    let applied = config::read(file).map_err(|faults| faults.to_string()).and_then(|text| {
+        appliance.apply(&text, &file.display().to_string()).map_err(|refusal| {
+            let faults = refusal.faults.join("\n");
+            if faults.is_empty() { refusal.to_string() } else { format!("{refusal}\n{faults}") }
+        })
+    });
+    if let Err(why) = applied {
+        log::error!("{why}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(cores: &str) -> Policy {
+        let text = include_str!("../../../config/examples/edge.toml").replace("workers = [1]", cores);
+        config::load(&text, Path::new("edge.toml")).unwrap().policy
+    }
+
+    #[test]
+    fn cores_that_are_not_there_are_named() {
+        // CFG-05.
+        let policy = policy("workers = [1, 7, 9]");
+        assert_eq!(
+            check_cores(&policy, &[0, 1]).unwrap_err().to_string(),
+            "[cores] names core 7, 9, and this process may run on 0, 1; name those in `workers` and `control`"
+        );
+        check_cores(&policy, &[0, 1, 7, 9]).unwrap();
+        check_cores(&policy, &[]).unwrap();
+    }
+
+    #[test]
+    fn a_control_socket_that_cannot_be_had_is_refused_before_anything_is_opened() {
+        // CRS-07: a plain file where the socket should be. The runtime of DPDK, which starts once in the life of a process,
+        // was not started.
+        let folder = tempfile::tempdir().unwrap();
+        let mut policy = policy("workers = [1]");
+        policy.appliance.control_socket = folder.path().join("control.sock");
+        std::fs::write(&policy.appliance.control_socket, "precious").unwrap();
+        let refused = start(policy, Path::new("edge.toml")).unwrap_err().to_string();
+        assert!(refused.contains("is not a socket"), "{refused}");
+        assert!(!Path::new(&format!("/var/run/dpdk/millrace-{}", std::process::id())).exists());
+    }
+}

@@ -1,0 +1,250 @@
+//! The threads of the data plane and control: which queues, rings and tables each gets, where it is pinned, how it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use config::Policy;
+use core_affinity::CoreId;
+use crossbeam::channel::{Receiver, Sender};
+use crossbeam::queue::ArrayQueue;
+use dpdk::{Eal, Lcore, Mbuf, Pool, Queue};
+use session::HashSecret;
+use units::limits::{COMMAND_RING, EVENT_RING, HANDOVER_RING};
+use units::{PortId, WorkerId};
+use wire::MacAddr;
+use worker::{
+    Exits, KernelRings, KernelSide, Output, QueuePair, Shard, Snapshot, Worker, WorkerCounters, handover_ring,
+};
+
+use super::Refused;
+use super::devices::TscClock;
+use crate::event::{Note, Request};
+use crate::running::WorkerView;
+use crate::steward::{Steward, WorkerLink};
+
+/// The running workers. Dropping it stops them and waits for them, so that nobody polls a device that is being closed.
+#[derive(Debug)]
+pub(super) struct Team {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    views: Vec<WorkerView>,
+    links: Vec<WorkerLink>,
+    session_bytes: u64,
+}
+
+/// What one worker is made of before its thread starts.
+struct Share {
+    queues: Vec<QueuePair<Queue>>,
+    outputs: Vec<Output<Mbuf>>,
+}
+
+/// Deals the queues out: queue `q` of a port goes to worker `q`; a worker beyond the last queue of a port sends through
+/// the ring of queue 0's owner, or another's, in turn.
+fn deal(ports: Vec<Vec<Queue>>, workers: usize) -> Vec<Share> {
+    let mut shares: Vec<Share> = (0..workers).map(|_| Share { queues: Vec::new(), outputs: Vec::new() }).collect();
+    for (port, queues) in (0..).map(PortId::new).zip(ports) {
+        let count = queues.len().max(1);
+        let rings: Vec<_> =
+            (0..count).map(|_| (workers > count).then(|| Arc::new(ArrayQueue::<Mbuf>::new(HANDOVER_RING)))).collect();
+        let mut queues = queues.into_iter();
+        for (number, share) in shares.iter_mut().enumerate() {
+            if let Some(queue) = queues.next() {
+                share.outputs.push(Output::Own(share.queues.len()));
+                share.queues.push(QueuePair::new(port, queue, rings.get(number).cloned().flatten()));
+            } else if let Some(Some(ring)) = rings.get(number % count) {
+                share.outputs.push(Output::Ring(Arc::clone(ring)));
+            }
+        }
+    }
+    shares
+}
+
+impl Team {
+    /// Starts a worker on every worker core of the policy.
+    pub(super) fn start(
+        eal: &Eal,
+        policy: &Policy,
+        clock: TscClock,
+        pool: &Pool,
+        ports: Vec<Vec<Queue>>,
+        kernel: &[(PortId, Arc<KernelRings<Mbuf>>)],
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<Self, Refused> {
+        let cores = &policy.cores.workers;
+        let secret = HashSecret::random();
+        let peers: Vec<_> = cores.iter().map(|_| handover_ring()).collect();
+        let capacity = policy.sessions.capacity.div_ceil(cores.len().max(1));
+        let mut team = Self {
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+            views: Vec::new(),
+            links: Vec::new(),
+            session_bytes: 0,
+        };
+        for ((number, &core), share) in (0..).zip(cores).zip(deal(ports, cores.len())) {
+            let id = WorkerId::new(number);
+            let counters = Arc::new(WorkerCounters::default());
+            let inbox = Arc::new(ArrayQueue::new(COMMAND_RING));
+            let events = Arc::new(ArrayQueue::new(EVENT_RING));
+            let shard = Shard::new(
+                id,
+                cores.len(),
+                capacity,
+                &secret,
+                Arc::clone(snapshot),
+                Arc::clone(&counters),
+                Arc::clone(&events),
+            )?;
+            team.session_bytes += shard.session_bytes() as u64;
+            // Each kernel interface is read by one worker; which one does not matter.
+            let kernel = kernel
+                .iter()
+                .map(|(port, rings)| KernelSide {
+                    port: *port,
+                    rings: Arc::clone(rings),
+                    reads: port.index() % cores.len() == id.index(),
+                })
+                .collect();
+            let exits = Exits::new(pool.clone(), share.queues, share.outputs, kernel, peers.clone());
+            let Some(handed) = peers.get(id.index()).cloned() else { continue };
+            let worker = Worker::new(clock, shard, exits, Arc::clone(&inbox), handed);
+            let (eal, stop) = (eal.clone(), Arc::clone(&team.stop));
+            let thread =
+                Builder::new().name(format!("worker-{number}")).spawn(move || attend(worker, &eal, core, &stop));
+            team.views.push(WorkerView { core, counters });
+            team.links.push(WorkerLink { inbox, events });
+            team.threads.push(thread?);
+        }
+        Ok(team)
+    }
+
+    /// How many workers there are.
+    pub(super) fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// The workers as management sees them.
+    pub(super) fn views(&self) -> Vec<WorkerView> {
+        self.views.clone()
+    }
+
+    /// Bytes set aside for sessions.
+    pub(super) const fn session_bytes(&self) -> u64 {
+        self.session_bytes
+    }
+
+    /// Starts the control thread of these workers on `core`.
+    pub(super) fn control(
+        &self,
+        clock: TscClock,
+        asked: Asked,
+        notes: Sender<Note>,
+        snapshot: &Arc<Snapshot>,
+        placed: Vec<(PortId, std::net::IpAddr, MacAddr)>,
+        core: usize,
+    ) -> Result<Control, Refused> {
+        let Asked { stop, requests } = asked;
+        let mut steward = Steward::new(clock, self.links.clone(), requests, notes, snapshot);
+        let thread = Builder::new().name("control".into()).spawn(move || {
+            pin(core);
+            steward.place(placed);
+            steward.run();
+        })?;
+        Ok(Control { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            super::join(thread, "worker");
+        }
+    }
+}
+
+/// Both ends of what management asks control: the thread listens at one, the other tells it to finish.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) stop: Sender<Request>,
+    pub(super) requests: Receiver<Request>,
+}
+
+/// The running control thread. Dropping it ends the thread and waits for it: it holds tables that live in DPDK's memory.
+#[derive(Debug)]
+pub(super) struct Control {
+    stop: Sender<Request>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = self.stop.send(Request::Stop);
+        if let Some(thread) = self.thread.take() {
+            super::join(thread, "control");
+        }
+    }
+}
+
+/// A worker's thread from beginning to end.
+fn attend(mut worker: Worker<Queue, Pool, TscClock>, eal: &Eal, core: usize, stop: &AtomicBool) {
+    pin(core);
+    let registered = Lcore::register(eal);
+    match &registered {
+        Ok(lcore) => log::debug!("the worker on core {core} is lcore {}", lcore.id()),
+        // It works without a registration, only without a cache of buffers of its own.
+        Err(error) => log::warn!("the worker on core {core}: {error}"),
+    }
+    worker.run(stop);
+    drop(worker);
+    drop(registered);
+}
+
+fn pin(core: usize) {
+    if !core_affinity::set_for_current(CoreId { id: core }) {
+        log::warn!("a thread could not be pinned to core {core}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that goes on until it is told to stop, and counts itself.
+    fn polling(stop: &Arc<AtomicBool>, running: &Arc<()>) -> JoinHandle<()> {
+        let (stop, running) = (Arc::clone(stop), Arc::clone(running));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            drop(running);
+        })
+    }
+
+    #[test]
+    fn a_start_that_fails_leaves_no_worker_behind() {
+        let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(()));
+        let fails = || -> Result<(), Refused> {
+            let _team = Team {
+                stop: Arc::clone(&stop),
+                threads: vec![polling(&stop, &running), polling(&stop, &running)],
+                views: Vec::new(),
+                links: Vec::new(),
+                session_bytes: 0,
+            };
+            Err("the next stage failed".into())
+        };
+        fails().unwrap_err();
+        assert_eq!(Arc::strong_count(&running), 1);
+    }
+
+    #[test]
+    fn control_ends_although_others_can_still_ask_it() {
+        let (stop, requests) = crossbeam::channel::unbounded();
+        let management = stop.clone();
+        let thread = std::thread::spawn(move || while !matches!(requests.recv(), Ok(Request::Stop)) {});
+        drop(Control { stop, thread: Some(thread) });
+        assert!(management.send(Request::Stop).is_err(), "nobody listens any more");
+    }
+}

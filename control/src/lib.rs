@@ -1,0 +1,31 @@
+//! Control and management: everything of the appliance that is not the packet path. The `millrace` binary is a thin
+//! `main` over this library.
+//!
+//! - `cli`, `command`, `client`, `render`: the command line, how it asks the running appliance, how it draws the answers.
+//! - `launch`: staged start and stop; the only part that opens devices (feature `dpdk`).
+//! - `compile`: a checked policy becomes the tables in force.
+//! - `event`, `steward`: the control thread and everything that can wake it.
+//! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log.
+//! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
+//! - `health`: probes of backends, over ordinary sockets.
+//! - `kernel`: the kernel interface beside each port.
+//! - `doctor`: what this machine lacks.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod cli;
+pub mod client;
+pub mod command;
+pub mod compile;
+pub mod doctor;
+pub mod event;
+pub mod health;
+pub mod journal;
+pub mod kernel;
+#[cfg(feature = "dpdk")]
+pub mod launch;
+pub mod render;
+pub mod running;
+pub mod session_match;
+pub mod status;
+pub mod steward;

@@ -1,0 +1,545 @@
+//! The running appliance as the API sees it: counters read where workers keep them, sessions and neighbors asked of
+//! control, policies compiled and published.
+//!
+//! Lives on management threads. One lock keeps changes of policy apart; reading takes it only long enough to copy a
+//! pointer. Nothing here is on the packet path.
+
+mod documents;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use config::Policy;
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded, unbounded};
+use jiff::Timestamp;
+use stage::DropReason;
+use stage::balancer::{Backend, Health};
+use units::PortId;
+use wire::MacAddr;
+use worker::{Clock, Snapshot, WorkerCounters};
+
+use crate::admin::Appliance;
+use crate::compile::{Device, TableMaker, compile, restart_needed};
+use crate::event::{Publication, Request};
+use crate::health::{Prober, Report, targets};
+use crate::kernel::Interface;
+use crate::session_match::SessionMatch;
+use crate::status::{
+    Applied, AppliedPolicy, Changed, Drops, FirewallStatus, MemoryStatus, NeighborStatus, PolicyStatus, PortStatus,
+    Refusal, RefusalKind, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
+};
+use documents::{action_name, port_status, service_statuses, session_status, worker_status};
+
+/// How long management waits for workers before it says so.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Policies remembered, the one in force included.
+const HISTORY: usize = 20;
+
+/// What went through the kernel interface of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelCounters {
+    /// Frames the kernel took.
+    pub delivered: u64,
+    /// Frames the kernel did not take.
+    pub refused: u64,
+    /// Frames the kernel sent.
+    pub sent: u64,
+    /// Frames the kernel sent that fit no packet buffer.
+    pub oversized: u64,
+}
+
+/// What the device of a port and the kernel interface beside it have counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceCounters {
+    /// Whether packets can pass.
+    pub up: bool,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets the device had no room for, or found damaged.
+    pub rx_missed: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets the device did not send.
+    pub tx_dropped: u64,
+    /// What went through the kernel interface; nothing where there is none.
+    pub kernel: KernelCounters,
+}
+
+/// An open device, as management sees it.
+pub trait PortView: Send + Sync {
+    /// What it has counted.
+    fn counters(&self) -> DeviceCounters;
+
+    /// The addresses the port answers for have changed: multicast groups follow.
+    fn answer_for(&self, snapshot: &Snapshot);
+}
+
+/// One worker, as management sees it.
+#[derive(Clone, Debug)]
+pub struct WorkerView {
+    /// Its core.
+    pub core: usize,
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+}
+
+/// What the memory of the appliance is used for, as far as only the devices' side knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferUse {
+    /// Packet buffers there are.
+    pub total: u64,
+    /// Packet buffers in use.
+    pub in_use: u64,
+    /// Bytes the buffers take.
+    pub bytes: u64,
+}
+
+/// What stays as long as the appliance runs.
+pub struct Fixed {
+    /// Requests to control.
+    pub requests: Sender<Request>,
+    /// The devices' MACs and kernel interfaces, by port.
+    pub devices: Vec<Device>,
+    /// The open devices, by port.
+    pub ports: Vec<Box<dyn PortView>>,
+    /// The workers.
+    pub workers: Vec<WorkerView>,
+    /// Makes classifiers and route tables.
+    pub tables: Box<dyn TableMaker>,
+    /// Time since start.
+    pub clock: Box<dyn Clock + Sync>,
+    /// The use of packet buffers now.
+    pub buffers: Box<dyn Fn() -> BufferUse + Send + Sync>,
+    /// Bytes set aside for sessions.
+    pub session_bytes: u64,
+    /// The secret that decides which worker owns a session.
+    pub steer_secret: u64,
+}
+
+impl std::fmt::Debug for Fixed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fixed").field("devices", &self.devices).field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    policy: Policy,
+    snapshot: Arc<Snapshot>,
+    /// The policies put in force, oldest first; the last is in force.
+    history: Vec<AppliedPolicy>,
+    prober: Option<Prober>,
+    interfaces: Vec<Interface>,
+}
+
+/// The running appliance.
+pub struct Running {
+    fixed: Fixed,
+    /// Held by whoever changes the policy, from its first look at it to the last worker's moving on.
+    changing: Mutex<()>,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("workers", &self.fixed.workers).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked inside left a whole value behind: every change is one assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Running {
+    /// The appliance whose workers have `snapshot`, compiled from `policy`, in force. `source` is the file it came from.
+    #[must_use]
+    pub fn new(
+        fixed: Fixed,
+        policy: Policy,
+        snapshot: Arc<Snapshot>,
+        source: &str,
+        interfaces: Vec<Interface>,
+    ) -> Self {
+        let first = AppliedPolicy {
+            generation: snapshot.generation.get(),
+            applied_at: Timestamp::now(),
+            source: source.to_owned(),
+        };
+        let state = State { policy, snapshot, history: vec![first], prober: None, interfaces };
+        Self { fixed, changing: Mutex::new(()), state: Mutex::new(state) }
+    }
+
+    /// Starts probing with this prober.
+    pub fn probe_with(&self, mut prober: Prober) {
+        let mut state = lock(&self.state);
+        prober.watch(targets(&state.policy));
+        state.prober = Some(prober);
+    }
+
+    /// Stops probing and gives up the kernel interfaces.
+    pub fn wind_down(&self) {
+        let (prober, interfaces) = {
+            let mut state = lock(&self.state);
+            (state.prober.take(), std::mem::take(&mut state.interfaces))
+        };
+        drop((prober, interfaces));
+    }
+
+    /// The tables in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&lock(&self.state).snapshot)
+    }
+
+    /// A probe has found something; when it changes who can be chosen, the balancer's tables follow.
+    pub fn found(&self, report: &Report) {
+        let snapshot = self.snapshot();
+        let Some(service) = snapshot.services.by_name(&report.service) else { return };
+        let Some(member) = service.members().iter().find(|member| member.backend.name() == report.backend) else {
+            return;
+        };
+        if member.backend.address() != report.address.ip() {
+            return;
+        }
+        if let Ok(took) = report.outcome {
+            member.backend.set_response_us(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        }
+        // Not judged yet, as after a policy that probes it in another way: what was known holds until it is.
+        if report.health == Health::Unknown {
+            return;
+        }
+        if !member.backend.set_health(report.health) {
+            return;
+        }
+        match &report.outcome {
+            Ok(_) => log::info!("backend {} of service {} is {}", report.backend, report.service, report.health.name()),
+            Err(why) => {
+                log::warn!(
+                    "backend {} of service {} is {}: {why}",
+                    report.backend,
+                    report.service,
+                    report.health.name()
+                );
+            }
+        }
+        if let Err(refusal) = self.rebuild() {
+            log::error!("the balancer's tables could not be renewed: {refusal}");
+        }
+    }
+
+    /// Renews the balancer's tables when health or administration ask for others.
+    fn rebuild(&self) -> Result<(), Refusal> {
+        let _changing = lock(&self.changing);
+        let before = self.snapshot();
+        if !before.services.is_outdated() {
+            return Ok(());
+        }
+        let services = Arc::new(before.services.rebuilt());
+        let snapshot = Arc::new(Snapshot { services, ..Snapshot::clone(&before) });
+        let neighbors = {
+            let mut state = lock(&self.state);
+            state.snapshot = Arc::clone(&snapshot);
+            placed(&state.policy)
+        };
+        self.publish(snapshot, neighbors, Vec::new())
+    }
+
+    /// Publishes and waits until every worker has moved on. The state must not be locked meanwhile: others read it.
+    fn publish(&self, snapshot: Arc<Snapshot>, neighbors: Placed, removed: Vec<Arc<Backend>>) -> Result<(), Refusal> {
+        let (done, moved_on) = bounded(1);
+        let publication = Publication { snapshot, neighbors, removed, done };
+        let gone = || Refusal::new(RefusalKind::Failed, "the control thread has ended");
+        self.fixed.requests.send(Request::Publish(publication)).map_err(|_| gone())?;
+        moved_on.recv_timeout(PATIENCE).map_err(|_| {
+            Refusal::new(RefusalKind::Busy, "the workers have not all moved on to the new tables yet; they will")
+        })
+    }
+
+    /// Asks control, and waits.
+    fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, Refusal> {
+        let (reply, answer) = bounded(1);
+        let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
+        self.fixed.requests.send(request(reply)).map_err(gone)?;
+        answer.recv_timeout(PATIENCE).map_err(|_| Refusal::new(RefusalKind::Busy, "the workers do not answer"))
+    }
+
+    fn target(snapshot: &Snapshot, target: &Target) -> Result<Vec<Arc<Backend>>, Refusal> {
+        let named: Vec<Arc<Backend>> = snapshot
+            .services
+            .iter()
+            .flat_map(|service| service.members().iter().map(move |member| (service, member)))
+            .filter(|(service, member)| match target {
+                Target::Service(name) => service.spec().name == *name,
+                Target::Backend(name) => match name.split_once('/') {
+                    Some((of, backend)) => service.spec().name == of && member.backend.name() == backend,
+                    None => member.backend.name() == name,
+                },
+            })
+            .map(|(_, member)| Arc::clone(&member.backend))
+            .collect();
+        if named.is_empty() {
+            let (kind, name) = match target {
+                Target::Service(name) => ("service", name),
+                Target::Backend(name) => ("backend", name),
+            };
+            let advice = "`millrace show services` lists them";
+            return Err(Refusal::new(RefusalKind::NotFound, format!("there is no {kind} {name}; {advice}")));
+        }
+        Ok(named)
+    }
+
+    fn flush_backends(&self, backends: Vec<Arc<Backend>>) -> Result<Changed, Refusal> {
+        let count = backends.len() as u64;
+        let sessions = self.ask(|reply| Request::Flush(backends.into(), reply))?;
+        Ok(Changed { backends: count, sessions })
+    }
+}
+
+/// The neighbors the operator has placed.
+type Placed = Vec<(PortId, IpAddr, MacAddr)>;
+
+fn placed(policy: &Policy) -> Placed {
+    policy.neighbors.iter().map(|neighbor| (neighbor.port, neighbor.address, neighbor.mac)).collect()
+}
+
+impl Appliance for Running {
+    fn ports(&self) -> Vec<PortStatus> {
+        let policy = lock(&self.state).policy.clone();
+        let fixed = self.fixed.devices.iter().zip(&self.fixed.ports);
+        policy
+            .ports
+            .iter()
+            .zip(fixed)
+            .map(|(port, (device, view))| {
+                let zone = policy.zones.get(port.zone.index()).cloned().unwrap_or_default();
+                port_status(port, zone, device.mac.to_string(), &view.counters())
+            })
+            .collect()
+    }
+
+    fn workers(&self) -> Vec<WorkerStatus> {
+        let now = self.fixed.clock.now();
+        self.fixed.workers.iter().map(|view| worker_status(view, now)).collect()
+    }
+
+    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, Refusal> {
+        let (reader, batches) = unbounded();
+        let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
+        self.fixed.requests.send(Request::Sessions(reader)).map_err(gone)?;
+        let mut sessions = Vec::new();
+        while sessions.len() < limit {
+            let records = batches.recv_timeout(PATIENCE).map_err(|error| {
+                Refusal::new(
+                    RefusalKind::Busy,
+                    match error {
+                        RecvTimeoutError::Timeout => "the workers do not answer",
+                        RecvTimeoutError::Disconnected => "the sessions could not be copied to the end; ask again",
+                    },
+                )
+            })?;
+            if records.is_empty() {
+                break;
+            }
+            sessions.extend(records.iter().map(session_status).filter(|session| wanted.matches(session)));
+        }
+        sessions.truncate(limit);
+        Ok(sessions)
+    }
+
+    fn services(&self) -> Vec<ServiceStatus> {
+        service_statuses(&self.snapshot().services, self.fixed.clock.now())
+    }
+
+    fn firewall(&self) -> FirewallStatus {
+        let snapshot = self.snapshot();
+        FirewallStatus {
+            default: action_name(snapshot.rules.default_action()).to_owned(),
+            default_hits: snapshot.rules.default_hits(),
+            rules: snapshot
+                .rules
+                .counts()
+                .map(|rule| RuleStatus {
+                    name: rule.name.to_owned(),
+                    action: action_name(rule.action).to_owned(),
+                    hits: rule.hits,
+                    rate_limited: rule.limited_by_rule,
+                    source_limited: rule.limited_by_source,
+                })
+                .collect(),
+        }
+    }
+
+    fn neighbors(&self) -> Vec<NeighborStatus> {
+        let (snapshot, now) = (self.snapshot(), self.fixed.clock.now());
+        let mut neighbors = self.ask(Request::Neighbors).unwrap_or_default();
+        neighbors.sort_by_key(|neighbor| (neighbor.port, neighbor.address));
+        neighbors
+            .iter()
+            .map(|neighbor| NeighborStatus {
+                port: snapshot.port(neighbor.port).map(|facts| facts.name.clone()).unwrap_or_default(),
+                address: neighbor.address,
+                mac: neighbor.mac.map(|mac| mac.to_string()),
+                state: neighbor.state.name().to_owned(),
+                age_ms: now.since(neighbor.confirmed).as_millis(),
+            })
+            .collect()
+    }
+
+    fn routes(&self) -> Vec<RouteStatus> {
+        let policy = lock(&self.state).policy.clone();
+        policy
+            .route_table()
+            .iter()
+            .map(|route| RouteStatus {
+                to: route.to,
+                via: route.via,
+                port: policy.ports.get(route.port.index()).map(|port| port.name.clone()).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    fn drops(&self) -> Drops {
+        let workers = &self.fixed.workers;
+        let sum = |reason| workers.iter().map(|view| view.counters.dropped(reason)).sum();
+        DropReason::all().map(|reason| (reason.name().to_owned(), sum(reason))).collect()
+    }
+
+    fn memory(&self) -> MemoryStatus {
+        let buffers = (self.fixed.buffers)();
+        let (snapshot, capacity) = {
+            let state = lock(&self.state);
+            (Arc::clone(&state.snapshot), state.policy.sessions.capacity as u64)
+        };
+        let tables = snapshot.rules.memory() + snapshot.routes.memory() + snapshot.services.memory();
+        MemoryStatus {
+            buffers_total: buffers.total,
+            buffers_in_use: buffers.in_use,
+            sessions_capacity: capacity,
+            sessions_in_use: self.fixed.workers.iter().map(|view| view.counters.sessions.get()).sum(),
+            bytes: buffers.bytes + self.fixed.session_bytes + tables as u64,
+        }
+    }
+
+    fn policy(&self) -> PolicyStatus {
+        let mut history = lock(&self.state).history.clone();
+        let current = history.pop().unwrap_or_else(|| AppliedPolicy {
+            generation: 0,
+            applied_at: Timestamp::now(),
+            source: String::new(),
+        });
+        history.reverse();
+        let AppliedPolicy { generation, applied_at, source } = current;
+        PolicyStatus { generation, applied_at, source, history }
+    }
+
+    fn apply(&self, text: &str, name: &str) -> Result<Applied, Refusal> {
+        let checked = config::load(text, Path::new(name)).map_err(|faults| {
+            let lines = faults.as_slice().iter().map(ToString::to_string).collect();
+            Refusal::new(RefusalKind::PolicyInvalid, format!("{name} is not valid; nothing was changed"))
+                .with_faults(lines)
+        })?;
+        let _changing = lock(&self.changing);
+        let (before, running) = {
+            let state = lock(&self.state);
+            (Arc::clone(&state.snapshot), state.policy.clone())
+        };
+        let fixed = restart_needed(&running, &checked.policy);
+        if !fixed.is_empty() {
+            let what = fixed.join(", ");
+            return Err(Refusal::new(
+                RefusalKind::NeedsRestart,
+                format!("{name} changes {what}, which takes a restart; nothing was changed"),
+            ));
+        }
+        let now = self.fixed.clock.now();
+        let snapshot = compile(
+            &checked.policy,
+            &self.fixed.devices,
+            before.generation.next(),
+            Some(&before),
+            &*self.fixed.tables,
+            self.fixed.steer_secret,
+        )
+        .map_err(|why| Refusal::new(RefusalKind::Failed, format!("{why}; nothing was changed")))?;
+        let removed = snapshot.services.enact(Some(&before.services), now);
+        // Backends that were taken out or put back stand differently in the tables just made.
+        let services = Arc::new(snapshot.services.rebuilt());
+        let snapshot = Arc::new(Snapshot { services, ..snapshot });
+        for port in &self.fixed.ports {
+            port.answer_for(&snapshot);
+        }
+        self.renew_routes(&checked.policy);
+        {
+            let mut state = lock(&self.state);
+            state.policy = checked.policy.clone();
+            state.snapshot = Arc::clone(&snapshot);
+            state.history.push(AppliedPolicy {
+                generation: snapshot.generation.get(),
+                applied_at: Timestamp::now(),
+                source: name.to_owned(),
+            });
+            if state.history.len() > HISTORY {
+                state.history.remove(0);
+            }
+            if let Some(prober) = &mut state.prober {
+                prober.watch(targets(&checked.policy));
+            }
+        }
+        let generation = snapshot.generation.get();
+        self.publish(snapshot, placed(&checked.policy), removed)?;
+        log::info!("generation {generation} is in force, from {name}");
+        Ok(Applied { generation, warnings: checked.warnings.iter().map(ToString::to_string).collect() })
+    }
+
+    fn drain(&self, target: &Target) -> Result<Changed, Refusal> {
+        let snapshot = self.snapshot();
+        let backends = Self::target(&snapshot, target)?;
+        let now = self.fixed.clock.now();
+        for backend in &backends {
+            backend.drain(crate::compile::drain_end(&snapshot, backend.service(), now));
+        }
+        let sessions = backends.iter().map(|backend| backend.active()).sum();
+        self.rebuild()?;
+        Ok(Changed { backends: backends.len() as u64, sessions })
+    }
+
+    fn undrain(&self, target: &Target) -> Result<Changed, Refusal> {
+        let backends = Self::target(&self.snapshot(), target)?;
+        for backend in &backends {
+            backend.undrain();
+        }
+        let sessions = backends.iter().map(|backend| backend.active()).sum();
+        self.rebuild()?;
+        Ok(Changed { backends: backends.len() as u64, sessions })
+    }
+
+    fn flush(&self, target: &Target) -> Result<Changed, Refusal> {
+        let backends = Self::target(&self.snapshot(), target)?;
+        self.flush_backends(backends)
+    }
+}
+
+impl Running {
+    /// Makes the kernel interfaces follow the routes of a policy.
+    fn renew_routes(&self, policy: &Policy) {
+        let mut state = lock(&self.state);
+        for interface in &mut state.interfaces {
+            let name = interface.spec().name.clone();
+            let wanted =
+                (0..).map(PortId::new).zip(&self.fixed.devices).take(policy.ports.len()).find_map(|(port, device)| {
+                    crate::kernel::InterfaceSpec::of(policy, port, device.mac).filter(|spec| spec.name == name)
+                });
+            if let Some(Err(error)) = wanted.map(|wanted| interface.update(wanted)) {
+                log::warn!("{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Counters, tables and copies of sessions as the documents of the API. Plain translations: nothing is asked, locked or
+//! waited for here.
+
+use session::Kind;
+use stage::balancer::{Admin, Backend, Health, Services};
+use stage::firewall::Action;
+use units::Nanos;
+use worker::{Measured, SessionRecord};
+
+use super::{DeviceCounters, WorkerView};
+use crate::status::{
+    BackendStatus, HealthStatus, Link, PortStatus, ServiceStatus, SessionStatus, StageStatus, TupleStatus, WorkerStatus,
+};
+
+pub(super) const fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+        Action::Reject => "reject",
+    }
+}
+
+fn millis(ticks: u64) -> u64 {
+    ticks.saturating_mul(units::Tick::NANOS) / 1_000_000
+}
+
+pub(super) fn session_status(record: &SessionRecord) -> SessionStatus {
+    let number = record.original.source_port;
+    let protocol = match (record.kind, record.original.source.is_ipv6()) {
+        (Kind::Tcp, _) => "tcp".to_owned(),
+        (Kind::Udp, _) => "udp".to_owned(),
+        (Kind::Icmp, false) => "icmp".to_owned(),
+        (Kind::Icmp, true) => "icmpv6".to_owned(),
+        (Kind::Other, _) => number.to_string(),
+    };
+    let tuple = |ends: &worker::Ends| {
+        let ports = record.kind != Kind::Other;
+        TupleStatus {
+            source: ends.source,
+            source_port: if ports { ends.source_port } else { 0 },
+            destination: ends.destination,
+            destination_port: if ports { ends.destination_port } else { 0 },
+        }
+    };
+    SessionStatus {
+        protocol,
+        state: record.state.name().to_owned(),
+        original: tuple(&record.original),
+        reply: tuple(&record.reply),
+        service: record.backend.as_ref().map(|backend| backend.service().to_owned()),
+        backend: record.backend.as_ref().map(|backend| backend.name().to_owned()),
+        graph: None,
+        packets: record.packets,
+        bytes: record.bytes,
+        idle_ms: millis(record.idle),
+        expires_ms: millis(record.expires),
+        owner: record.owner.get(),
+        from_kernel: record.from_kernel,
+    }
+}
+
+fn health_status(backend: &Backend, now: Nanos) -> HealthStatus {
+    match (backend.admin(now), backend.health()) {
+        (Admin::Draining, _) => HealthStatus::Draining,
+        (Admin::Disabled, _) => HealthStatus::Disabled,
+        (Admin::Enabled, Health::Up) => HealthStatus::Up,
+        (Admin::Enabled, Health::Failed) => HealthStatus::Failed,
+        (Admin::Enabled, Health::Unknown) => HealthStatus::Unknown,
+    }
+}
+
+pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceStatus> {
+    let backends = |service: &stage::balancer::Service| {
+        let written = &service.spec().backends;
+        let both = service.members().iter().zip(written);
+        both.map(|(member, spec)| {
+            let backend = &member.backend;
+            let (packets, bytes) = backend.traffic();
+            let response_us = backend.response_us();
+            BackendStatus {
+                name: backend.name().to_owned(),
+                address: backend.address(),
+                port: backend.port(),
+                weight: spec.weight,
+                hops: spec.hops,
+                load: backend.active().saturating_mul(u64::from(spec.hops) + 1),
+                health: health_status(backend, now),
+                active: backend.active(),
+                total: backend.total(),
+                packets,
+                bytes,
+                response_ms: (response_us > 0).then(|| f64::from(response_us) / 1_000.0),
+            }
+        })
+        .collect()
+    };
+    services
+        .iter()
+        .map(|service| {
+            let spec = service.spec();
+            ServiceStatus {
+                name: spec.name.clone(),
+                address: spec.address,
+                protocol: spec.protocol.name().to_owned(),
+                ports: spec.ports.iter().map(ToString::to_string).collect(),
+                algorithm: spec.algorithm.name().to_owned(),
+                mode: spec.mode.name().to_owned(),
+                backends: backends(service),
+            }
+        })
+        .collect()
+}
+
+/// A port, with what its device and its kernel interface have counted.
+pub(super) fn port_status(
+    port: &config::policy::Port,
+    zone: String,
+    mac: String,
+    counters: &DeviceCounters,
+) -> PortStatus {
+    let DeviceCounters { kernel, .. } = counters;
+    PortStatus {
+        name: port.name.clone(),
+        device: port.device.clone(),
+        zone,
+        mac,
+        link: if counters.up { Link::Up } else { Link::Down },
+        rx_packets: counters.rx_packets,
+        rx_bytes: counters.rx_bytes,
+        rx_missed: counters.rx_missed,
+        tx_packets: counters.tx_packets,
+        tx_bytes: counters.tx_bytes,
+        tx_dropped: counters.tx_dropped,
+        kernel_interface: port.kernel_interface.clone(),
+        kernel_delivered: kernel.delivered,
+        kernel_refused: kernel.refused,
+        kernel_sent: kernel.sent,
+        kernel_oversized: kernel.oversized,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people; 52 bits of counts are enough")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 10.0).round() / 10.0 }
+}
+
+pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
+    let counters = &view.counters;
+    let stages: Vec<StageStatus> = Measured::ALL
+        .iter()
+        .map(|&measured| {
+            let cost = counters.stage(measured);
+            let (packets, cycles) = (cost.packets.get(), cost.cycles.get());
+            StageStatus { name: measured.name().to_owned(), packets, cycles_per_packet: ratio(cycles, packets) }
+        })
+        .collect();
+    let received = counters.received.get();
+    WorkerStatus {
+        core: view.core,
+        rx_packets: received,
+        from_kernel: counters.from_kernel.get(),
+        forwarded: counters.forwarded.get(),
+        consumed: counters.consumed.get(),
+        punted: counters.punted.get(),
+        dropped: counters.dropped_total(),
+        held: counters.held.get(),
+        originated: counters.originated.get(),
+        handed_over: counters.handed_over.get(),
+        cycles_per_packet: ratio(counters.busy_cycles.get(), received + counters.from_kernel.get()),
+        busy_percent: ratio(counters.busy_cycles.get().saturating_mul(100), counters.total_cycles.get()),
+        sessions: counters.sessions.get(),
+        generation: counters.generation.get(),
+        heartbeat_age_ms: now.since(Nanos::new(counters.heartbeat.get())).as_millis(),
+        events_lost: counters.events_lost.get(),
+        log_suppressed: counters.log_suppressed.get(),
+        stages,
+    }
+}

@@ -1,0 +1,217 @@
+//! Facts of the running appliance as management sees it. The test plays control: it answers what is asked, or does not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::Receiver;
+use stage::balancer::Fate;
+use units::{Generation, Nanos};
+
+use super::*;
+use crate::compile::PlainTables;
+
+const EDGE: &str = include_str!("../../../config/examples/edge.toml");
+
+/// Time that stands still until it is told.
+#[derive(Clone, Default)]
+struct Hand(Arc<AtomicU64>);
+
+impl Clock for Hand {
+    fn now(&self) -> Nanos {
+        Nanos::new(self.0.load(Ordering::Relaxed))
+    }
+
+    fn cycles(&self) -> u64 {
+        0
+    }
+}
+
+/// A port that has counted something.
+struct Counted(u64);
+
+impl PortView for Counted {
+    fn counters(&self) -> DeviceCounters {
+        let kernel = KernelCounters { delivered: 10, refused: 2 + self.0, sent: 30, oversized: 4 + self.0 };
+        DeviceCounters { up: true, rx_packets: 100 + self.0, kernel, ..DeviceCounters::default() }
+    }
+
+    fn answer_for(&self, _snapshot: &Snapshot) {}
+}
+
+struct Bench {
+    clock: Hand,
+    appliance: Arc<Running>,
+    asked: Receiver<Request>,
+}
+
+impl Bench {
+    /// The appliance of `config/examples/edge.toml`, every backend up.
+    fn new() -> Self {
+        let policy = config::load(EDGE, Path::new("edge.toml")).unwrap().policy;
+        let device = Device { mac: MacAddr::new([2, 0, 0, 0, 0, 1]), kernel: true };
+        let devices = vec![device; policy.ports.len()];
+        let snapshot = compile(&policy, &devices, Generation::new(1), None, &PlainTables, 0).unwrap();
+        snapshot.services.enact(None, Nanos::ZERO);
+        for member in snapshot.services.iter().flat_map(stage::balancer::Service::members) {
+            member.backend.set_health(Health::Up);
+        }
+        let services = Arc::new(snapshot.services.rebuilt());
+        let snapshot = Arc::new(Snapshot { services, ..snapshot });
+        let (requests, asked) = unbounded();
+        let clock = Hand::default();
+        let fixed = Fixed {
+            requests,
+            devices,
+            ports: (0..2).map(|number| Box::new(Counted(number)) as Box<dyn PortView>).collect(),
+            workers: Vec::new(),
+            tables: Box::new(PlainTables),
+            clock: Box::new(clock.clone()),
+            buffers: Box::new(BufferUse::default),
+            session_bytes: 0,
+            steer_secret: 0,
+        };
+        let appliance = Arc::new(Running::new(fixed, policy, snapshot, "edge.toml", Vec::new()));
+        Self { clock, appliance, asked }
+    }
+
+    /// Control that puts everything in force at once, until the test's end.
+    fn obliging(&self) {
+        let asked = self.asked.clone();
+        std::thread::spawn(move || {
+            while let Ok(request) = asked.recv() {
+                if let Request::Publish(publication) = request {
+                    let _ = publication.done.send(());
+                }
+            }
+        });
+    }
+
+    fn backend(&self, service: &str, name: &str) -> Arc<Backend> {
+        let snapshot = self.appliance.snapshot();
+        let members = snapshot.services.by_name(service).unwrap().members();
+        Arc::clone(&members.iter().find(|member| member.backend.name() == name).unwrap().backend)
+    }
+
+    /// Does something that waits for control, on a thread of its own.
+    fn spawn<T: Send + 'static>(&self, work: impl FnOnce(&Running) -> T + Send + 'static) -> JoinHandle<T> {
+        let appliance = Arc::clone(&self.appliance);
+        std::thread::spawn(move || work(&appliance))
+    }
+
+    fn publication(&self) -> Publication {
+        match self.asked.recv().unwrap() {
+            Request::Publish(publication) => publication,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn report(health: Health, outcome: Result<Duration, String>) -> Report {
+    let address = "10.0.0.11:8080".parse().unwrap();
+    Report { service: "shop".into(), backend: "shop-a".into(), address, health, changed: false, outcome }
+}
+
+/// The example without its second backend.
+fn without_shop_b() -> String {
+    let table = "[[virtual_service.backend]]\nname = \"shop-b\"\naddress = \"10.0.0.12\"\nport = 8080\nweight = 2\n";
+    assert!(EDGE.contains(table));
+    EDGE.replace(table, "")
+}
+
+#[test]
+fn a_probe_that_has_not_judged_yet_changes_nothing() {
+    // A policy that probes in another way starts new tallies: what was known holds until they have judged.
+    let bench = Bench::new();
+    bench.appliance.found(&report(Health::Unknown, Ok(Duration::from_micros(700))));
+    let backend = bench.backend("shop", "shop-a");
+    assert_eq!((backend.health(), backend.response_us()), (Health::Up, 700));
+    assert!(bench.asked.is_empty(), "no new tables");
+    let found = bench.spawn(|appliance| appliance.found(&report(Health::Failed, Err("refused".into()))));
+    bench.publication().done.send(()).unwrap();
+    found.join().unwrap();
+    assert_eq!(bench.backend("shop", "shop-a").health(), Health::Failed);
+}
+
+#[test]
+fn the_state_is_read_while_a_publication_is_waited_for() {
+    // A7: the workers take their time, and every `show` answers all the same.
+    let bench = Bench::new();
+    let found = bench.spawn(|appliance| appliance.found(&report(Health::Failed, Err("refused".into()))));
+    let publication = bench.publication();
+    assert_eq!(bench.appliance.services()[0].backends[0].health, crate::status::HealthStatus::Failed);
+    assert_eq!(bench.appliance.policy().generation, 1);
+    publication.done.send(()).expect("management still waits: the state was not locked until it gave up");
+    found.join().unwrap();
+}
+
+#[test]
+fn what_the_operator_drains_is_put_back_by_the_operator_alone() {
+    let bench = Bench::new();
+    bench.obliging();
+    let (one, all) = (Target::Backend("shop/shop-a".into()), Target::Service("shop".into()));
+    let health = || bench.appliance.services()[0].backends.iter().map(|it| it.health).collect::<Vec<_>>();
+    use crate::status::HealthStatus::{Disabled, Draining, Up};
+    assert_eq!(bench.appliance.drain(&one).unwrap().backends, 1);
+    assert_eq!(health(), [Draining, Up]);
+    bench.clock.0.store(Nanos::from_secs(31).get(), Ordering::Relaxed);
+    assert_eq!(health(), [Disabled, Up]);
+    bench.appliance.apply(EDGE, "edge.toml").unwrap();
+    assert_eq!(health(), [Disabled, Up], "an applied policy does not undo it");
+    assert_eq!(bench.appliance.undrain(&one).unwrap(), Changed { backends: 1, sessions: 0 });
+    assert_eq!(health(), [Up, Up]);
+    let snapshot = bench.appliance.snapshot();
+    assert!(snapshot.services.by_name("shop").unwrap().members()[0].selectable());
+    assert!(!snapshot.services.is_outdated(), "the tables in force follow");
+
+    bench.appliance.drain(&all).unwrap();
+    assert_eq!(health(), [Draining, Draining]);
+    assert_eq!(bench.appliance.undrain(&all).unwrap().backends, 2);
+    assert_eq!(health(), [Up, Up]);
+    let nobody = bench.appliance.undrain(&Target::Backend("shop-x".into())).unwrap_err();
+    assert_eq!(nobody.kind, RefusalKind::NotFound);
+}
+
+#[test]
+fn a_rollback_gives_a_backend_its_sessions_back() {
+    let bench = Bench::new();
+    bench.obliging();
+    let user = bench.backend("shop", "shop-b");
+    user.opened();
+    bench.appliance.apply(&without_shop_b(), "less.toml").unwrap();
+    assert_eq!(bench.appliance.services()[0].backends.len(), 1);
+    assert_eq!(user.fate(Nanos::from_secs(30)), Fate::Drained);
+    bench.appliance.apply(EDGE, "edge.toml").unwrap();
+    assert!(Arc::ptr_eq(&bench.backend("shop", "shop-b"), &user));
+    assert_eq!((user.active(), user.fate(Nanos::from_secs(30))), (1, Fate::Stays));
+    let sources: Vec<String> = bench.appliance.policy().history.into_iter().map(|before| before.source).collect();
+    assert_eq!(sources, ["less.toml", "edge.toml"], "those before it, newest first");
+}
+
+#[test]
+fn sessions_that_were_not_copied_to_the_end_are_not_taken_for_all() {
+    // API-05.
+    let bench = Bench::new();
+    for complete in [true, false] {
+        let shown = bench.spawn(|appliance| appliance.sessions(&SessionMatch::default(), 10));
+        let Request::Sessions(reader) = bench.asked.recv().unwrap() else { panic!("not asked for sessions") };
+        if complete {
+            reader.send(Vec::new()).unwrap();
+        }
+        drop(reader);
+        assert_eq!(
+            shown.join().unwrap().map_err(|refusal| refusal.kind),
+            if complete { Ok(vec![]) } else { Err(RefusalKind::Busy) }
+        );
+    }
+}
+
+#[test]
+fn what_went_to_the_kernel_and_what_it_refused_is_shown_with_its_port() {
+    let ports = Bench::new().appliance.ports();
+    let kernel = |number: usize| {
+        let port = &ports[number];
+        [port.kernel_delivered, port.kernel_refused, port.kernel_sent, port.kernel_oversized]
+    };
+    assert_eq!((kernel(0), kernel(1)), ([10, 2, 30, 4], [10, 3, 30, 5]));
+    assert_eq!((ports[1].rx_packets, ports[1].kernel_interface.as_deref()), (101, Some("mr-inside")));
+}

@@ -1,0 +1,418 @@
+//! The documents of the API: one type for each answer of `show` and of the commands that change something. Field names
+//! are read by scripts and never renamed; a new field may be added.
+//!
+//! Filled by the appliance, sent by `admin`, read by `client`, drawn by `render`. Plain values, no behaviour.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Whether a port has carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// The device reports a link.
+    Up,
+    /// It reports none.
+    Down,
+}
+
+/// One port: an element of `show ports`. Counters are the device's own, since start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// The operator's name.
+    pub name: String,
+    /// The DPDK device string, as configured.
+    pub device: String,
+    /// The name of its zone.
+    pub zone: String,
+    /// Its MAC address, as `02:00:00:00:00:01`.
+    pub mac: String,
+    /// Carrier.
+    pub link: Link,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received, without the frame check sequence.
+    pub rx_bytes: u64,
+    /// Frames the device had no room for: the workers came too late.
+    pub rx_missed: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent, without the frame check sequence.
+    pub tx_bytes: u64,
+    /// Frames the device did not take in time, or could not send.
+    pub tx_dropped: u64,
+    /// The kernel interface beside the port, when it has one.
+    #[serde(default)]
+    pub kernel_interface: Option<String>,
+    /// Frames the kernel took there. Over all ports, `kernel_delivered` + `kernel_refused` are what the workers have
+    /// `punted`, but for what is on its way.
+    #[serde(default)]
+    pub kernel_delivered: u64,
+    /// Frames the kernel did not take: the interface was set down, or the frame was larger than one packet buffer.
+    #[serde(default)]
+    pub kernel_refused: u64,
+    /// Frames the kernel sent there. Over all ports, these are what the workers have taken `from_kernel`.
+    #[serde(default)]
+    pub kernel_sent: u64,
+    /// Frames the kernel sent there that are larger than the port's MTU allows; they were dropped.
+    #[serde(default)]
+    pub kernel_oversized: u64,
+}
+
+/// One worker: an element of `show workers`.
+///
+/// `rx_packets` = `forwarded` + `consumed` + `punted` + `dropped`, summed over all workers, once the rings between them
+/// are empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// The processor it is pinned to.
+    pub core: usize,
+    /// Packets it received from ports and from kernel interfaces.
+    pub rx_packets: u64,
+    /// Of those, sent on.
+    #[serde(default)]
+    pub forwarded: u64,
+    /// Of those, answered or used up by the appliance itself (ARP, echo).
+    #[serde(default)]
+    pub consumed: u64,
+    /// Of those, handed to the kernel.
+    #[serde(default)]
+    pub punted: u64,
+    /// Of those, dropped; `show drops` says why.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Packets taken from kernel interfaces.
+    #[serde(default)]
+    pub from_kernel: u64,
+    /// Packets waiting for a next hop to answer.
+    #[serde(default)]
+    pub held: u64,
+    /// Packets the appliance itself made.
+    #[serde(default)]
+    pub originated: u64,
+    /// Packets given to the worker that owns their session.
+    #[serde(default)]
+    pub handed_over: u64,
+    /// Log records left out because of the limit.
+    #[serde(default)]
+    pub log_suppressed: u64,
+    /// Processor cycles a packet costs, averaged over the busy time since the last look.
+    pub cycles_per_packet: f64,
+    /// The share of its polls that found something to do, in percent.
+    pub busy_percent: f64,
+    /// Sessions it owns.
+    pub sessions: u64,
+    /// The policy generation it has in force.
+    pub generation: u64,
+    /// Milliseconds since it last said that it is alive.
+    pub heartbeat_age_ms: u64,
+    /// Events it could not tell control because the ring was full.
+    #[serde(default)]
+    pub events_lost: u64,
+    /// The stages of its pipeline, in order.
+    pub stages: Vec<StageStatus>,
+}
+
+/// One stage of a worker's pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// The stage's name.
+    pub name: String,
+    /// Packets that passed through it.
+    pub packets: u64,
+    /// Processor cycles it spends on each.
+    pub cycles_per_packet: f64,
+}
+
+/// The addresses and ports of one direction of a session. For ICMP echo both ports are the identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TupleStatus {
+    /// Source address.
+    pub source: IpAddr,
+    /// Source port.
+    pub source_port: u16,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Destination port.
+    pub destination_port: u16,
+}
+
+/// One session: an element of `show sessions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, or the protocol's number.
+    pub protocol: String,
+    /// The state, in lower case.
+    pub state: String,
+    /// As the opener's packets arrive.
+    pub original: TupleStatus,
+    /// As the answers arrive.
+    pub reply: TupleStatus,
+    /// The virtual service that balances it.
+    pub service: Option<String>,
+    /// The backend it was given.
+    pub backend: Option<String>,
+    /// The service graph it passes through.
+    pub graph: Option<String>,
+    /// Packets, both directions.
+    pub packets: u64,
+    /// Bytes, both directions.
+    pub bytes: u64,
+    /// Milliseconds since its last packet.
+    pub idle_ms: u64,
+    /// Milliseconds until it ends if nothing more comes.
+    pub expires_ms: u64,
+    /// The worker that owns it, by its place in `[cores] workers`.
+    pub owner: u16,
+    /// Whether the appliance's own kernel opened it: health probes, routing protocols, whatever runs on the machine.
+    #[serde(default)]
+    pub from_kernel: bool,
+}
+
+/// Whether a backend gets new sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Probed, and neither risen nor fallen yet.
+    Unknown,
+    /// It gets new sessions.
+    Up,
+    /// Its probes fail.
+    Failed,
+    /// It lets its sessions run out: the operator drains it, or the configuration disables it.
+    Draining,
+    /// The same, and its drain timeout has passed. `drain --undo` puts back what the operator has drained.
+    Disabled,
+}
+
+/// One backend of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// The operator's name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port; null where it keeps the port the client asked for.
+    pub port: Option<u16>,
+    /// Its share among the others.
+    pub weight: u32,
+    /// Physical connections between this appliance and it.
+    pub hops: u32,
+    /// What `least-load` compares: `active` x (`hops` + 1).
+    pub load: u64,
+    /// Whether it gets new sessions.
+    pub health: HealthStatus,
+    /// Sessions now.
+    pub active: u64,
+    /// Sessions since it was added.
+    pub total: u64,
+    /// Packets of its sessions, both directions.
+    pub packets: u64,
+    /// Bytes of its sessions, both directions.
+    pub bytes: u64,
+    /// Milliseconds its last successful probe took.
+    #[serde(default)]
+    pub response_ms: Option<f64>,
+}
+
+/// One virtual service: an element of `show services`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// The operator's name.
+    pub name: String,
+    /// The address clients ask.
+    pub address: IpAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Ports and ranges, as in the configuration: `["80", "8000-8100"]`.
+    pub ports: Vec<String>,
+    /// How a backend is chosen.
+    pub algorithm: String,
+    /// How it is reached.
+    pub mode: String,
+    /// Its backends, in the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// One firewall rule of `show firewall`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// The operator's name.
+    pub name: String,
+    /// `allow`, `deny` or `reject`.
+    pub action: String,
+    /// Sessions and refused packets it decided.
+    pub hits: u64,
+    /// Of those, dropped because the rule's rate was used up.
+    pub rate_limited: u64,
+    /// Of those, dropped because the source's rate was used up.
+    pub source_limited: u64,
+}
+
+/// `show firewall`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallStatus {
+    /// What happens where no rule matches.
+    pub default: String,
+    /// How often that was.
+    pub default_hits: u64,
+    /// The rules, first match first.
+    pub rules: Vec<RuleStatus>,
+}
+
+/// One neighbor: an element of `show neighbors`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighborStatus {
+    /// The port it is reached through.
+    pub port: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC address, once known.
+    pub mac: Option<String>,
+    /// `incomplete`, `reachable`, `stale`, `probe`, `failed` or `static`.
+    pub state: String,
+    /// Milliseconds since it was last confirmed.
+    pub age_ms: u64,
+}
+
+/// One route: an element of `show routes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// The prefix.
+    pub to: IpNet,
+    /// The next hop; null for a prefix on the link.
+    pub via: Option<IpAddr>,
+    /// The port it leads out of.
+    pub port: String,
+}
+
+/// `show drops`: every reason of the registry with the packets dropped for it, 0 included.
+pub type Drops = BTreeMap<String, u64>;
+
+/// `show memory`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Packet buffers in the pool.
+    pub buffers_total: u64,
+    /// Of those, out of the pool.
+    pub buffers_in_use: u64,
+    /// Sessions there is room for.
+    pub sessions_capacity: u64,
+    /// Sessions there are.
+    pub sessions_in_use: u64,
+    /// Bytes of the packet buffers, the session tables and the compiled policy.
+    pub bytes: u64,
+}
+
+/// One policy that is or was in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedPolicy {
+    /// Its number.
+    pub generation: u64,
+    /// When it was put in force (RFC 3339, UTC).
+    pub applied_at: Timestamp,
+    /// The file it came from.
+    pub source: String,
+}
+
+/// `show policy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// The number of the policy in force.
+    pub generation: u64,
+    /// When it was put in force (RFC 3339, UTC).
+    pub applied_at: Timestamp,
+    /// The file it came from.
+    pub source: String,
+    /// Those before it, newest first.
+    pub history: Vec<AppliedPolicy>,
+}
+
+/// What `apply` did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The new generation.
+    pub generation: u64,
+    /// What is odd about the policy, one finding a string.
+    pub warnings: Vec<String>,
+}
+
+/// What `drain`, `drain --undo` or `flush` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Backends concerned.
+    pub backends: u64,
+    /// Sessions concerned: still running when drained or put back, ended when flushed.
+    pub sessions: u64,
+}
+
+/// What a refusal is about: decides the HTTP status and lets scripts tell cases apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// The request itself makes no sense (400).
+    BadRequest,
+    /// Nothing has that name (404).
+    NotFound,
+    /// The policy does not validate, or does not fit (422).
+    PolicyInvalid,
+    /// The policy changes what only a restart can change (409).
+    NeedsRestart,
+    /// Another change is under way, or the appliance is starting or stopping (503).
+    Busy,
+    /// The appliance could not do it (500).
+    Failed,
+}
+
+/// Why a request was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What it is about.
+    pub kind: RefusalKind,
+    /// One sentence.
+    pub message: String,
+    /// Every fault of a policy, as `check` prints it.
+    #[serde(default)]
+    pub faults: Vec<String>,
+}
+
+impl Refusal {
+    /// A refusal of one sentence.
+    #[must_use]
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), faults: Vec::new() }
+    }
+
+    /// With every fault of the policy.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Vec<String>) -> Self {
+        self.faults = faults;
+        self
+    }
+}
+
+/// The body of a `drain`: `{"kind": "service" or "backend", "name": "...", "undo": true or false}`; `undo` may be left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Whom it concerns.
+    #[serde(flatten)]
+    pub target: Target,
+    /// Put back what was drained, instead.
+    #[serde(default)]
+    pub undo: bool,
+}
+
+/// Whom `drain` and `flush` concern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "lowercase")]
+pub enum Target {
+    /// Every backend of the service with this name.
+    Service(String),
+    /// The backend with this name: `service/backend`, or the backend's name alone where only one service has it.
+    Backend(String),
+}

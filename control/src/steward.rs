@@ -1,0 +1,376 @@
+//! The control thread: it hands tables to the workers, keeps the neighbor cache, gathers copies of sessions, and passes log
+//! records on. One loop over [`event`](crate::event); no policy is parsed here, no file or socket touched.
+//!
+//! - `line`: the rings to and from one worker.
+//! - `rounds`: what all workers do together, one at a time.
+
+mod line;
+mod rounds;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use stage::balancer::Backend;
+use stage::forward::{Action, Limits, Neighbors};
+use units::limits::WORKERS_MAX;
+use units::{Nanos, PortId, WorkerId};
+use wire::{MacAddr, emit};
+use worker::{Clock, Command, Cursor, Dump, Event, Flush, ShortFrame, Snapshot};
+
+use crate::compile::answered_addresses;
+use crate::event::{Note, Publication, Request};
+use line::Line;
+pub use line::WorkerLink;
+use rounds::{Flushing, Rounds, Walk};
+
+/// How long the thread sleeps when nothing happens: the longest a neighbor question waits for it.
+const NAP: Duration = Duration::from_micros(500);
+/// How often the neighbor cache looks at the time.
+const TICK: Nanos = Nanos::from_millis(100);
+/// Announcements of an address when it comes into use, and the time between them (SE-19).
+const ANNOUNCEMENTS: u32 = 3;
+const ANNOUNCEMENT_GAP: Nanos = Nanos::from_millis(100);
+/// Sessions copied at once.
+const BATCH: usize = 2_048;
+/// Events taken from one worker before the next has its turn.
+const EVENTS_AT_ONCE: usize = 1_024;
+const _: () = assert!(WORKERS_MAX <= 64, "a bit for each worker");
+
+/// Tables not every worker has moved on to.
+#[derive(Debug)]
+struct Publishing {
+    done: Sender<()>,
+    /// The workers that have not: bit n is line n's.
+    pending: u64,
+}
+
+/// An address to announce a few more times.
+#[derive(Debug)]
+struct Announcement {
+    port: PortId,
+    address: IpAddr,
+    left: u32,
+    due: Nanos,
+}
+
+/// The control thread's state.
+#[derive(Debug)]
+pub struct Steward<C> {
+    clock: C,
+    lines: Vec<Line>,
+    requests: Receiver<Request>,
+    notes: Sender<Note>,
+    snapshot: Arc<Snapshot>,
+    neighbors: Neighbors,
+    actions: Vec<Action>,
+    ticked: Nanos,
+    serial: u64,
+    walks: Rounds<Walk>,
+    flushes: Rounds<Flushing>,
+    publishing: VecDeque<Publishing>,
+    departed: Vec<Arc<Backend>>,
+    announcements: Vec<Announcement>,
+}
+
+impl<C: Clock> Steward<C> {
+    /// Control of these workers, all of which have `snapshot` in force. Log records go to `notes`; when that is full they
+    /// are dropped.
+    pub fn new(
+        clock: C,
+        links: Vec<WorkerLink>,
+        requests: Receiver<Request>,
+        notes: Sender<Note>,
+        snapshot: &Arc<Snapshot>,
+    ) -> Self {
+        let lines = links.into_iter().map(Line::new).collect();
+        let mut steward = Self {
+            clock,
+            lines,
+            requests,
+            notes,
+            neighbors: Neighbors::new(Limits::default()),
+            snapshot: Arc::clone(snapshot),
+            actions: Vec::new(),
+            ticked: Nanos::ZERO,
+            serial: 0,
+            walks: Rounds::default(),
+            flushes: Rounds::default(),
+            publishing: VecDeque::new(),
+            departed: Vec::new(),
+            announcements: Vec::new(),
+        };
+        steward.own_addresses(None);
+        steward
+    }
+
+    /// Places the operator's neighbors; called once before the loop, and with every publication.
+    pub fn place(&mut self, placed: Vec<(PortId, IpAddr, MacAddr)>) {
+        let now = self.clock.now();
+        self.neighbors.set_static(placed, now, &mut self.actions);
+        self.act();
+    }
+
+    /// The loop. Ends with [`Request::Stop`], or when management is gone.
+    pub fn run(&mut self) {
+        loop {
+            let mut busy = false;
+            for position in 0..self.lines.len() {
+                busy |= self.listen(position);
+            }
+            self.tick();
+            let request = if busy {
+                self.requests.try_recv().map_err(|_| RecvTimeoutError::Timeout)
+            } else {
+                self.requests.recv_timeout(NAP)
+            };
+            match request {
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(request) => self.serve(request),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Publish(publication) => self.publish(publication),
+            Request::Sessions(reader) => {
+                self.serial += 1;
+                if self.walks.add(self.serial, Walk { reader: Some(reader) }) {
+                    self.begin_walk();
+                }
+            }
+            Request::Flush(backends, done) => {
+                self.serial += 1;
+                if self.flushes.add(self.serial, Flushing { backends, done, sessions: 0 }) {
+                    self.begin_flush();
+                }
+            }
+            Request::Neighbors(reader) => {
+                let _ = reader.send(self.neighbors.iter().collect());
+            }
+            Request::Stop => {}
+        }
+    }
+
+    /// The first walk of the queue has its turn.
+    fn begin_walk(&mut self) {
+        let Some(round) = self.walks.current() else { return };
+        round.running = self.lines.len();
+        for (line, number) in self.lines.iter_mut().zip(0..) {
+            line.send(Command::Dump(Box::new(Dump::new(round.request, WorkerId::new(number), BATCH))));
+        }
+    }
+
+    /// The first flush of the queue has its turn.
+    fn begin_flush(&mut self) {
+        let Some(round) = self.flushes.current() else { return };
+        round.running = self.lines.len();
+        for line in &mut self.lines {
+            let backends = Arc::clone(&round.errand.backends);
+            line.send(Command::Flush(Flush { request: round.request, backends }));
+        }
+    }
+
+    fn publish(&mut self, publication: Publication) {
+        let Publication { snapshot, neighbors, removed, done } = publication;
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        self.departed.extend(removed);
+        let pending = (0..self.lines.len()).fold(0, |pending, line| pending | 1 << line);
+        self.publishing.push_back(Publishing { done, pending });
+        for line in &mut self.lines {
+            let turns = vec![0; self.snapshot.services.len()].into();
+            line.send(Command::Publish { snapshot: Arc::clone(&self.snapshot), turns });
+        }
+        if before.generation != self.snapshot.generation {
+            self.own_addresses(Some(&before));
+            self.place(neighbors);
+        }
+    }
+
+    /// Tells the neighbor cache which addresses are ours, and announces those that were not ours before.
+    fn own_addresses(&mut self, before: Option<&Snapshot>) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let known = before.map(answered_addresses).unwrap_or_default();
+        let now = self.clock.now();
+        let addresses = answered_addresses(&snapshot);
+        for (port, facts) in (0..).map(PortId::new).zip(&snapshot.ports) {
+            for &address in &addresses {
+                let here = facts.addresses.iter().any(|net| net.contains(&address));
+                if here && !known.contains(&address) {
+                    self.announcements.push(Announcement { port, address, left: ANNOUNCEMENTS, due: now });
+                }
+            }
+        }
+        self.neighbors.set_own(addresses, &mut self.actions);
+        self.act();
+    }
+
+    /// Sends a worker what waits for it, and takes its events; true when there were any.
+    fn listen(&mut self, position: usize) -> bool {
+        let mut busy = false;
+        if let Some(line) = self.lines.get_mut(position) {
+            line.retry();
+        }
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(event) = self.lines.get(position).and_then(Line::hear) else { break };
+            busy = true;
+            self.hear(position, event);
+        }
+        self.act();
+        busy
+    }
+
+    fn hear(&mut self, position: usize, event: Event) {
+        let now = self.clock.now();
+        match event {
+            Event::Resolve { port, address } => self.neighbors.resolve(port, address, now, &mut self.actions),
+            Event::Seen { port, address, mac, evidence } => {
+                self.neighbors.seen(port, address, mac, evidence, now, &mut self.actions);
+            }
+            Event::Used { port, address } => self.neighbors.used(port, address, now, &mut self.actions),
+            Event::Conflict { port, address, mac } => self.note(Note::Conflict { port, address, mac }),
+            Event::Log { at, generation, rule, action, candidate } => {
+                self.note(Note::Rule { at, generation, rule, action, candidate });
+            }
+            Event::Retired { snapshot, turns } => {
+                drop((snapshot, turns));
+                self.retired(position);
+            }
+            Event::Dumped(dump) => self.dumped(position, dump),
+            Event::Flushed { flush, sessions } => self.flushed(&flush, sessions),
+        }
+    }
+
+    fn note(&self, note: Note) {
+        // Full means management is behind; workers bound the records they make, so what is lost here is little.
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.notes.try_send(note) {}
+    }
+
+    /// A worker has moved on. It takes publications in order, so the oldest it has not moved on to is meant.
+    fn retired(&mut self, position: usize) {
+        let bit = 1 << position;
+        if let Some(oldest) = self.publishing.iter_mut().find(|publishing| publishing.pending & bit != 0) {
+            oldest.pending &= !bit;
+        }
+        while self.publishing.front().is_some_and(|publishing| publishing.pending == 0) {
+            if let Some(finished) = self.publishing.pop_front() {
+                let _ = finished.done.send(());
+            }
+        }
+        self.departed.retain(|backend| Arc::strong_count(backend) > 1);
+    }
+
+    /// A worker's copies; an empty batch tells the reader that the walk is over.
+    fn dumped(&mut self, position: usize, mut dump: Box<Dump>) {
+        let Some(round) = self.walks.numbered(dump.request) else { return };
+        let records = std::mem::take(&mut dump.records);
+        if let Some(reader) = &round.errand.reader
+            && !records.is_empty()
+            && reader.send(records).is_err()
+        {
+            round.errand.reader = None;
+        }
+        if round.errand.reader.is_some() && dump.cursor != Cursor::Done {
+            dump.records.reserve_exact(BATCH);
+            if let Some(line) = self.lines.get_mut(position) {
+                line.send(Command::Dump(dump));
+            }
+            return;
+        }
+        if let Some(finished) = self.walks.finish_one() {
+            if let Some(reader) = finished.errand.reader {
+                let _ = reader.send(Vec::new());
+            }
+            self.begin_walk();
+        }
+    }
+
+    fn flushed(&mut self, flush: &Flush, sessions: u64) {
+        let Some(round) = self.flushes.numbered(flush.request) else { return };
+        round.errand.sessions += sessions;
+        if let Some(finished) = self.flushes.finish_one() {
+            let _ = finished.errand.done.send(finished.errand.sessions);
+            self.begin_flush();
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        if now.since(self.ticked) < TICK {
+            return;
+        }
+        self.ticked = now;
+        self.neighbors.tick(now, &mut self.actions);
+        self.act();
+        let mut announcements = std::mem::take(&mut self.announcements);
+        for announcement in announcements.iter_mut().filter(|announcement| announcement.due <= now) {
+            self.announce(announcement.port, announcement.address);
+            announcement.left -= 1;
+            announcement.due = now + ANNOUNCEMENT_GAP;
+        }
+        announcements.retain(|announcement| announcement.left > 0);
+        self.announcements = announcements;
+    }
+
+    /// Does what the neighbor cache decided.
+    fn act(&mut self) {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Solicit { port, address, unicast } => self.solicit(port, address, unicast),
+                Action::Resolved { port, address, mac } => self.tell_all(port, address, Some(mac)),
+                Action::Failed { port, address } => self.tell_all(port, address, None),
+                Action::Conflict { port, address, mac } => self.note(Note::Conflict { port, address, mac }),
+            }
+        }
+    }
+
+    fn tell_all(&mut self, port: PortId, address: IpAddr, mac: Option<MacAddr>) {
+        for line in &mut self.lines {
+            line.send(Command::Neighbor { port, address, mac });
+        }
+    }
+
+    fn solicit(&mut self, port: PortId, address: IpAddr, unicast: Option<MacAddr>) {
+        let snapshot = Arc::clone(&self.snapshot);
+        let Some(own) = snapshot.port(port) else { return };
+        let mut bytes = [0; ShortFrame::CAPACITY];
+        let len = match (snapshot.address_like(port, address), address, unicast) {
+            (Some(IpAddr::V4(source)), IpAddr::V4(target), None) => {
+                emit::arp_request(&mut bytes, own.mac, source, target)
+            }
+            (Some(IpAddr::V4(source)), IpAddr::V4(target), Some(mac)) => {
+                emit::arp_request_to(&mut bytes, own.mac, source, mac, target)
+            }
+            (Some(IpAddr::V6(source)), IpAddr::V6(target), None) => {
+                emit::neighbor_solicitation(&mut bytes, own.mac, source, target)
+            }
+            (Some(IpAddr::V6(source)), IpAddr::V6(target), Some(mac)) => {
+                emit::neighbor_solicitation_to(&mut bytes, own.mac, source, mac, target)
+            }
+            (Some(_) | None, ..) => None,
+        };
+        self.transmit(port, len.and_then(|len| bytes.get(..len)));
+    }
+
+    fn announce(&mut self, port: PortId, address: IpAddr) {
+        let Some(mac) = self.snapshot.port(port).map(|facts| facts.mac) else { return };
+        let mut bytes = [0; ShortFrame::CAPACITY];
+        let len = match address {
+            IpAddr::V4(address) => emit::gratuitous_arp(&mut bytes, mac, address),
+            IpAddr::V6(address) => emit::unsolicited_advertisement(&mut bytes, mac, address),
+        };
+        self.transmit(port, len.and_then(|len| bytes.get(..len)));
+    }
+
+    fn transmit(&mut self, port: PortId, frame: Option<&[u8]>) {
+        if let (Some(line), Some(frame)) = (self.lines.first_mut(), frame.and_then(ShortFrame::new)) {
+            line.send(Command::Transmit { port, frame });
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! The admin API over its socket, asked by the command line's own client and by plain HTTP: every call, every refusal, the
+//! field names that scripts rely on. The appliance is a small one of this test's own.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on should stop")]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser;
+use control::admin::socket::ControlSocket;
+use control::admin::{Appliance, Server};
+use control::cli::Cli;
+use control::client::{Client, ClientError};
+use control::command::{self, Console};
+use control::session_match::SessionMatch;
+use control::status::*;
+use serde_json::Value;
+
+/// Answers with fixed documents and remembers what it was told.
+#[derive(Default)]
+struct Fake {
+    told: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn told(&self, what: String) {
+        self.told.lock().unwrap().push(what);
+    }
+}
+
+impl Appliance for Fake {
+    fn ports(&self) -> Vec<PortStatus> {
+        vec![PortStatus {
+            name: "outside".into(),
+            device: "net_af_packet0,iface=mr-out0".into(),
+            zone: "wan".into(),
+            mac: "02:00:00:00:00:01".into(),
+            link: Link::Up,
+            rx_packets: 1,
+            rx_bytes: 60,
+            rx_missed: 0,
+            tx_packets: 2,
+            tx_bytes: 120,
+            tx_dropped: 0,
+            kernel_interface: Some("mr-outside".into()),
+            kernel_delivered: 3,
+            kernel_refused: 1,
+            kernel_sent: 4,
+            kernel_oversized: 0,
+        }]
+    }
+    fn workers(&self) -> Vec<WorkerStatus> {
+        let stages = vec![StageStatus { name: "firewall".into(), packets: 3, cycles_per_packet: 40.0 }];
+        vec![WorkerStatus { core: 1, rx_packets: 5, forwarded: 5, stages, ..WorkerStatus::default() }]
+    }
+    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, Refusal> {
+        if limit == 13 {
+            return Err(Refusal::new(RefusalKind::Busy, "worker 0 does not answer"));
+        }
+        let tuple = |source: &str, source_port, destination: &str, destination_port| TupleStatus {
+            source: source.parse().unwrap(),
+            source_port,
+            destination: destination.parse().unwrap(),
+            destination_port,
+        };
+        let session = |number: u16| SessionStatus {
+            protocol: "tcp".into(),
+            state: "established".into(),
+            original: tuple("198.51.100.7", number, "198.51.100.10", 80),
+            reply: tuple("10.0.0.11", 8080, "198.51.100.7", number),
+            service: Some("shop".into()),
+            backend: Some("shop-a".into()),
+            graph: None,
+            packets: 10,
+            bytes: 1000,
+            idle_ms: 5,
+            expires_ms: 1_000,
+            owner: 0,
+            from_kernel: number.is_multiple_of(2),
+        };
+        Ok((1000..2000).map(session).filter(|session| wanted.matches(session)).take(limit).collect())
+    }
+    fn services(&self) -> Vec<ServiceStatus> {
+        let backend = BackendStatus {
+            name: "shop-a".into(),
+            address: "10.0.0.11".parse().unwrap(),
+            port: Some(8080),
+            weight: 1,
+            hops: 0,
+            load: 3,
+            health: HealthStatus::Up,
+            active: 3,
+            total: 9,
+            packets: 90,
+            bytes: 9_000,
+            response_ms: Some(0.5),
+        };
+        vec![ServiceStatus {
+            name: "shop".into(),
+            address: "198.51.100.10".parse().unwrap(),
+            protocol: "tcp".into(),
+            ports: vec!["80".into()],
+            algorithm: "maglev".into(),
+            mode: "nat".into(),
+            backends: vec![backend],
+        }]
+    }
+    fn firewall(&self) -> FirewallStatus {
+        let rule =
+            RuleStatus { name: "ping".into(), action: "allow".into(), hits: 4, rate_limited: 1, source_limited: 0 };
+        FirewallStatus { default: "deny".into(), default_hits: 2, rules: vec![rule] }
+    }
+    fn neighbors(&self) -> Vec<NeighborStatus> {
+        vec![NeighborStatus {
+            port: "inside".into(),
+            address: "10.0.0.11".parse().unwrap(),
+            mac: None,
+            state: "incomplete".into(),
+            age_ms: 20,
+        }]
+    }
+    fn routes(&self) -> Vec<RouteStatus> {
+        vec![RouteStatus { to: "10.0.0.0/24".parse().unwrap(), via: None, port: "inside".into() }]
+    }
+    fn drops(&self) -> Drops {
+        BTreeMap::from([("no_route".into(), 3), ("firewall_denied".into(), 0)])
+    }
+    fn memory(&self) -> MemoryStatus {
+        MemoryStatus { buffers_total: 8192, buffers_in_use: 512, sessions_capacity: 100, sessions_in_use: 7, bytes: 1 }
+    }
+    fn policy(&self) -> PolicyStatus {
+        let applied_at = "2026-01-02T03:04:05Z".parse().unwrap();
+        let before = AppliedPolicy { generation: 1, applied_at, source: "edge.toml".into() };
+        PolicyStatus { generation: 2, applied_at, source: "new.toml".into(), history: vec![before] }
+    }
+    fn apply(&self, text: &str, name: &str) -> Result<Applied, Refusal> {
+        self.told(format!("apply {name} {}", text.len()));
+        match text.contains("fault") {
+            true => Err(Refusal::new(RefusalKind::PolicyInvalid, "the policy has 2 faults; nothing was changed")
+                .with_faults(vec!["edge.toml:1:1: error[a]: one".into(), "edge.toml:2:1: error[b]: two".into()])),
+            false if text.contains("panic") => panic!("as the test asked"),
+            false => Ok(Applied { generation: 3, warnings: vec!["edge.toml:3:1: warning[c]: odd".into()] }),
+        }
+    }
+    fn drain(&self, target: &Target) -> Result<Changed, Refusal> {
+        self.told(format!("drain {target:?}"));
+        match target {
+            Target::Service(name) if name == "shop" => Ok(Changed { backends: 2, sessions: 7 }),
+            _ => Err(Refusal::new(RefusalKind::NotFound, "there is no such service")),
+        }
+    }
+    fn undrain(&self, target: &Target) -> Result<Changed, Refusal> {
+        self.told(format!("undrain {target:?}"));
+        Ok(Changed { backends: 1, sessions: 3 })
+    }
+    fn flush(&self, target: &Target) -> Result<Changed, Refusal> {
+        self.told(format!("flush {target:?}"));
+        Ok(Changed { backends: 1, sessions: 1 })
+    }
+}
+
+/// A served socket.
+struct Served {
+    folder: tempfile::TempDir,
+    fake: Arc<Fake>,
+    server: Option<Server>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Served {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let fake = Arc::new(Fake::default());
+        let appliance: Arc<dyn Appliance> = Arc::clone(&fake) as _;
+        let server = Server::start(&folder.path().join("control.sock"), appliance, runtime.handle()).unwrap();
+        Self { folder, fake, server: Some(server), runtime }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.path()).unwrap()
+    }
+
+    /// Plain HTTP, as curl would speak it: status and document.
+    fn http(&self, head: &str, body: &[u8]) -> (u16, Value) {
+        let mut stream = UnixStream::connect(self.path()).unwrap();
+        let len = body.len();
+        write!(stream, "{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n").unwrap();
+        // A server that refuses a long body need not read all of it.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let (_, document) = answer.split_once("\r\n\r\n").unwrap();
+        (status, serde_json::from_str(document).unwrap_or(Value::Null))
+    }
+
+    /// The command line: exit status, answers, complaints.
+    fn millrace(&self, line: &str) -> (u8, String, String) {
+        let socket = self.path();
+        let arguments = ["millrace", "--socket", socket.to_str().unwrap()].into_iter().chain(line.split(' '));
+        let cli = match Cli::try_parse_from(arguments) {
+            Ok(cli) => cli,
+            Err(error) => return (error.exit_code().try_into().unwrap(), String::new(), error.to_string()),
+        };
+        let (mut answers, mut complaints) = (Vec::new(), Vec::new());
+        let status = command::run(cli, &mut Console { answers: &mut answers, complaints: &mut complaints });
+        (status, String::from_utf8(answers).unwrap(), String::from_utf8(complaints).unwrap())
+    }
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn documents_have_the_field_names_scripts_rely_on() {
+    let served = Served::new();
+    let get = |what: &str| {
+        let (status, document) = served.http(&format!("GET /api/v1/{what}"), b"");
+        assert_eq!(status, 200, "{what}: {document}");
+        document
+    };
+    let has = |value: &Value, names: &str| {
+        let there = keys(value);
+        for name in names.split(' ') {
+            assert!(there.contains(&name), "{name} in {there:?}");
+        }
+    };
+    let ports = get("ports");
+    has(&ports[0], "name device zone mac link rx_packets rx_bytes rx_missed tx_packets tx_bytes tx_dropped");
+    has(&ports[0], "kernel_delivered kernel_refused kernel_sent kernel_oversized");
+    let workers = get("workers");
+    has(&workers[0], "core rx_packets cycles_per_packet busy_percent sessions generation heartbeat_age_ms stages");
+    has(&workers[0]["stages"][0], "name packets cycles_per_packet");
+    let sessions = get("sessions");
+    assert_eq!(sessions.as_array().unwrap().len(), 100);
+    has(&sessions[0], "protocol state original reply service backend graph packets bytes idle_ms expires_ms owner");
+    has(&sessions[0], "from_kernel");
+    has(&sessions[0]["original"], "source source_port destination destination_port");
+    let services = get("services");
+    has(&services[0], "name address protocol ports algorithm mode backends");
+    has(&services[0]["backends"][0], "name address port weight hops load health active total packets bytes");
+    assert_eq!(services[0]["backends"][0]["health"], "up");
+    assert_eq!(get("drops")["no_route"], 3);
+    has(&get("memory"), "buffers_total buffers_in_use sessions_capacity sessions_in_use bytes");
+    let policy = get("policy");
+    has(&policy, "generation applied_at source history");
+    assert_eq!(policy["applied_at"], "2026-01-02T03:04:05Z");
+    has(&get("firewall")["rules"][0], "name action hits");
+    has(&get("neighbors")[0], "port address mac state");
+    has(&get("routes")[0], "to via port");
+}
+
+#[test]
+fn sessions_are_limited_and_matched() {
+    let served = Served::new();
+    let client = served.client();
+    let count = |text: &str, limit| client.sessions(&text.parse().unwrap(), limit).unwrap().len();
+    assert_eq!(count("", 5), 5);
+    assert_eq!(count("service=shop source-port=1000-1009", 100), 10);
+    assert_eq!(count("service=other", 100), 0);
+    assert_eq!(count("from-kernel=false source-port=1000-1009", 100), 5);
+    let refusal = client.sessions(&SessionMatch::default(), 13).unwrap_err();
+    assert_eq!(refusal.to_string(), "worker 0 does not answer");
+}
+
+#[test]
+fn a_policy_is_applied_or_refused_with_every_fault() {
+    let served = Served::new();
+    let client = served.client();
+    assert_eq!(client.apply("[appliance]", "my edge.toml").unwrap().generation, 3);
+    let Err(ClientError::Refused(refusal)) = client.apply("fault", "edge.toml") else { panic!("was not refused") };
+    assert_eq!((refusal.kind, refusal.faults.len()), (RefusalKind::PolicyInvalid, 2));
+    assert_eq!(*served.fake.told.lock().unwrap(), ["apply my edge.toml 11", "apply edge.toml 5"]);
+}
+
+#[test]
+fn backends_are_drained_and_flushed_by_name() {
+    let served = Served::new();
+    let client = served.client();
+    assert_eq!(client.drain(&Target::Service("shop".into())).unwrap(), Changed { backends: 2, sessions: 7 });
+    let error = client.drain(&Target::Backend("shop/x".into())).unwrap_err();
+    assert!(matches!(error, ClientError::Refused(Refusal { kind: RefusalKind::NotFound, .. })));
+    client.flush(&Target::Backend("shop/shop-a".into())).unwrap();
+    assert_eq!(served.http("POST /api/v1/drain", br#"{"kind":"service","name":"shop"}"#).0, 200);
+    assert_eq!(served.http("POST /api/v1/drain", br#"{"kind":"service","name":"shop","undo":false}"#).0, 200);
+}
+
+#[test]
+fn what_was_drained_is_put_back_through_the_same_call() {
+    let served = Served::new();
+    assert_eq!(served.http("POST /api/v1/drain", br#"{"kind":"service","name":"shop","undo":true}"#).0, 200);
+    served.client().undrain(&Target::Backend("shop/shop-a".into())).unwrap();
+    let (status, answers, _) = served.millrace("drain backend shop-b --undo");
+    assert_eq!((status, answers.as_str()), (0, "1 backend is no longer drained; 3 sessions go on\n"));
+    let told = served.fake.told.lock().unwrap();
+    let undone = [r#"undrain Service("shop")"#, r#"undrain Backend("shop/shop-a")"#, r#"undrain Backend("shop-b")"#];
+    assert_eq!(*told, undone);
+}
+
+#[test]
+fn mistakes_are_refused_in_json_with_the_right_status() {
+    let served = Served::new();
+    let long = vec![b'#'; 17 << 20];
+    let cases: [(&str, &[u8], u16); 12] = [
+        ("GET /", b"", 404),
+        ("GET /api/v1/everything", b"", 404),
+        ("POST /api/v1/ports", b"", 400),
+        ("GET /api/v1/apply", b"", 400),
+        ("GET /api/v1/sessions?limit=many", b"", 400),
+        ("GET /api/v1/sessions?colour=blue", b"", 400),
+        ("GET /api/v1/sessions?match=colour%3Dblue", b"", 400),
+        ("GET /api/v1/sessions?limit=13", b"", 503),
+        ("POST /api/v1/apply", b"x", 400),
+        ("POST /api/v1/apply?file=a", b"\xff\xfe", 400),
+        ("POST /api/v1/drain", b"shop", 400),
+        ("POST /api/v1/apply?file=a", b"fault", 422),
+    ];
+    for (head, body, wanted) in cases {
+        let (status, document) = served.http(head, body);
+        assert_eq!(status, wanted, "{head}: {document}");
+        assert!(document["message"].is_string() && document["kind"].is_string(), "{head}: {document}");
+    }
+    let (status, _) = served.http("POST /api/v1/apply?file=a", &long);
+    assert_eq!(status, 400);
+    assert!(served.fake.told.lock().unwrap().iter().all(|told| told == "apply a 5"));
+}
+
+#[test]
+fn a_fault_in_one_answer_spares_the_next() {
+    let served = Served::new();
+    let (status, document) = served.http("POST /api/v1/apply?file=a", b"panic");
+    assert_eq!((status, document["kind"].as_str()), (500, Some("failed")));
+    assert_eq!(served.client().show::<Vec<PortStatus>>("ports").unwrap().len(), 1);
+}
+
+#[test]
+fn bytes_that_are_not_http_harm_nobody() {
+    let served = Served::new();
+    for bytes in [&b"\0\0\0\0"[..], b"GET", b"POST /api/v1/apply?file=a HTTP/1.1\r\nContent-Length: 5\r\n\r\nab"] {
+        let mut stream = UnixStream::connect(served.path()).unwrap();
+        stream.write_all(bytes).unwrap();
+    }
+    assert_eq!(served.client().show::<Vec<WorkerStatus>>("workers").unwrap().len(), 1);
+    assert!(served.fake.told.lock().unwrap().is_empty());
+}
+
+#[test]
+fn stopping_removes_the_socket_and_lets_another_start() {
+    for _ in 0..100 {
+        let mut served = Served::new();
+        let path = served.path();
+        served.client().show::<Vec<PortStatus>>("ports").unwrap();
+        let server = served.server.take().unwrap();
+        served.runtime.block_on(server.stop(Duration::from_secs(60)));
+        assert!(!path.exists());
+        assert!(matches!(
+            served.client().show::<Vec<PortStatus>>("ports").unwrap_err(),
+            ClientError::NotRunning { .. }
+        ));
+    }
+}
+
+#[test]
+fn no_caller_holds_up_the_stop() {
+    let mut served = Served::new();
+    // One that never ends its question, and one that never reads its answer, which is longer than what the kernel keeps.
+    let mut slow = UnixStream::connect(served.path()).unwrap();
+    slow.write_all(b"GET /api/v1/po").unwrap();
+    let mut deaf = UnixStream::connect(served.path()).unwrap();
+    for _ in 0..64 {
+        deaf.write_all(b"GET /api/v1/sessions?limit=1000 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    }
+    let mut first = [0; 12];
+    deaf.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let (server, path) = (served.server.take().unwrap(), served.path());
+    served.runtime.block_on(server.stop(Duration::from_millis(20)));
+    assert!(!path.exists());
+    assert!(matches!(served.client().show::<Vec<PortStatus>>("ports").unwrap_err(), ClientError::NotRunning { .. }));
+    // What is left of them ends with the runtime.
+    served.runtime.shutdown_timeout(Duration::from_secs(60));
+    drop((slow, deaf));
+}
+
+#[test]
+fn calls_made_while_the_appliance_starts_are_answered_when_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let bound = ControlSocket::bind(&path).unwrap();
+    let early = {
+        let path = path.clone();
+        std::thread::spawn(move || Client::new(&path).unwrap().show::<Vec<PortStatus>>("ports").unwrap().len())
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _server = Server::answer(bound, Arc::new(Fake::default()), runtime.handle()).unwrap();
+    assert_eq!(early.join().unwrap(), 1);
+}
+
+#[test]
+fn commands_print_tables_and_json_and_exit_as_documented() {
+    let served = Served::new();
+    for what in "ports workers sessions services firewall neighbors routes drops memory policy".split(' ') {
+        let (status, answers, complaints) = served.millrace(&format!("show {what}"));
+        assert_eq!((status, complaints.as_str()), (0, ""), "{what}");
+        assert!(answers.lines().count() > 1, "{what}: {answers}");
+        let (status, answers, _) = served.millrace(&format!("show {what} --json"));
+        assert_eq!(status, 0, "{what}");
+        assert!(serde_json::from_str::<Value>(&answers).is_ok(), "{what}: {answers}");
+    }
+    let (status, answers, _) = served.millrace("drain service shop");
+    assert_eq!((status, answers.as_str()), (0, "no new sessions for 2 backends; 7 sessions to run out\n"));
+    for (line, wanted) in [("drain service nobody", 1), ("drain nobody shop", 2), ("show nothing", 2)] {
+        let (status, answers, complaints) = served.millrace(line);
+        assert_eq!((status, answers.as_str()), (wanted, ""), "{line}");
+        assert!(!complaints.is_empty(), "{line}");
+    }
+
+    let good = served.folder.path().join("good.toml");
+    std::fs::write(&good, "# nothing").unwrap();
+    let (status, answers, _) = served.millrace(&format!("apply {}", good.display()));
+    assert_eq!((status, answers.as_str()), (0, "edge.toml:3:1: warning[c]: odd\ngeneration 3 is in force\n"));
+    let bad = served.folder.path().join("bad.toml");
+    std::fs::write(&bad, "fault").unwrap();
+    let (status, _, complaints) = served.millrace(&format!("apply {}", bad.display()));
+    assert_eq!((status, complaints.lines().count()), (1, 3), "{complaints}");
+}
+
+#[test]
+fn check_and_doctor_say_every_fault_and_exit_with_1() {
+    let served = Served::new();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples");
+    let (status, answers, _) = served.millrace(&format!("check {examples}/edge.toml"));
+    assert_eq!((status, answers.trim_end().ends_with("edge.toml: valid")), (0, true), "{answers}");
+    let bad = served.folder.path().join("bad.toml");
+    std::fs::write(&bad, "colour = 1\n[ports]\n").unwrap();
+    for command in ["check", "doctor"] {
+        let (status, answers, complaints) = served.millrace(&format!("{command} {}", bad.display()));
+        assert_eq!((status, answers.as_str()), (1, ""), "{complaints}");
+        assert!(complaints.contains("bad.toml:1:1: error[") && complaints.contains("bad.toml:2:"), "{complaints}");
+    }
+    // The examples' interfaces are on no machine until somebody makes them.
+    let (status, answers, _) = served.millrace(&format!("doctor --json {examples}/edge.toml"));
+    let findings: Value = serde_json::from_str(&answers).unwrap();
+    let missing = findings.as_array().unwrap().iter().any(|finding| finding["state"] == "missing");
+    assert_eq!(status, u8::from(missing));
+}
