@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Sets up what is missing and runs every test: form, lints, unit, property and pipeline tests, those on DPDK's virtual
+# devices, those from end to end between network namespaces, and a short run of every fuzz target.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
+
+usage() {
+    cat <<'TEXT'
+usage: scripts/test.sh [--quick] [--help]
+
+Runs every test. --quick shortens the long ones: 5 restarts instead of 100, 5 seconds of iperf3 instead of 60, 3 seconds
+of fuzzing a target instead of 15. As root it also runs the end-to-end tests, and those on hugepages, which it reserves
+for the time being if there are none; whatever cannot run here is named with its reason.
+
+The last line counts:  N passed, N failed, N skipped.  Exit status: 0 nothing failed, 1 something did.
+TEXT
+}
+
+export MILLRACE_RESTARTS=100 MILLRACE_IPERF_SECONDS=60
+fuzz_seconds=15
+case "${1:-}" in
+    "") ;;
+    --quick) MILLRACE_RESTARTS=5 MILLRACE_IPERF_SECONDS=5 fuzz_seconds=3 ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+esac
+
+scratch=$(mktemp --directory /tmp/millrace-test.XXXXXX)
+# The end-to-end tests write a line here for each of them that this machine cannot run.
+export MILLRACE_SKIPS=$scratch/skips
+: >"$MILLRACE_SKIPS"
+reserved=false mounted=false
+cleanup() {
+    if $reserved; then echo 0 >/proc/sys/vm/nr_hugepages || true; fi
+    if $mounted; then umount /dev/hugepages || true; fi
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+passed=0 failed=0
+skipped=()
+title() { printf '\n== %s\n' "$*"; }
+skip() { printf 'skipped: %s\n' "$*"; skipped+=("$*"); }
+# check NAME COMMAND...: one check, one count.
+check() {
+    local name=$1
+    shift
+    title "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED: %s\n' "$name"
+    fi
+}
+
+title "What is missing"
+scripts/setup.sh
+
+if cargo fmt --version >/dev/null 2>&1; then
+    check "Form: cargo fmt" cargo fmt --all --check
+else
+    skip "cargo fmt: rustfmt is not installed"
+fi
+if cargo clippy --version >/dev/null 2>&1; then
+    check "Lints: cargo clippy" cargo clippy --locked --quiet --workspace --all-targets --all-features -- -D warnings
+else
+    skip "cargo clippy: clippy is not installed"
+fi
+
+check "Without DPDK: cargo check" cargo check --locked --quiet --all-targets
+
+# The end-to-end tests run the appliance as an operator does.
+check "Build: cargo build --release" cargo build --locked --quiet --release --package control --features dpdk
+MILLRACE_BIN=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}/release/millrace")
+export MILLRACE_BIN
+
+if [ "$(id -u)" != 0 ]; then
+    printf 'Not root: the end-to-end tests and those on hugepages will be skipped.\n'
+elif [ "$(awk '/^HugePages_Total:/ { print $2 }' /proc/meminfo)" = 0 ]; then
+    # Only where memory is plenty; whoever has no hugepages loses one test, by name.
+    if [ "$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)" -gt 3072 ]; then
+        hugetlbfs() { grep -q ' hugetlbfs ' /proc/mounts; }
+        hugetlbfs || mounted=true
+        if scripts/hugepages.sh 640 >/dev/null 2>&1; then reserved=true; fi
+        hugetlbfs || mounted=false
+    fi
+fi
+
+# run_tests NAME COMMAND...: a run of cargo test; its counts are added up.
+run_tests() {
+    local name=$1 log=$scratch/log status=0 run run_passed run_failed
+    shift
+    title "$name"
+    "$@" 2>&1 | tee "$log" || status=$?
+    read -r run run_passed run_failed < <(awk '
+        /^test result: / { run++; passed += $4; failed += $6 }
+        END { print run + 0, passed + 0, failed + 0 }' "$log")
+    passed=$((passed + run_passed)) failed=$((failed + run_failed))
+    # Nothing failed, and yet the run did: a test did not build, or its process died.
+    if [ "$status" != 0 ] && [ "$run_failed" = 0 ]; then
+        printf 'FAILED: %s ended with status %d after %d test programs\n' "$name" "$status" "$run"
+        failed=$((failed + 1))
+    fi
+    while read -r line; do skipped+=("$line"); done < <(sed -n 's/^test \(.*\) \.\.\. ignored\(, \(.*\)\)\?$/\1: \3/p' "$log")
+}
+run_tests "Tests: cargo test" timeout --kill-after=10 40m cargo test --locked --workspace --all-features --no-fail-fast
+
+# A test that this machine cannot run passes as far as cargo knows.
+while read -r line; do
+    passed=$((passed - 1))
+    skipped+=("$line")
+done <"$MILLRACE_SKIPS"
+
+title "Fuzzing"
+if [ -z "$(scripts/fuzz.sh --list)" ]; then
+    skip "fuzzing: there is no target"
+else
+    fuzz_log=$scratch/fuzz
+    fuzz_status=0
+    scripts/fuzz.sh --seconds "$fuzz_seconds" 2>&1 | tee "$fuzz_log" || fuzz_status=$?
+    ok=$(grep -c '^fuzz .* ok' "$fuzz_log" || true)
+    bad=$(grep -c '^fuzz .* FAILED' "$fuzz_log" || true)
+    if [ "$fuzz_status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+    passed=$((passed + ok)) failed=$((failed + bad))
+fi
+
+if [ "${#skipped[@]}" -gt 0 ]; then
+    title "Skipped"
+    printf '%s\n' "${skipped[@]}"
+fi
+printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "${#skipped[@]}"
+[ "$failed" = 0 ]

@@ -1,0 +1,99 @@
+//! Start, stop and restart leave nothing behind: no interface, no socket, no folder of DPDK's, no hugepage file, no
+//! hugepage, no process; also when the appliance before was killed (CRS-07), and a second one refuses at once (CRS-08).
+
+use std::time::{Duration, Instant};
+
+use millrace_tests::net::{Appliance, Claims, Configuration, Lab, number_from_environment, skipped};
+
+fn names(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// What the appliance that had this process number left on the machine: names of DPDK's carry it. Other users of DPDK may
+/// come and go meanwhile.
+fn left_by(process: u32) -> Vec<String> {
+    let mark = format!("millrace-{process}");
+    let all = ["/var/run/dpdk", "/dev/hugepages"].into_iter().flat_map(names);
+    all.filter(|name| name.match_indices(&mark).any(|(at, _)| !name[at + mark.len()..].starts_with(char::is_numeric)))
+        .collect()
+}
+
+fn hugepages_free() -> Option<u64> {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = memory.lines().find_map(|line| line.strip_prefix("HugePages_Free:"))?;
+    line.trim().parse().ok()
+}
+
+fn starts_and_stops(lab: &Lab, configuration: &Configuration, rounds: u64) {
+    let interfaces = lab.appliance.interfaces();
+    for round in 0..rounds {
+        let mut appliance = Appliance::launch(lab, configuration);
+        let process = appliance.id();
+        assert!(!left_by(process).is_empty(), "the names are those this test looks for");
+        let status = appliance.terminate();
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "round {round}:\n{}", appliance.output());
+        drop(appliance);
+        assert_eq!(left_by(process), Vec::<String>::new(), "round {round}");
+        assert_eq!(lab.appliance.interfaces(), interfaces, "round {round}");
+        assert!(!configuration.socket().exists(), "round {round}");
+    }
+}
+
+#[test]
+fn a_hundred_starts_and_stops_leave_nothing_behind() {
+    let Some(lab) = Lab::wired("a_hundred_starts_and_stops_leave_nothing_behind", Claims::PROGRAMS) else { return };
+    starts_and_stops(&lab, &lab.edge(), number_from_environment("MILLRACE_RESTARTS", 100));
+}
+
+#[test]
+fn starts_and_stops_on_hugepages_leave_nothing_behind() {
+    let test = "starts_and_stops_on_hugepages_leave_nothing_behind";
+    let wanted = 288;
+    let mounted = std::fs::read_to_string("/proc/mounts").unwrap_or_default().contains(" hugetlbfs ");
+    if hugepages_free() < Some(wanted) || !mounted {
+        return skipped(test, &format!("needs {wanted} free hugepages of 2 MiB (scripts/hugepages.sh 576)"));
+    }
+    let Some(lab) = Lab::wired(test, Claims::PROGRAMS) else { return };
+    let configuration = lab.edge().replacing("hugepages = false", "hugepages = true");
+    starts_and_stops(&lab, &configuration, number_from_environment("MILLRACE_RESTARTS", 100).min(20));
+}
+
+#[test]
+fn an_appliance_starts_after_one_that_was_killed_and_sweeps_up() {
+    let Some(lab) = Lab::wired("an_appliance_starts_after_one_that_was_killed_and_sweeps_up", Claims::PROGRAMS) else {
+        return;
+    };
+    let configuration = lab.edge();
+    let interfaces = lab.appliance.interfaces();
+    let mut killed = Vec::new();
+    for _ in 0..5 {
+        let mut appliance = Appliance::launch(&lab, &configuration);
+        killed.push(appliance.id());
+        appliance.kill();
+    }
+    let claims = Claims::serve(&lab);
+    let appliance = Appliance::start(&lab, &configuration);
+    claims.clients_reach_the_shop();
+    for process in killed {
+        assert_eq!(left_by(process), Vec::<String>::new());
+    }
+    drop(claims);
+    appliance.stop();
+    assert_eq!(lab.appliance.interfaces(), interfaces);
+}
+
+#[test]
+fn a_second_appliance_on_the_same_socket_refuses_at_once_and_the_first_is_unharmed() {
+    let test = "a_second_appliance_on_the_same_socket_refuses_at_once_and_the_first_is_unharmed";
+    let Some(lab) = Lab::wired(test, Claims::PROGRAMS) else { return };
+    let claims = Claims::serve(&lab);
+    let appliance = Appliance::start(&lab, &lab.edge());
+    let asked = Instant::now();
+    let second = appliance.second();
+    assert!(!second.success);
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    assert!(!second.err.contains("panicked"), "{}", second.err);
+    claims.clients_reach_the_shop();
+    appliance.stop();
+}

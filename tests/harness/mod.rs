@@ -1,0 +1,19 @@
+//! What every test of the whole pipeline stands on: packets that read aloud, a network card of plain memory, a clock that
+//! obeys, and a rig that is the appliance without its devices. `net` is the other harness, of network namespaces and the
+//! real program.
+//!
+//! Nothing here sleeps or depends on the machine's speed. A rig that is dropped asserts what must hold after every
+//! scenario (A2 to A5 of the catalogue of cases); see [`Rig`].
+
+#![expect(clippy::missing_panics_doc, reason = "a harness panics wherever something is not as it was said to be")]
+
+pub mod clock;
+pub mod memory;
+pub mod net;
+pub mod packet;
+pub mod rig;
+pub mod talk;
+
+pub use clock::ManualClock;
+pub use rig::{INSIDE, INSIDE_KERNEL, Layout, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS};
+pub use talk::Talk;

@@ -1,0 +1,169 @@
+//! The `millrace` binary, running in the lab's appliance namespace on a configuration of the test's.
+//!
+//! The standing assertions of the case catalogue that can be seen from outside are checked whenever an appliance is
+//! stopped: A1 (alive, no panic), A2 (every packet accounted for), A3 (buffers back), A6 (the workers' heartbeat) and
+//! A7 (the control socket answers).
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use super::{Configuration, Finished, Lab, Namespace, Process, eventually, holds_within};
+
+/// How long a start may take: EAL, ports, tables.
+const START_SECONDS: u64 = 30;
+/// How long a stop may take.
+const STOP: Duration = Duration::from_secs(10);
+
+/// A running appliance. Dropped, it is told to stop, and killed if it does not.
+#[derive(Debug)]
+pub struct Appliance<'lab> {
+    host: &'lab Namespace,
+    process: Process,
+    binary: PathBuf,
+    socket: PathBuf,
+    folder: PathBuf,
+    buffers_idle: u64,
+    stopped: bool,
+}
+
+/// The binary under test: `MILLRACE_BIN`, else the newest of the target directory this test was built in.
+///
+/// # Errors
+/// A sentence when there is none.
+pub fn binary() -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os("MILLRACE_BIN") {
+        let path = PathBuf::from(path);
+        return if path.is_file() { Ok(path) } else { Err(format!("MILLRACE_BIN={} is not a file", path.display())) };
+    }
+    // target/<profile>/deps/<test>
+    let test = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target = test.ancestors().nth(3).unwrap_or(Path::new("target"));
+    let built = ["release", "debug"].map(|profile| target.join(profile).join("millrace"));
+    let age = |path: &PathBuf| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    let newest = built.into_iter().filter(|path| path.is_file()).max_by_key(age);
+    newest.ok_or_else(|| "millrace is not built (cargo build --release --package control --features dpdk)".to_owned())
+}
+
+impl<'lab> Appliance<'lab> {
+    /// Starts it, and waits until it answers and every probed backend has been judged once.
+    #[must_use]
+    pub fn start(lab: &'lab Lab, configuration: &Configuration) -> Self {
+        let appliance = Self::launch(lab, configuration);
+        appliance.wait_for_backends();
+        appliance
+    }
+
+    /// Waits until every backend is up.
+    pub fn wait_for_backends(&self) {
+        eventually(15, "every backend is up", || self.backends().iter().all(|backend| backend.health == "up"));
+    }
+
+    /// Starts it, and waits until it answers.
+    #[must_use]
+    pub fn launch(lab: &'lab Lab, configuration: &Configuration) -> Self {
+        let file = lab.file("millrace.toml");
+        std::fs::write(&file, configuration.text()).expect("the lab's directory takes a file");
+        let binary = binary().expect("skipped where it is not built");
+        let line = format!("{} run --config {}", binary.display(), file.display());
+        let process = lab.appliance.start(&line, &lab.file("millrace.log"));
+        let mut appliance = Self {
+            host: &lab.appliance,
+            process,
+            binary,
+            socket: configuration.socket().to_owned(),
+            folder: lab.directory().to_owned(),
+            buffers_idle: 0,
+            stopped: false,
+        };
+        let ready = holds_within(START_SECONDS, || {
+            assert!(appliance.process.running(), "millrace ended at its start:\n{}", appliance.process.output());
+            appliance.ask("show ports --json").success
+        });
+        assert!(ready, "millrace is not ready after {START_SECONDS} s:\n{}", appliance.process.output());
+        appliance.buffers_idle = appliance.memory("buffers_in_use");
+        appliance
+    }
+
+    /// Runs `millrace --socket ... <line>`.
+    pub fn ask(&self, line: &str) -> Finished {
+        self.host.run(&format!("{} --socket {} {line}", self.binary.display(), self.socket.display()))
+    }
+
+    /// Starts another on the same configuration, and waits for its end.
+    pub fn second(&self) -> Finished {
+        let file = self.folder.join("millrace.toml");
+        self.host.run_for(20, &format!("{} run --config {}", self.binary.display(), file.display()))
+    }
+
+    /// Puts another configuration in force.
+    pub fn apply(&self, configuration: &Configuration) -> Finished {
+        let file = self.folder.join("applied.toml");
+        std::fs::write(&file, configuration.text()).expect("the lab's directory takes a file");
+        self.ask(&format!("apply {}", file.display()))
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Checks the standing assertions, stops it with SIGTERM, and checks that it ended well.
+    pub fn stop(mut self) {
+        self.hold_standing_assertions();
+        let status = self.terminate();
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "SIGTERM ends it with 0:\n{}", self.output());
+        let output = self.output();
+        assert!(!output.contains("panicked"), "A1: it panicked:\n{output}");
+        assert!(!self.socket.exists(), "the control socket is removed");
+    }
+
+    fn hold_standing_assertions(&mut self) {
+        assert!(self.process.running(), "A1: it ended by itself:\n{}", self.output());
+        let closes = holds_within(5, || self.account().closes());
+        assert!(closes, "A2: received = forwarded + consumed + punted + dropped: {:?}", self.account());
+        let idle = self.buffers_idle;
+        eventually(10, &format!("A3: buffers in use return to {idle}"), || self.memory("buffers_in_use") <= idle);
+        eventually(5, "A6: every worker's heartbeat is younger than 100 ms", || {
+            self.of_each_worker("heartbeat_age_ms").iter().all(|age| *age < 100)
+        });
+        eventually(5, "A7: the control socket answers within a second", || {
+            let asked = Instant::now();
+            self.ask("show policy --json").success && asked.elapsed() < Duration::from_secs(1)
+        });
+    }
+
+    /// Ends it with SIGKILL: it can clear nothing away.
+    pub fn kill(&mut self) {
+        self.stopped = true;
+        self.process.kill();
+    }
+
+    /// Stops it with SIGTERM, without looking at anything.
+    pub fn terminate(&mut self) -> Option<ExitStatus> {
+        self.stopped = true;
+        self.process.signal("TERM");
+        self.process.ends_within(STOP)
+    }
+}
+
+impl Drop for Appliance<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let output = self.process.output();
+            let lines: Vec<_> = output.lines().collect();
+            let from = lines.len().saturating_sub(40);
+            eprintln!("the appliance's last words:\n{}", lines.get(from..).unwrap_or_default().join("\n"));
+        }
+        if !self.stopped {
+            let _ = self.terminate();
+        }
+    }
+}
