@@ -1,0 +1,232 @@
+//! What each part of a packet's way costs by itself: parsing, session lookup and opening, classification, Maglev, rewriting,
+//! checksums, the timer wheel. Bursts of 32 packets; the figures are of a whole burst.
+//!
+//! `cargo bench -p millrace-perf`; with `--features dpdk` also `rte_acl`, which needs no hugepages.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    missing_docs,
+    reason = "a benchmark may stop, and sets up what it indexes itself"
+)]
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use ipnet::{IpNet, Ipv4Net};
+use millrace_perf::clients::Clients;
+use session::{HashSecret, Kind, NewSession, Table, Tuple};
+use stage::PortRange;
+use stage::balancer::Services;
+use stage::firewall::{Action, Candidate, Classifier, Linear, ProtocolMatch, Rule};
+use stage::translate::{Covered, Deltas, Hop, NewEndpoints, decrement_hop_limit, pass_v4, rewrite_v4};
+use units::{Tick, ZoneId};
+use wire::{Content, Endpoints, Facts, MacAddr, Verify, checksum, dissect, plain};
+
+const BURST: usize = 32;
+const STATION: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
+
+fn burst() -> Vec<Vec<u8>> {
+    Clients::new(10_000, false).take(BURST).collect()
+}
+
+fn facts(frame: &[u8]) -> Facts {
+    match dissect(frame, Verify::All).unwrap().content {
+        Content::Ip(facts) => facts,
+        Content::Arp(_) | Content::Other => unreachable!("clients send IP"),
+    }
+}
+
+fn parse(c: &mut Criterion) {
+    let frames = burst();
+    c.bench_function("parse/plain", |b| {
+        b.iter(|| frames.iter().filter(|frame| plain(black_box(frame), STATION, Verify::All).is_some()).count());
+    });
+    c.bench_function("parse/plain, checksums by the device", |b| {
+        b.iter(|| frames.iter().filter(|frame| plain(black_box(frame), STATION, Verify::Nothing).is_some()).count());
+    });
+    c.bench_function("parse/dissect", |b| {
+        b.iter(|| frames.iter().filter(|frame| dissect(black_box(frame), Verify::All).is_ok()).count());
+    });
+    let long = vec![0xa5; 1_500];
+    c.bench_function("checksum/1500 bytes", |b| b.iter(|| checksum::sum(black_box(&long))));
+}
+
+fn tuple(client: u32) -> Tuple<Ipv4Addr> {
+    Tuple {
+        source: Ipv4Addr::from_bits(0xc633_6414 + client / 60_000),
+        destination: Ipv4Addr::new(198, 51, 100, 10),
+        source_port: u16::try_from(1_024 + client % 60_000).unwrap(),
+        destination_port: 53,
+    }
+}
+
+fn new_session(client: u32) -> NewSession<Ipv4Addr> {
+    let original = tuple(client);
+    NewSession::new(Kind::Udp, original, original.reversed())
+}
+
+fn sessions(c: &mut Criterion) {
+    for (count, name) in [(10_000_u32, "10,000"), (1_000_000, "1,000,000")] {
+        let mut table = Table::new(count as usize, HashSecret::from_seed(1)).unwrap();
+        for client in 0..count {
+            table.insert(&new_session(client), Tick::new(0)).unwrap();
+        }
+        let mut client = 0;
+        c.bench_function(&format!("session/lookup of {name}"), |b| {
+            b.iter(|| {
+                let tuples: [_; BURST] = std::array::from_fn(|_| {
+                    client = (client + 7_919) % count;
+                    tuple(client)
+                });
+                let mut found = 0;
+                for group in tuples.chunks(8) {
+                    let mut hashes = [0; 8];
+                    for (tuple, hash) in group.iter().zip(&mut hashes) {
+                        *hash = table.hash(Kind::Udp, tuple);
+                        table.prefetch_bucket(*hash);
+                    }
+                    let hints = hashes.map(|hash| table.prefetch_session(hash));
+                    for ((tuple, hash), hint) in group.iter().zip(hashes).zip(hints) {
+                        found += usize::from(table.lookup_hinted(hint, hash, Kind::Udp, tuple).is_some());
+                    }
+                }
+                found
+            });
+        });
+    }
+    c.bench_function("session/open and remove", |b| {
+        let mut table = Table::new(100_000, HashSecret::from_seed(1)).unwrap();
+        b.iter(|| {
+            for client in 0..32 {
+                let slot = table.insert(&new_session(client), Tick::new(0)).unwrap();
+                black_box(table.remove(slot));
+            }
+        });
+    });
+    c.bench_function("session/timer wheel, a tick with 100 of 100,000 due", |b| {
+        b.iter_batched(
+            || {
+                let mut table = Table::new(100_000, HashSecret::from_seed(1)).unwrap();
+                for client in 0..100_000 {
+                    table.insert(&new_session(client), Tick::new(u64::from(client / 100))).unwrap();
+                }
+                table
+            },
+            |mut table| {
+                // One-way datagrams live 30 s, a tick more by the wheel.
+                black_box(table.advance(Tick::new(121), 64, |_, _| {}));
+                table
+            },
+            BatchSize::LargeInput,
+        );
+    });
+}
+
+fn rules(count: u32) -> Vec<Rule> {
+    let rule = |number: u32| Rule {
+        name: number.to_string(),
+        action: Action::Allow,
+        from: vec![ZoneId::new(1)],
+        to: vec![],
+        source: vec![IpNet::V4(Ipv4Net::new(Ipv4Addr::from_bits(0x0a00_0000 + (number << 8)), 24).unwrap())],
+        destination: vec![],
+        protocol: ProtocolMatch::Udp,
+        source_port: vec![],
+        destination_port: vec![PortRange::single(u16::try_from(number % 60_000).unwrap())],
+        icmp: vec![],
+        log: false,
+        new_sessions_per_second: None,
+        new_sessions_per_source: None,
+    };
+    (0..count).map(rule).collect()
+}
+
+fn candidates() -> Vec<Candidate> {
+    let candidate = |number: u32| Candidate {
+        from: ZoneId::new(1),
+        to: ZoneId::new(2),
+        protocol: 17,
+        endpoints: Endpoints::V4 {
+            source: Ipv4Addr::from_bits(0x0a00_0001 + (number * 29 << 8)),
+            destination: Ipv4Addr::new(198, 51, 100, 10),
+        },
+        source_port: 1_024,
+        destination_port: u16::try_from(number * 29).unwrap(),
+    };
+    (0..32).map(candidate).collect()
+}
+
+fn classify(c: &mut Criterion) {
+    let candidates = candidates();
+    let mut matches = [None; BURST];
+    let linear = Linear::new(&rules(1_000));
+    c.bench_function("classify/linear, 1,000 rules", |b| {
+        b.iter(|| linear.classify(black_box(&candidates), &mut matches))
+    });
+    #[cfg(feature = "dpdk")]
+    {
+        let eal = dpdk::Eal::init(&dpdk::EalOptions {
+            file_prefix: format!("millrace-bench-{}", std::process::id()),
+            memory_mib: 512,
+            hugepages: false,
+            devices: Vec::new(),
+            main_core: 0,
+        })
+        .unwrap();
+        for count in [100, 1_000, 10_000] {
+            let acl = dpdk::Acl::new(&eal, &stage::firewall::expand(&rules(count)).unwrap()).unwrap();
+            let name = format!("classify/rte_acl, {count} rules");
+            c.bench_function(&name, |b| b.iter(|| acl.classify(black_box(&candidates), &mut matches)));
+        }
+    }
+}
+
+fn balance(c: &mut Criterion) {
+    let example = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/examples/bench.toml"));
+    let checked = config::load(&std::fs::read_to_string(example).unwrap(), example).unwrap();
+    let specs = checked.policy.services.into_iter().map(|service| service.spec).collect();
+    let services = Services::compile(specs, None);
+    let service = services.iter().next().unwrap();
+    let mut turn = 0;
+    c.bench_function("balance/maglev", |b| {
+        b.iter(|| {
+            (0..32_u32)
+                .filter_map(|client| service.pick(IpAddr::V4(Ipv4Addr::from_bits(client)), 1_024, &mut turn))
+                .sum::<usize>()
+        });
+    });
+}
+
+fn rewrite(c: &mut Criterion) {
+    let mut frames = burst();
+    let facts: Vec<Facts> = frames.iter().map(|frame| facts(frame)).collect();
+    let ends = |last| NewEndpoints {
+        source: Ipv4Addr::new(198, 51, 100, 20),
+        destination: Ipv4Addr::new(10, 0, 0, last),
+        source_port: 1_024,
+        destination_port: 53,
+    };
+    let (old, new) = (ends(10), ends(11));
+    let deltas = Deltas::between(&old, &new, Covered::AddressesAndPorts);
+    let hop = Hop { destination: STATION, source: STATION };
+    c.bench_function("rewrite/plain, whole", |b| {
+        b.iter(|| {
+            frames.iter_mut().map(|frame| pass_v4(frame, false, hop, Some((&new, deltas)))).filter(|&done| done).count()
+        });
+    });
+    c.bench_function("rewrite/step by step", |b| {
+        b.iter(|| {
+            let pairs = frames.iter_mut().zip(&facts);
+            pairs
+                .map(|(frame, facts)| rewrite_v4(frame, facts, &new, deltas) | decrement_hop_limit(frame, facts))
+                .filter(|&done| done)
+                .count()
+        });
+    });
+}
+
+criterion_group!(stages, parse, sessions, classify, balance, rewrite);
+criterion_main!(stages);
