@@ -91,7 +91,7 @@ pub fn run(plan: &Plan) -> Outcome<()> {
 }
 
 fn toml(plan: &Plan, example: &str, capture: &str, buffers: u32) -> String {
-    let mebibytes = (u64::from(buffers) * BUFFER_BYTES >> 20) + 256;
+    let mebibytes = ((u64::from(buffers) * BUFFER_BYTES) >> 20) + 256;
     let values = [
         ("memory", format!("\"{mebibytes}MiB\"")),
         ("buffers", buffers.to_string()),

@@ -44,7 +44,6 @@ pub(crate) fn ends_of<A: Family>((kind, tuple): &(Kind, Tuple<A>)) -> Ends {
 
 /// A packet's place in its burst.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::large_enum_variant, reason = "written once a packet, and only as far as its variant reaches")]
 pub(crate) enum Lane {
     /// Plain, its session is looked for.
     V4(Known<Ipv4Addr>),
