@@ -100,6 +100,15 @@ pub struct WorkerStatus {
     /// Log records left out because of the limit.
     #[serde(default)]
     pub log_suppressed: u64,
+    /// Packets of the appliance's own that could not be sent.
+    #[serde(default)]
+    pub originated_lost: u64,
+    /// Packets of `direct` services forwarded without a session because the table was full.
+    #[serde(default)]
+    pub forwarded_untracked: u64,
+    /// Handshakes given up for new sessions because the table was full.
+    #[serde(default)]
+    pub handshakes_given_up: u64,
     /// Processor cycles a packet costs, averaged over the busy time since the last look.
     pub cycles_per_packet: f64,
     /// The share of its polls that found something to do, in percent.

@@ -173,6 +173,9 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         heartbeat_age_ms: now.since(Nanos::new(counters.heartbeat.get())).as_millis(),
         events_lost: counters.events_lost.get(),
         log_suppressed: counters.log_suppressed.get(),
+        originated_lost: counters.originated_lost.get(),
+        forwarded_untracked: counters.forwarded_untracked.get(),
+        handshakes_given_up: counters.handshakes_given_up.get(),
         stages,
     }
 }
