@@ -22,34 +22,68 @@ pub fn sum(bytes: &[u8]) -> u32 {
     u32::from(fold_loaded(load(bytes)))
 }
 
+/// From this many bytes on, 32-bit words are summed, several at a time.
+const LONG: usize = 256;
+
 /// The sum of `bytes` as the machine loads them, not folded: for [`fold_loaded`], after others are added to it.
 ///
-/// The sum does not care for byte order until the end (RFC 1071 section 2 (B)), nor for the width of what is added, so whole
-/// 32-bit words are summed; 64 bits cannot overflow below 16 GiB.
+/// The sum does not care for byte order until the end (RFC 1071 section 2 (B)), nor for the width of what is added. The
+/// result is below 2^61.
 #[inline]
 pub(crate) fn load(bytes: &[u8]) -> u64 {
+    let sum = load_whole(0, bytes);
+    (sum >> 32) + (sum & 0xffff_ffff)
+}
+
+/// The sum of `start`, which is below 2^61, and `bytes` in one word, the carry brought back: for [`is_all_ones`]. 64-bit
+/// words whose carries are counted beside them, without a branch on what is left over at the end.
+#[inline(always)]
+pub(crate) fn load_whole(start: u64, bytes: &[u8]) -> u64 {
+    let (start, bytes) = if bytes.len() >= LONG { load_long(start, bytes) } else { (start, bytes) };
+    let Some(last) = bytes.last_chunk::<8>() else { return start + load_few(bytes) };
+    let mut sum = u128::from(start);
+    let mut rest = bytes;
+    while let Some((block, behind)) = rest.split_first_chunk::<32>() {
+        let [first, second, third, fourth] = *block.as_chunks::<8>().0 else { break };
+        sum += u128::from(u64::from_ne_bytes(first));
+        sum += u128::from(u64::from_ne_bytes(second));
+        sum += u128::from(u64::from_ne_bytes(third));
+        sum += u128::from(u64::from_ne_bytes(fourth));
+        rest = behind;
+    }
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
+        sum += u128::from(u64::from_ne_bytes(*word));
+        rest = behind;
+    }
+    // What no word took: the upper end of the last eight bytes, moved to where a word of its own would have it.
+    let left_over = (u64::from_le_bytes(*last) >> 8 >> (56 - 8 * (rest.len() & 7))).to_le();
+    sum += u128::from(left_over);
+    let (sum, carried) = low_half(sum).overflowing_add(low_half(sum >> 64));
+    sum + u64::from(carried)
+}
+
+/// The sum of the blocks of 32 bytes, and what is left.
+#[inline(never)]
+fn load_long(start: u64, bytes: &[u8]) -> (u64, &[u8]) {
     let (blocks, rest) = bytes.as_chunks::<32>();
-    let mut total = 0;
-    for block in blocks {
-        total += load_array(block);
-    }
-    let (words, mut tail) = rest.as_chunks::<8>();
-    for word in words {
-        let word = u64::from_ne_bytes(*word);
-        total += (word >> 32) + (word & 0xffff_ffff);
-    }
-    if let Some((word, rest)) = tail.split_first_chunk::<4>() {
-        total += u64::from(u32::from_ne_bytes(*word));
-        tail = rest;
-    }
-    if let Some((word, rest)) = tail.split_first_chunk::<2>() {
-        total += u64::from(u16::from_ne_bytes(*word));
-        tail = rest;
-    }
-    match tail {
+    (start + blocks.iter().map(load_array).sum::<u64>(), rest)
+}
+
+/// The sum of fewer than eight bytes.
+#[inline(never)]
+fn load_few(bytes: &[u8]) -> u64 {
+    let (pairs, odd) = bytes.as_chunks::<2>();
+    let total: u64 = pairs.iter().map(|pair| u64::from(u16::from_ne_bytes(*pair))).sum();
+    match odd {
         [last] => total + u64::from(u16::from_ne_bytes([*last, 0])),
         _ => total,
     }
+}
+
+/// The low 64 bits.
+#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+const fn low_half(value: u128) -> u64 {
+    value as u64
 }
 
 /// As [`load`], for a multiple of 4 bytes known beforehand.
@@ -72,6 +106,14 @@ pub(crate) const fn fold_loaded(total: u64) -> u16 {
     let quarters = (halves >> 32) + ((halves >> 16) & 0xffff) + (halves & 0xffff);
     let folded = (quarters >> 16) + (quarters & 0xffff);
     u16::from_be(low_word((folded >> 16) + (folded & 0xffff)))
+}
+
+/// Whether a sum by [`load_whole`] is all ones when it is folded: that of bytes whose checksum is right.
+#[inline(always)]
+pub(crate) const fn is_all_ones(total: u64) -> bool {
+    // Each half added to the other: the upper half of the result is the sum with its carry.
+    let half = (total.wrapping_add(total.rotate_left(32)) >> 32) as u32;
+    half.wrapping_add(half.rotate_left(16)) >> 16 == 0xffff
 }
 
 /// The low 16 bits.
@@ -180,6 +222,12 @@ pub const fn negate(delta: u16) -> u16 {
 #[must_use]
 pub const fn update(checksum: u16, delta: u16) -> u16 {
     !fold(!checksum as u32 + delta as u32)
+}
+
+/// As [`update`], for two changes at once; neither delta is 0.
+#[must_use]
+pub const fn update_by_both(checksum: u16, first: u16, second: u16) -> u16 {
+    !fold(!checksum as u32 + first as u32 + second as u32)
 }
 
 /// As [`update`], for UDP: a checksum that is not there stays so, one that comes out as 0 is written as 0xffff.

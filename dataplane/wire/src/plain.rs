@@ -8,7 +8,7 @@
 use zerocopy::FromBytes;
 
 use crate::dissect::{Verify, offset};
-use crate::ethernet::{self, EthernetHeader};
+use crate::ethernet::EthernetHeader;
 use crate::ipv4::Ipv4Header;
 use crate::ipv6::Ipv6Header;
 use crate::tcp::TcpHeader;
@@ -43,27 +43,47 @@ pub struct Ports {
     pub tcp: bool,
 }
 
+/// What `plain` compares of the first eight bytes: the destination, and the bit that makes the source a group.
+const LINK_MASK: u64 = 0x0001_ffff_ffff_ffff;
+/// The ethertype and the first byte behind it: IPv4 without options, and IPv6, as they are loaded.
+const IS_V4: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
+const IS_V4_MASK: u32 = u32::from_le_bytes([0xff, 0xff, 0xff, 0]);
+const IS_V6: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
+const IS_V6_MASK: u32 = u32::from_le_bytes([0xff, 0xff, 0xf0, 0]);
+/// Where the addresses of an IPv4 packet begin; its transport header follows them.
+const ADDRESSES_V4: usize = TRANSPORT_V4 - 8;
+/// Where the addresses of an IPv6 packet begin; its transport header follows them.
+const ADDRESSES_V6: usize = TRANSPORT_V6 - 32;
+
 /// Reads a frame that is addressed to `station`; `None` when it is not plain.
 #[inline(always)]
 #[must_use]
 pub fn plain(bytes: &[u8], station: MacAddr, verify: Verify) -> Option<Plain<'_>> {
-    let (link, packet) = EthernetHeader::ref_from_prefix(bytes).ok()?;
-    if link.destination() != station || link.source().is_multicast() || bytes.len() > usize::from(u16::MAX) {
+    // Eight bytes of the link header at once, then four: nearly every frame is told by two comparisons.
+    let link = bytes.first_chunk::<16>()?;
+    let [a, b, c, d, e, f] = station.octets();
+    let wanted = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    let front = u64::from_le_bytes(*link.first_chunk()?);
+    if (front ^ wanted) & LINK_MASK != 0 || bytes.len() > usize::from(u16::MAX) {
         return None;
     }
-    match link.ethertype() {
-        ethernet::IPV4 => read_v4(packet, verify),
-        ethernet::IPV6 => read_v6(packet, verify),
-        _ => None,
+    let kind = u32::from_le_bytes(*link.last_chunk()?);
+    if kind & IS_V4_MASK == IS_V4 {
+        read_v4(bytes, verify)
+    } else if kind & IS_V6_MASK == IS_V6 {
+        read_v6(bytes, verify)
+    } else {
+        None
     }
 }
 
+/// Reads a frame whose version and header length are IPv4's without options.
 #[inline(always)]
-fn read_v4(bytes: &[u8], verify: Verify) -> Option<Plain<'_>> {
-    let (header, _) = Ipv4Header::ref_from_prefix(bytes).ok()?;
-    let segment = bytes.get(Ipv4Header::LEN..usize::from(header.total_length()))?;
+fn read_v4(frame: &[u8], verify: Verify) -> Option<Plain<'_>> {
+    let (header, _) = Ipv4Header::ref_from_prefix(frame.get(NETWORK..)?).ok()?;
+    let covered = frame.get(ADDRESSES_V4..NETWORK + usize::from(header.total_length()))?;
     let (source, destination) = (header.source(), header.destination());
-    let is_plain = header.is_plain()
+    let is_plain = header.is_whole()
         && martian::is_host_v4(source)
         && martian::is_host_v4(destination)
         && source != destination
@@ -71,35 +91,38 @@ fn read_v4(bytes: &[u8], verify: Verify) -> Option<Plain<'_>> {
     if !is_plain {
         return None;
     }
-    let ports = read_transport(header.protocol(), segment, header.load_addresses(), verify, false)?;
-    Some(Plain::V4(header, ports))
+    Some(Plain::V4(header, read_transport::<8>(header.protocol(), covered, verify)?))
 }
 
+/// Reads a frame whose version is IPv6's.
 #[inline(always)]
-fn read_v6(bytes: &[u8], verify: Verify) -> Option<Plain<'_>> {
-    let (header, rest) = Ipv6Header::ref_from_prefix(bytes).ok()?;
-    let segment = rest.get(..usize::from(header.payload_length()))?;
+fn read_v6(frame: &[u8], verify: Verify) -> Option<Plain<'_>> {
+    let (header, _) = Ipv6Header::ref_from_prefix(frame.get(NETWORK..)?).ok()?;
+    let covered = frame.get(ADDRESSES_V6..TRANSPORT_V6 + usize::from(header.payload_length()))?;
     let (source, destination) = (header.source(), header.destination());
-    let is_plain = header.version() == 6
-        && martian::is_plain_v6(source)
-        && martian::is_plain_v6(destination)
-        && source != destination;
+    let is_plain = martian::is_plain_v6(source) && martian::is_plain_v6(destination) && header.has_two_ends();
     if !is_plain {
         return None;
     }
-    let ports = read_transport(header.next_header(), segment, header.load_addresses(), verify, true)?;
-    Some(Plain::V6(header, ports))
+    Some(Plain::V6(header, read_transport::<32>(header.next_header(), covered, verify)?))
 }
 
+/// Reads the transport header behind the addresses, which `covered` begins with: what the checksum covers lies in one piece.
 #[inline(always)]
-fn read_transport(protocol: u8, segment: &[u8], addresses: u64, verify: Verify, is_v6: bool) -> Option<Ports> {
+fn read_transport<const ADDRESSES: usize>(protocol: u8, covered: &[u8], verify: Verify) -> Option<Ports> {
+    const { assert!(ADDRESSES == 8 || ADDRESSES == 32) };
+    let segment = covered.get(ADDRESSES..)?;
     match protocol {
         udp::PROTOCOL => {
             let (header, _) = UdpHeader::ref_from_prefix(segment).ok()?;
             let (source, destination, field) = (header.source_port(), header.destination_port(), header.checksum());
             let is_plain = usize::from(header.length()) == segment.len()
                 && destination != 0
-                && if field == 0 { !is_v6 } else { sum_is_right(protocol, segment, addresses, verify, field) };
+                && if field == 0 {
+                    ADDRESSES == 8
+                } else {
+                    sum_is_right::<ADDRESSES>(protocol, covered, verify, field)
+                };
             is_plain.then_some(Ports { source, destination, tcp: false })
         }
         tcp::PROTOCOL => {
@@ -111,11 +134,33 @@ fn read_transport(protocol: u8, segment: &[u8], addresses: u64, verify: Verify, 
                 && flags.is_legal()
                 && !flags.contains(TcpFlags::SYN)
                 && tcp::are_legal(options)
-                && sum_is_right(protocol, segment, addresses, verify, header.checksum());
+                && sum_is_right::<ADDRESSES>(protocol, covered, verify, header.checksum());
             is_plain.then_some(Ports { source, destination, tcp: true })
         }
         _ => None,
     }
+}
+
+/// The header and both ports, source first, of a frame that [`plain`] has found to be IPv4; `None` only for others.
+#[inline(always)]
+#[must_use]
+pub fn plain_v4(bytes: &[u8]) -> Option<(&Ipv4Header, [u16; 2])> {
+    let (header, rest) = Ipv4Header::ref_from_prefix(bytes.get(NETWORK..)?).ok()?;
+    Some((header, ports(rest)?))
+}
+
+/// As [`plain_v4`], for IPv6.
+#[inline(always)]
+#[must_use]
+pub fn plain_v6(bytes: &[u8]) -> Option<(&Ipv6Header, [u16; 2])> {
+    let (header, rest) = Ipv6Header::ref_from_prefix(bytes.get(NETWORK..)?).ok()?;
+    Some((header, ports(rest)?))
+}
+
+#[inline(always)]
+fn ports(segment: &[u8]) -> Option<[u16; 2]> {
+    let &[s0, s1, d0, d1] = segment.first_chunk()?;
+    Some([u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])])
 }
 
 /// What the TCP header says that begins at `transport` in a plain frame, whose IP packet has `length` bytes.
@@ -136,17 +181,25 @@ pub fn plain_tcp(bytes: &[u8], transport: usize, length: u16) -> Option<Tcp> {
     })
 }
 
-/// Whether the checksum is right, or not to be verified. One that may be the pseudo header's alone is for `dissect`.
-#[inline(never)]
-fn sum_is_right(protocol: u8, segment: &[u8], addresses: u64, verify: Verify, field: u16) -> bool {
+/// Whether the checksum over addresses and segment is right, or not to be verified. One that may be the pseudo header's
+/// alone is for `dissect`.
+#[inline(always)]
+fn sum_is_right<const ADDRESSES: usize>(protocol: u8, covered: &[u8], verify: Verify, field: u16) -> bool {
     if verify == Verify::Nothing {
         return true;
     }
-    let pseudo = addresses + checksum::load_words([u16::from(protocol), offset(segment.len())]);
-    if verify == Verify::Partial && field == checksum::fold_loaded(pseudo) {
+    let pseudo = checksum::load_words([u16::from(protocol), offset(covered.len() - ADDRESSES)]);
+    if verify == Verify::Partial && is_partial::<ADDRESSES>(pseudo, covered, field) {
         return false;
     }
-    checksum::fold_loaded(pseudo + checksum::load(segment)) == 0xffff
+    checksum::is_all_ones(checksum::load_whole(pseudo, covered))
+}
+
+/// Whether a checksum is the folded pseudo header's.
+#[inline(never)]
+fn is_partial<const ADDRESSES: usize>(pseudo: u64, covered: &[u8], field: u16) -> bool {
+    let addresses = covered.get(..ADDRESSES).unwrap_or_default();
+    field == checksum::fold_loaded(pseudo + checksum::load(addresses))
 }
 
 #[cfg(test)]
