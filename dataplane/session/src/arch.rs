@@ -6,14 +6,15 @@
     reason = "CPU instructions behind safe functions: features are proved at construction, loads stay in arrays"
 )]
 
-/// Asks for the line at `place` to be brought into the first cache. Does nothing where there is no such instruction.
-#[inline]
-pub(crate) fn prefetch<T>(place: &T) {
+/// Asks for the line at `place` to be brought into the first cache, if there is memory. Does nothing where there is no such
+/// instruction.
+#[inline(always)]
+pub(crate) fn prefetch(place: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch of any address is harmless, and this one is a reference's.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(place).cast()) };
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
@@ -26,7 +27,7 @@ pub(crate) struct Line(pub(crate) [u32; 16]);
 
 impl Line {
     /// A bit for each word that equals `wanted` under `mask`, the first word's lowest.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn matching(&self, wanted: u32, mask: u32) -> u32 {
         #[cfg(target_arch = "x86_64")]
         return self.matching_sse2(wanted, mask);
@@ -35,7 +36,7 @@ impl Line {
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[inline]
+    #[inline(always)]
     fn matching_sse2(&self, wanted: u32, mask: u32) -> u32 {
         use core::arch::x86_64::{
             __m128i, _mm_and_si128, _mm_cmpeq_epi32, _mm_load_si128, _mm_movemask_epi8, _mm_packs_epi16,
@@ -91,7 +92,7 @@ impl AesKeys {
 
     /// The hash of one block or of three; 0 of any other number. Blocks come in registers: bytes that were just written
     /// piece by piece could not be loaded whole without a wait.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hash(&self, blocks: &[u128]) -> u64 {
         match *blocks {
             // SAFETY: `self` exists, so `new` found AES on this CPU.

@@ -35,6 +35,7 @@ impl Direction {
     }
 
     /// What belongs to this direction in a pair.
+    #[inline(always)]
     pub(crate) const fn of<T>(self, pair: &[T; 2]) -> &T {
         let [original, reply] = pair;
         match self {
@@ -44,6 +45,7 @@ impl Direction {
     }
 
     /// What belongs to this direction in a pair, to change it.
+    #[inline(always)]
     pub(crate) const fn of_mut<T>(self, pair: &mut [T; 2]) -> &mut T {
         let [original, reply] = pair;
         match self {

@@ -66,12 +66,13 @@ impl Hasher {
         Self::Portable(secret)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hash<A: Address>(&self, kind: Kind, tuple: &Tuple<A>) -> u64 {
         let blocks = A::blocks(kind, tuple);
         match self {
             Self::Aes(keys) => keys.hash(blocks.as_ref()),
-            Self::Portable(secret) => fold_blocks(secret, blocks.as_ref()),
+            // Its own copy: what is handed on by address would be put into memory for both.
+            Self::Portable(secret) => fold_blocks(secret, A::blocks(kind, tuple).as_ref()),
         }
     }
 }

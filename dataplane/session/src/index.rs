@@ -59,14 +59,16 @@ impl Index {
         self.buckets.bytes()
     }
 
-    #[inline]
+    #[inline(always)]
     fn home(&self, hash: u64) -> Home {
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the hash")]
-        let (low, high) = (hash as u32, (hash >> 32) as u32);
-        let bucket = ((u64::from(low) * u64::from(self.count)) >> 32) as u32;
-        let tag = high & self.tag_mask;
+        Home { bucket: ((u64::from(low(hash)) * u64::from(self.count)) >> 32) as u32, tag: self.tag(hash) }
+    }
+
+    #[inline(always)]
+    const fn tag(&self, hash: u64) -> u32 {
+        let tag = (hash >> 32) as u32 & self.tag_mask;
         // The lowest tag bit stands in for a tag of zero, which is kept for "empty".
-        Home { bucket, tag: if tag == 0 { self.tag_mask & self.tag_mask.wrapping_neg() } else { tag } }
+        if tag == 0 { self.tag_mask & self.tag_mask.wrapping_neg() } else { tag }
     }
 
     /// The bucket after `bucket`.
@@ -78,25 +80,27 @@ impl Index {
 
     #[inline]
     const fn read(&self, entry: u32) -> (Slot, Direction) {
-        (Slot::new((entry & !self.tag_mask) >> 1), Direction::from_bit(entry))
+        Self::unpack(entry & !self.tag_mask)
     }
 
     /// Asks for the home bucket of `hash`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn prefetch(&self, hash: u64) {
-        prefetch(self.buckets.at(self.home(hash).bucket));
+        prefetch(core::ptr::from_ref(self.buckets.at_fraction(low(hash))).cast());
     }
 
-    /// The first candidate in the home bucket.
-    #[inline]
-    pub(crate) fn first(&self, hash: u64) -> Option<(Slot, Direction)> {
-        let home = self.home(hash);
-        let line = self.buckets.at(home.bucket);
-        let matching = line.matching(home.tag, self.tag_mask) & ENTRY_BITS;
-        if matching == 0 {
-            return None;
-        }
-        line.0.get(matching.trailing_zeros() as usize).map(|&entry| self.read(entry))
+    /// The first candidate in the home bucket, without its tag, for [`Index::unpack`]; 0 when there is none.
+    #[inline(always)]
+    pub(crate) fn first(&self, hash: u64) -> u32 {
+        let line = self.buckets.at_fraction(low(hash));
+        let matching = line.matching(self.tag(hash), self.tag_mask) & ENTRY_BITS;
+        line.0.get(matching.trailing_zeros() as usize).map_or(0, |entry| entry & !self.tag_mask)
+    }
+
+    /// Slot and direction of an entry without its tag.
+    #[inline(always)]
+    pub(crate) const fn unpack(entry: u32) -> (Slot, Direction) {
+        (Slot::new(entry >> 1), Direction::from_bit(entry))
     }
 
     /// The first entry of `hash` that `is_it` recognises.
@@ -167,6 +171,12 @@ impl Index {
             bucket = self.following(bucket);
         }
     }
+}
+
+/// The half of a hash that names a bucket.
+#[expect(clippy::cast_possible_truncation, reason = "the other half is the tag's")]
+const fn low(hash: u64) -> u32 {
+    hash as u32
 }
 
 #[cfg(test)]
@@ -242,12 +252,12 @@ mod tests {
     #[test]
     fn a_tag_of_zero_is_told_from_an_empty_place() {
         let mut index = Index::new(100).unwrap();
-        assert_eq!(index.first(0), None);
+        assert_eq!(index.first(0), 0);
         assert_eq!(index.find(0, |_, _| true), None);
         assert!(index.insert(0, Slot::new(1), Direction::Original));
-        assert_eq!(index.first(0), Some((Slot::new(1), Direction::Original)));
+        assert_eq!(Index::unpack(index.first(0)), (Slot::new(1), Direction::Original));
         assert!(index.remove(0, Slot::new(1), Direction::Original));
-        assert_eq!(index.first(0), None);
+        assert_eq!(index.first(0), 0);
     }
 
     #[test]

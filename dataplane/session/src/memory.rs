@@ -2,7 +2,8 @@
 //! this crate with unsafe code.
 //!
 //! Made and dropped by whoever makes a table, never on the packet path. A long row is aligned to 2 MiB and the kernel is
-//! asked for large pages: at a million sessions that saves a page walk a packet. Every access is defined: a position
+//! asked for large pages: at a million sessions that saves a page walk a packet, at ten thousand a look into the second
+//! table of pages. Every access is defined: a position
 //! outside the row reads the first element, which the tables keep vacant for it.
 #![allow(
     unsafe_code,
@@ -13,11 +14,14 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use std::alloc::{alloc_zeroed, dealloc};
 
-use crate::arch::Line;
+use crate::arch::{Line, prefetch};
 use crate::{Address, Session};
 
-/// The size of a large page, and the alignment of rows at least that long.
+/// The size of a large page, and the alignment of long rows.
 const LARGE_PAGE: usize = 2 << 20;
+
+/// A row of this many bytes is long: ordinary pages of it would crowd out others in the processor's first table of pages.
+const LONG: usize = 64 << 10;
 
 /// The alignment that allocators serve straight from the kernel's zeroed pages; more would make them touch each page.
 const PLAIN_ALIGN: usize = 16;
@@ -70,15 +74,20 @@ impl<T: Zeroed> Row<T> {
         const { assert!(!core::mem::needs_drop::<T>() && size_of::<T>() != 0) };
         let len = len.max(1);
         let bytes = len.saturating_mul(size_of::<T>());
-        let align = if bytes >= LARGE_PAGE { LARGE_PAGE } else { align_of::<T>() };
+        // A long row has large pages to itself: the last one reaches beyond it.
+        let (align, room) = if bytes >= LONG {
+            (LARGE_PAGE, bytes.checked_next_multiple_of(LARGE_PAGE).unwrap_or(usize::MAX))
+        } else {
+            (align_of::<T>(), bytes)
+        };
         let layout =
-            Layout::from_size_align(bytes.saturating_add(align), PLAIN_ALIGN).map_err(|_| OutOfMemory { bytes })?;
+            Layout::from_size_align(room.saturating_add(align), PLAIN_ALIGN).map_err(|_| OutOfMemory { bytes })?;
         // SAFETY: the layout's size is at least its alignment, so not zero.
         let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(OutOfMemory { bytes })?;
         let offset = allocation.align_offset(align);
-        // SAFETY: `offset` is below `align`, and the allocation is `align` bytes longer than the row.
+        // SAFETY: `offset` is below `align`, and the allocation is `align` bytes longer than `room`, which holds the row.
         let first = unsafe { allocation.add(offset) }.cast::<T>();
-        advise_large_pages(first.cast(), bytes);
+        advise_large_pages(first.cast(), room);
         Ok(Self { first, len, allocation, layout })
     }
 
@@ -88,20 +97,39 @@ impl<T: Zeroed> Row<T> {
     }
 
     /// The value at `position`, the first when there is none.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn at(&self, position: u32) -> &T {
         // SAFETY: `place` lies within the row, whose values are initialised and borrowed with `self`.
         unsafe { self.place(position).as_ref() }
     }
 
     /// The value at `position`, the first when there is none.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn at_mut(&mut self, position: u32) -> &mut T {
         // SAFETY: `place` lies within the row, whose values are initialised and borrowed with `self`.
         unsafe { self.place(position).as_mut() }
     }
 
-    #[inline]
+    /// The value at `fraction` of the row, in 2^-32nds of its length.
+    #[inline(always)]
+    pub(crate) const fn at_fraction(&self, fraction: u32) -> &T {
+        let within = ((fraction as u64).wrapping_mul(self.len as u64) >> 32) as usize;
+        // SAFETY: `within` is below `len`: `fraction / 2^32` is below one, and where the product of a row longer than 2^32
+        // wraps, what is left of it is below 2^32. `new` allocated and zeroed `len` values, borrowed with `self`.
+        unsafe { self.first.add(within).as_ref() }
+    }
+
+    /// Asks for the lines of the value at `position`, of which only the first two are ever needed at once.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, position: u32) {
+        let place = self.first.as_ptr().wrapping_add(position as usize).cast::<u8>();
+        prefetch(place);
+        if size_of::<T>() > 128 {
+            prefetch(place.wrapping_add(64));
+        }
+    }
+
+    #[inline(always)]
     const fn place(&self, position: u32) -> NonNull<T> {
         let position = position as usize;
         let within = if position < self.len { position } else { 0 };
@@ -138,7 +166,7 @@ mod tests {
         for len in [0, 1, 3, 100_000] {
             let row = Row::<Line>::new(len).unwrap();
             assert_eq!(row.bytes(), len.max(1) * 64);
-            let align = if row.bytes() >= LARGE_PAGE { LARGE_PAGE } else { 64 };
+            let align = if row.bytes() >= LONG { LARGE_PAGE } else { 64 };
             assert_eq!(core::ptr::from_ref(row.at(0)).addr() % align, 0);
             assert!(row.at(u32::try_from(len.max(1) - 1).unwrap()).0.iter().all(|&word| word == 0));
         }

@@ -10,7 +10,6 @@ use core::fmt;
 
 use units::Tick;
 
-use crate::arch::prefetch;
 use crate::expiry::{Expiry, Ring};
 use crate::hash::Hasher;
 use crate::index::{CAPACITY_MAX, Index};
@@ -44,8 +43,9 @@ impl fmt::Display for Slot {
 }
 
 /// What [`Table::prefetch_session`] found: the most likely session of a hash, to be proved by [`Table::lookup_hinted`].
+/// A slot and a direction as the index packs them; 0, the vacant slot, when nothing was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hint(Option<(Slot, Direction)>);
+pub struct Hint(u32);
 
 /// Why a session was not inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,30 +133,25 @@ impl<A: Address> Table<A> {
     }
 
     /// The keyed hash of what a packet is looked up by.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn hash(&self, kind: Kind, tuple: &Tuple<A>) -> u64 {
         self.hasher.hash(kind, tuple)
     }
 
     /// Asks for the bucket of `hash`.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_bucket(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
     /// Reads the bucket of `hash` and asks for the most likely session.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn prefetch_session(&self, hash: u64) -> Hint {
         let first = self.index.first(hash);
-        if let Some((slot, _)) = first {
-            let session = self.sessions.at(slot.get());
-            prefetch(session);
-            if size_of::<Session<A>>() > 128 {
-                prefetch(session.tuple(Direction::Reply));
-            }
-        }
+        let (slot, _) = Index::unpack(first);
+        self.sessions.prefetch(slot.get());
         Hint(first)
     }
 
@@ -169,15 +164,23 @@ impl<A: Address> Table<A> {
 
     /// As [`Table::lookup`], with what [`Table::prefetch_session`] found for the same hash tried first. Sessions may have
     /// come and gone in between.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn lookup_hinted(&self, hint: Hint, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
-        match hint.0 {
-            Some((slot, direction)) if self.sessions.at(slot.get()).matches(kind, tuple, direction) => {
-                Some((slot, direction))
-            }
-            _ => self.lookup(hash, kind, tuple),
+        let (slot, direction) = Index::unpack(hint.0);
+        if self.sessions.at(slot.get()).matches(kind, tuple, direction) {
+            Some((slot, direction))
+        } else {
+            // A copy of the tuple: what is handed on by address would be put into memory for every packet.
+            let tuple = *tuple;
+            self.lookup_cold(hash, kind, &tuple)
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lookup_cold(&self, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
+        self.lookup(hash, kind, tuple)
     }
 
     /// Whether packets of this kind and tuple belong to a session.
