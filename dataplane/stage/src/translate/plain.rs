@@ -7,14 +7,16 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use wire::{MacAddr, checksum};
+use zerocopy::{Immutable, IntoBytes};
 
 use super::{Deltas, NewEndpoints};
 
 /// What one less in the upper byte of a word adds to a sum: `~m + (m - 0x0100)` (RFC 1624).
 const ONE_HOP_LESS: u16 = 0xfeff;
 
-/// The MACs a packet leaves with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The MACs a packet leaves with, as they lie in its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct Hop {
     /// The next hop's.
     pub destination: MacAddr,
@@ -24,7 +26,7 @@ pub struct Hop {
 
 /// Sends an IPv4 packet on over `hop`, `to` other endpoints if it is translated. False, and nothing of use written, when
 /// the frame is too short for a plain packet.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn pass_v4(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Ipv4Addr>, Deltas)>) -> bool {
     let Some((header, segment)) = frame.split_first_chunk_mut::<34>() else { return false };
@@ -32,7 +34,7 @@ pub fn pass_v4(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<
     header[22] = header[22].wrapping_sub(1);
     let network = to.as_ref().map_or(Deltas::NONE.network, |(_, deltas)| deltas.network);
     let sum = u16::from_be_bytes([header[24], header[25]]);
-    let sum = checksum::update(sum, checksum::combine(network, ONE_HOP_LESS));
+    let sum = checksum::update_by_both(sum, network, ONE_HOP_LESS);
     [header[24], header[25]] = sum.to_be_bytes();
     let Some((to, deltas)) = to else { return true };
     [header[26], header[27], header[28], header[29]] = to.source.octets();
@@ -41,7 +43,7 @@ pub fn pass_v4(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<
 }
 
 /// As [`pass_v4`], for IPv6.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn pass_v6(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Ipv6Addr>, Deltas)>) -> bool {
     let Some((header, segment)) = frame.split_first_chunk_mut::<54>() else { return false };
@@ -55,17 +57,16 @@ pub fn pass_v6(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<
     write_transport(segment, tcp, to.source_port, to.destination_port, deltas.transport)
 }
 
-#[inline]
+#[inline(always)]
 fn write_macs<const N: usize>(header: &mut [u8; N], hop: Hop) {
-    if let Some((destination, rest)) = header.split_first_chunk_mut::<6>() {
-        *destination = hop.destination.octets();
-        if let Some(source) = rest.first_chunk_mut::<6>() {
-            *source = hop.source.octets();
-        }
+    // In one piece: halves would be read across the two words the whole was written in, and wait for both.
+    let macs: [u8; 12] = zerocopy::transmute!(hop);
+    if let Some(place) = header.first_chunk_mut::<12>() {
+        *place = macs;
     }
 }
 
-#[inline]
+#[inline(always)]
 fn write_transport(segment: &mut [u8], tcp: bool, source_port: u16, destination_port: u16, delta: u16) -> bool {
     let Some((ports, rest)) = segment.split_first_chunk_mut::<4>() else { return false };
     let [[s0, s1], [d0, d1]] = [source_port.to_be_bytes(), destination_port.to_be_bytes()];
