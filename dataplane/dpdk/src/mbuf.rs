@@ -177,6 +177,10 @@ impl Buffer for Mbuf {
     #[inline]
     fn received_checksum(&self) -> ReceivedChecksum {
         let flags = self.get(OL_FLAGS);
+        // A device that does not look says nothing at all.
+        if flags & (dpdk_sys::MILLRACE_RX_IP_CKSUM_MASK | dpdk_sys::MILLRACE_RX_L4_CKSUM_MASK) == 0 {
+            return ReceivedChecksum::Unchecked;
+        }
         let ip = flags & dpdk_sys::MILLRACE_RX_IP_CKSUM_MASK;
         let transport = flags & dpdk_sys::MILLRACE_RX_L4_CKSUM_MASK;
         if ip == dpdk_sys::MILLRACE_RX_IP_CKSUM_BAD {

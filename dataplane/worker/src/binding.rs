@@ -38,17 +38,41 @@ impl BindingId {
 #[derive(Debug, Default)]
 struct Binding {
     backend: Option<Arc<Backend>>,
-    fate: Option<Fate>,
     flushed: bool,
     sessions: u32,
+}
+
+/// What every packet of a balanced session reads and writes of its binding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tally {
     packets: u64,
     bytes: u64,
+    fate: Fate,
+}
+
+impl Tally {
+    const NONE: Self = Self { packets: 0, bytes: 0, fate: Fate::Stays };
+
+    /// What becomes of the sessions of this binding.
+    #[inline(always)]
+    pub(crate) const fn fate(&self) -> Fate {
+        self.fate
+    }
+
+    /// Counts one packet of `bytes` bytes.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
 }
 
 /// The bindings of one worker.
 #[derive(Debug)]
 pub(crate) struct Bindings {
     entries: Vec<Binding>,
+    /// By the same numbers. What sessions without a backend count here is never read.
+    tallies: Vec<Tally>,
     by_backend: HashMap<usize, u16>,
     free: Vec<u16>,
     hand: usize,
@@ -65,8 +89,11 @@ impl Bindings {
     pub(crate) fn new() -> Self {
         let mut entries = Vec::with_capacity(BINDINGS_MAX);
         entries.push(Binding::default());
+        let mut tallies = Vec::with_capacity(BINDINGS_MAX);
+        tallies.push(Tally::NONE);
         Self {
             entries,
+            tallies,
             // Twice as much as is ever in it, so that it never grows.
             by_backend: HashMap::with_capacity(2 * BINDINGS_MAX),
             free: Vec::with_capacity(BINDINGS_MAX),
@@ -95,11 +122,15 @@ impl Bindings {
             if let Some(slot) = self.entries.get_mut(usize::from(number)) {
                 *slot = entry;
             }
+            if let Some(tally) = self.tallies.get_mut(usize::from(number)) {
+                *tally = Tally::NONE;
+            }
             number
         } else if self.entries.len() < BINDINGS_MAX
             && let Ok(number) = u16::try_from(self.entries.len())
         {
             self.entries.push(entry);
+            self.tallies.push(Tally::NONE);
             number
         } else {
             return 0;
@@ -120,15 +151,17 @@ impl Bindings {
         }
     }
 
+    /// What packets of this binding read and count; `None` for a number that was never given out.
+    #[inline(always)]
+    pub(crate) fn tally(&mut self, id: BindingId) -> Option<&mut Tally> {
+        self.tallies.get_mut(usize::from(id.0))
+    }
+
     /// Counts one packet of `bytes` bytes and tells what becomes of its session.
     pub(crate) fn count(&mut self, id: BindingId, bytes: usize) -> Fate {
-        if id == BindingId::NONE {
-            return Fate::Stays;
-        }
-        let Some(entry) = self.entries.get_mut(usize::from(id.0)) else { return Fate::Stays };
-        entry.packets += 1;
-        entry.bytes += bytes as u64;
-        entry.fate.unwrap_or(Fate::Stays)
+        let Some(tally) = self.tally(id) else { return Fate::Stays };
+        tally.count(bytes);
+        tally.fate
     }
 
     /// The backend of a binding.
@@ -159,7 +192,7 @@ impl Bindings {
     /// What becomes of the sessions of this binding.
     #[must_use]
     pub(crate) fn fate(&self, id: BindingId) -> Fate {
-        self.entries.get(usize::from(id.0)).and_then(|entry| entry.fate).unwrap_or(Fate::Stays)
+        self.tallies.get(usize::from(id.0)).map_or(Fate::Stays, Tally::fate)
     }
 
     /// Hands the sums of a few bindings to their backends, asks what has become of these, and frees bindings without
@@ -170,12 +203,13 @@ impl Bindings {
         // Each at most once a call: their shared counters are written with locked instructions.
         for _ in 0..REFRESHED_AT_ONCE.min(self.entries.len()) {
             self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 1 };
-            let Some(entry) = self.entries.get_mut(self.hand) else { return ended };
+            let (Some(entry), Some(tally)) = (self.entries.get_mut(self.hand), self.tallies.get_mut(self.hand)) else {
+                return ended;
+            };
             let Some(backend) = &entry.backend else { continue };
-            if entry.packets != 0 {
-                backend.count(entry.packets, entry.bytes);
-                entry.packets = 0;
-                entry.bytes = 0;
+            if tally.packets != 0 {
+                backend.count(tally.packets, tally.bytes);
+                (tally.packets, tally.bytes) = (0, 0);
             }
             if entry.sessions == 0 {
                 self.by_backend.remove(&identity(backend));
@@ -184,8 +218,8 @@ impl Bindings {
                 continue;
             }
             let fate = backend.fate(now);
-            ended |= fate != Fate::Stays && entry.fate != Some(fate);
-            entry.fate = Some(fate);
+            ended |= fate != Fate::Stays && tally.fate != fate;
+            tally.fate = fate;
         }
         ended
     }

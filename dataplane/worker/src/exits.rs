@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use frame::{BufferPool, Nic};
+use crossbeam::queue::ArrayQueue;
+use frame::{BufferPool, Burst, Nic};
 use stage::DropReason;
 use units::{PortId, WorkerId};
 
@@ -67,6 +68,25 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
         }
     }
 
+    /// Sends a whole burst on through one port.
+    #[inline(always)]
+    pub(crate) fn forward_all(&mut self, counters: &WorkerCounters, port: PortId, packets: &mut Burst<N::Buffer>) {
+        let count = packets.len();
+        match self.outputs.get(port.index()) {
+            Some(&Output::Own(position)) => {
+                if let Some(queue) = self.queues.get_mut(position) {
+                    queue.push_all(packets);
+                }
+            }
+            Some(Output::Ring(ring)) => push_while_room(ring, packets),
+            None => {}
+        }
+        counters.forwarded.add((count - packets.len()) as u64);
+        if !packets.is_empty() {
+            packets.drain(..).for_each(|_| counters.drop_one(DropReason::TransmitFull));
+        }
+    }
+
     /// Sends a packet on.
     pub fn forward(&mut self, counters: &WorkerCounters, port: PortId, buffer: N::Buffer) {
         match self.send(port, buffer) {
@@ -109,4 +129,15 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
             queue.flush();
         }
     }
+}
+
+/// Puts packets on the ring of another worker's queue; those behind the first that finds no room stay.
+fn push_while_room<B>(ring: &ArrayQueue<B>, packets: &mut Burst<B>) {
+    let mut refused = Burst::new_const();
+    for packet in packets.drain(..) {
+        if let Err(packet) = ring.push(packet) {
+            refused.push(packet);
+        }
+    }
+    *packets = refused;
 }

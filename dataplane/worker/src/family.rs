@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use session::{Address, InsertError, NewSession, Sessions, Slot, Table, Tuple};
 use stage::translate::{Deltas, Hop, NewEndpoints, Pool, pass_v4, pass_v6, rewrite_v4, rewrite_v6};
 use units::Tick;
-use wire::plain::{TRANSPORT_V4, TRANSPORT_V6};
+use wire::plain::{TRANSPORT_V4, TRANSPORT_V6, plain_v4, plain_v6};
 use wire::{Endpoints, Facts};
+
+use crate::lane::Head;
 
 /// A family: its session table, its addresses, its headers.
 pub(crate) trait Family: Address {
@@ -41,11 +43,15 @@ pub(crate) trait Family: Address {
     /// packet does not have the headers its facts say.
     fn rewrite(frame: &mut [u8], facts: &Facts, tuple: &Tuple<Self>, deltas: Deltas) -> bool;
 
+    /// What the headers of a plain packet of this family say.
+    fn head(frame: &[u8]) -> Option<Head<Self>>;
+
     /// Sends a plain packet on over `hop`, rewritten if its session says so. False when it is not a plain packet.
     fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool;
 }
 
 /// A tuple as the translator knows it.
+#[inline(always)]
 pub(crate) const fn ends<A: Copy>(tuple: &Tuple<A>) -> NewEndpoints<A> {
     NewEndpoints {
         source: tuple.source,
@@ -58,10 +64,12 @@ pub(crate) const fn ends<A: Copy>(tuple: &Tuple<A>) -> NewEndpoints<A> {
 impl Family for Ipv4Addr {
     const TRANSPORT: usize = TRANSPORT_V4;
 
+    #[inline(always)]
     fn table(sessions: &Sessions) -> &Table<Self> {
         &sessions.v4
     }
 
+    #[inline(always)]
     fn table_mut(sessions: &mut Sessions) -> &mut Table<Self> {
         &mut sessions.v4
     }
@@ -93,7 +101,15 @@ impl Family for Ipv4Addr {
         rewrite_v4(frame, facts, &ends(tuple), deltas)
     }
 
-    #[inline]
+    #[inline(always)]
+    fn head(frame: &[u8]) -> Option<Head<Self>> {
+        let (header, [source_port, destination_port]) = plain_v4(frame)?;
+        let (source, destination) = (header.source(), header.destination());
+        let tuple = Tuple { source, destination, source_port, destination_port };
+        Some(Head { tuple, length: header.total_length(), hop_limit: header.ttl() })
+    }
+
+    #[inline(always)]
     fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool {
         pass_v4(frame, tcp, hop, to)
     }
@@ -102,10 +118,12 @@ impl Family for Ipv4Addr {
 impl Family for Ipv6Addr {
     const TRANSPORT: usize = TRANSPORT_V6;
 
+    #[inline(always)]
     fn table(sessions: &Sessions) -> &Table<Self> {
         &sessions.v6
     }
 
+    #[inline(always)]
     fn table_mut(sessions: &mut Sessions) -> &mut Table<Self> {
         &mut sessions.v6
     }
@@ -137,7 +155,15 @@ impl Family for Ipv6Addr {
         rewrite_v6(frame, facts, &ends(tuple), deltas)
     }
 
-    #[inline]
+    #[inline(always)]
+    fn head(frame: &[u8]) -> Option<Head<Self>> {
+        let (header, [source_port, destination_port]) = plain_v6(frame)?;
+        let (source, destination) = (header.source(), header.destination());
+        let tuple = Tuple { source, destination, source_port, destination_port };
+        Some(Head { tuple, length: header.length(), hop_limit: header.hop_limit() })
+    }
+
+    #[inline(always)]
     fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool {
         pass_v6(frame, tcp, hop, to)
     }

@@ -1,10 +1,9 @@
 //! A packet's place in its burst, and what is known of it so far. Nearly every packet is plain and its session is there:
-//! that needs a few words a packet, and those are what the stages hand on. Whatever is not so is read in full, becomes a
-//! [`Packet`], and goes its own way beside.
+//! that needs two words a packet, and those are what the stages hand on; addresses and ports stay where they are, in the
+//! frame. Whatever is not so is read in full, becomes a [`Packet`], and goes its own way beside.
 
 use arrayvec::ArrayVec;
 use session::{Hint, Kind, Tuple};
-use std::net::{Ipv4Addr, Ipv6Addr};
 use units::limits::BURST_MAX;
 use units::{PortId, WorkerId};
 use wire::Ports;
@@ -19,14 +18,22 @@ pub(crate) const GROUP: usize = 8;
 
 /// A plain packet on its way to its session.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Known<A> {
-    pub(crate) kind: Kind,
-    pub(crate) hop_limit: u8,
-    /// Bytes of the IP packet.
-    pub(crate) length: u16,
-    pub(crate) tuple: Tuple<A>,
+pub(crate) struct Known {
     pub(crate) hash: u64,
     pub(crate) hint: Hint,
+    pub(crate) kind: Kind,
+    pub(crate) is_v6: bool,
+}
+
+const _: () = assert!(size_of::<Known>() == 16);
+
+/// What a plain packet's headers say that its session needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<A> {
+    pub(crate) tuple: Tuple<A>,
+    /// Bytes of the IP packet.
+    pub(crate) length: u16,
+    pub(crate) hop_limit: u8,
 }
 
 /// The key of a plain packet.
@@ -37,8 +44,8 @@ pub(crate) const fn key<A>(source: A, destination: A, ports: Ports) -> (Kind, Tu
 }
 
 /// The ends of a plain packet, which decide what worker owns its session.
-pub(crate) fn ends_of<A: Family>((kind, tuple): &(Kind, Tuple<A>)) -> Ends {
-    let protocol = if *kind == Kind::Tcp { 6 } else { 17 };
+pub(crate) fn ends_of<A: Family>(kind: Kind, tuple: &Tuple<A>) -> Ends {
+    let protocol = if kind == Kind::Tcp { 6 } else { 17 };
     Ends::new(A::endpoints(tuple), protocol, tuple.source_port, tuple.destination_port)
 }
 
@@ -46,9 +53,9 @@ pub(crate) fn ends_of<A: Family>((kind, tuple): &(Kind, Tuple<A>)) -> Ends {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lane {
     /// Plain, its session is looked for.
-    V4(Known<Ipv4Addr>),
-    /// Plain, its session is looked for.
-    V6(Known<Ipv6Addr>),
+    Known(Known),
+    /// Not plain: to be read in full.
+    Odd,
     /// Treated, ready for the wire behind this port.
     Forward(PortId),
     /// Read in full: its place among the [`Others`].
@@ -58,6 +65,8 @@ pub(crate) enum Lane {
     /// Dropped already.
     Gone,
 }
+
+const _: () = assert!(size_of::<Lane>() == 16);
 
 /// What the lookup stage does with a packet that was read in full.
 #[derive(Clone, Copy, Debug)]

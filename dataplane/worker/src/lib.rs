@@ -7,6 +7,7 @@
 
 mod act;
 mod binding;
+mod burst;
 mod clock;
 mod command;
 mod counters;
@@ -26,9 +27,11 @@ mod packet;
 mod pass;
 mod poll;
 mod ports;
+mod processor;
 mod shard;
 mod snapshot;
 mod steer;
+mod stopwatch;
 mod sweep;
 mod treat;
 

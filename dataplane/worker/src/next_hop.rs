@@ -9,9 +9,12 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use stage::DropReason;
+use stage::translate::Hop;
 use units::limits::{HELD_MAX, HELD_PER_NEIGHBOR, NEXT_HOPS_MAX};
 use units::{PortId, Tick};
 use wire::MacAddr;
+
+use crate::snapshot::PortFacts;
 
 /// The number of a next hop in this worker's table, or one of the special ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +65,27 @@ struct NextHop {
     reach: Reach,
     sessions: u32,
     waiting: u16,
+}
+
+/// All that an established packet needs of its next hop, beside the slow facts. 18 bytes, so that three share a line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exit {
+    /// The MACs packets leave with.
+    pub(crate) hop: Hop,
+    /// The largest IP packet; 0 while the next hop does not answer, so that every packet is too large.
+    pub(crate) mtu: u16,
+    /// The port it is behind.
+    pub(crate) port: PortId,
+    /// It was sent to since control last asked.
     used: bool,
+}
+
+impl Exit {
+    /// Nothing leaves here yet.
+    const fn closed(port: PortId) -> Self {
+        let hop = Hop { destination: MacAddr::ZERO, source: MacAddr::ZERO };
+        Self { hop, mtu: 0, port, used: false }
+    }
 }
 
 /// What to do with a packet for a next hop.
@@ -83,6 +106,10 @@ pub(crate) enum Way {
 #[derive(Debug)]
 pub(crate) struct NextHops<B> {
     entries: Vec<NextHop>,
+    /// By the same numbers.
+    exits: Vec<Exit>,
+    /// MAC and MTU of the ports.
+    ports: Vec<(MacAddr, u16)>,
     index: HashMap<(PortId, IpAddr), u16>,
     waiting: VecDeque<(u16, Tick, B)>,
     hand: usize,
@@ -94,12 +121,19 @@ impl<B> NextHops<B> {
     pub(crate) fn new() -> Self {
         Self {
             entries: Vec::with_capacity(NEXT_HOPS_MAX),
+            exits: Vec::with_capacity(NEXT_HOPS_MAX),
+            ports: Vec::new(),
             // Twice as much as is ever in it: with fewer than half of its places taken a map never grows, whatever was
             // taken out of it before.
             index: HashMap::with_capacity(2 * NEXT_HOPS_MAX),
             waiting: VecDeque::with_capacity(HELD_MAX),
             hand: 0,
         }
+    }
+
+    /// Takes in MAC and MTU of the ports, for what is learnt from now on.
+    pub(crate) fn set_ports(&mut self, ports: &[PortFacts]) {
+        self.ports = ports.iter().map(|port| (port.mac, port.mtu)).collect();
     }
 
     /// The next hop `address` behind `port`, made if it is new; `None` when the table is full of next hops in use.
@@ -109,16 +143,18 @@ impl<B> NextHops<B> {
         }
         // Asked in a future that never comes: the first packet asks.
         let never = Reach::Asked(Tick::new(u64::MAX));
-        let entry = NextHop { port, address, reach: never, sessions: 0, waiting: 0, used: false };
+        let entry = NextHop { port, address, reach: never, sessions: 0, waiting: 0 };
         let number = if self.entries.len() < NEXT_HOPS_MAX {
             let number = u16::try_from(self.entries.len()).ok()?;
             self.entries.push(entry);
+            self.exits.push(Exit::closed(port));
             number
         } else {
             let number = self.reclaimable()?;
             let slot = self.entries.get_mut(usize::from(number))?;
             self.index.remove(&(slot.port, slot.address));
             *slot = entry;
+            *self.exits.get_mut(usize::from(number))? = Exit::closed(port);
             number
         };
         self.index.insert((port, address), number);
@@ -157,13 +193,12 @@ impl<B> NextHops<B> {
         self.entries.get(usize::from(id.0)).map(|entry| entry.port)
     }
 
-    /// The port and MAC of a next hop that answers; `None` for all others.
-    #[inline]
-    pub(crate) fn open_way(&mut self, id: NextHopId) -> Option<(PortId, MacAddr)> {
-        let entry = self.entries.get_mut(usize::from(id.0))?;
-        let Reach::Resolved(mac) = entry.reach else { return None };
-        entry.used = true;
-        Some((entry.port, mac))
+    /// The way out of an established packet; `None` for the special next hops.
+    #[inline(always)]
+    pub(crate) fn exit(&mut self, number: u16) -> Option<&Exit> {
+        let exit = self.exits.get_mut(usize::from(number))?;
+        exit.used = true;
+        Some(exit)
     }
 
     /// What to do with a packet for this next hop at `now`.
@@ -171,7 +206,9 @@ impl<B> NextHops<B> {
         let entry = self.entries.get_mut(usize::from(id.0))?;
         Some(match entry.reach {
             Reach::Resolved(mac) => {
-                entry.used = true;
+                if let Some(exit) = self.exits.get_mut(usize::from(id.0)) {
+                    exit.used = true;
+                }
                 Way::Open(entry.port, mac)
             }
             Reach::Asked(asked) if asked <= now && now.get() - asked.get() < ASK_AGAIN => Way::Wait { ask: None },
@@ -217,6 +254,12 @@ impl<B> NextHops<B> {
         let number = *self.index.get(&(port, address))?;
         let entry = self.entries.get_mut(usize::from(number))?;
         entry.reach = mac.map_or(Reach::Failed(now), Reach::Resolved);
+        let exit = self.exits.get_mut(usize::from(number))?;
+        *exit = Exit { used: exit.used, ..Exit::closed(port) };
+        if let (Some(destination), Some(&(source, mtu))) = (mac, self.ports.get(port.index())) {
+            exit.hop = Hop { destination, source };
+            exit.mtu = mtu;
+        }
         Some(NextHopId(number))
     }
 
@@ -246,13 +289,13 @@ impl<B> NextHops<B> {
     /// Walks a few entries further and returns one that was sent to since the last round: control refreshes it.
     pub(crate) fn next_used(&mut self, cursor: &mut usize) -> Option<(PortId, IpAddr)> {
         for _ in 0..8 {
-            let Some(entry) = self.entries.get_mut(*cursor) else {
+            let (Some(entry), Some(exit)) = (self.entries.get(*cursor), self.exits.get_mut(*cursor)) else {
                 *cursor = 0;
                 return None;
             };
             *cursor += 1;
-            if entry.used {
-                entry.used = false;
+            if exit.used {
+                exit.used = false;
                 return Some((entry.port, entry.address));
             }
         }

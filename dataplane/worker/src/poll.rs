@@ -24,7 +24,9 @@ use crate::exits::Exits;
 use crate::originate;
 use crate::packet::{Handover, Origin};
 use crate::ports::QueuePair;
+use crate::processor::Processor;
 use crate::shard::Shard;
+use crate::stopwatch::Stopwatch;
 use crate::sweep::Sweeps;
 
 /// Overdue packets let go in one turn.
@@ -36,6 +38,9 @@ const RESET_FRAME: usize = 14 + 40 + 20;
 
 /// A turn in this many is measured stretch by stretch.
 const SAMPLED: u64 = 16;
+
+/// Of the turns that find packets, one in this many looks after the tables as well. Idle turns all do.
+const KEEPS_HOUSE: u64 = 16;
 
 /// The ring packets reach a worker by when another received them.
 pub type HandoverRing<B> = Arc<ArrayQueue<Handover<B>>>;
@@ -59,6 +64,7 @@ pub struct Worker<N: Nic, P, C> {
     used_round: Tick,
     turns: u64,
     sampled: bool,
+    processor: Processor,
 }
 
 impl<N, P, C> Worker<N, P, C>
@@ -86,6 +92,7 @@ where
             used_round: Tick::new(0),
             turns: 0,
             sampled: false,
+            processor: Processor::this(),
         }
     }
 
@@ -117,7 +124,10 @@ where
         let mut busy = self.receive_all();
         busy |= self.receive_handed();
         busy |= self.receive_from_kernel();
-        self.keep_house(now);
+        self.move_on(now);
+        if !busy || self.turns.is_multiple_of(KEEPS_HOUSE) {
+            self.keep_house(now);
+        }
         let before = if self.sampled { self.clock.cycles() } else { 0 };
         self.exits.flush();
         if self.sampled && busy {
@@ -150,6 +160,9 @@ where
 
     /// Packets other workers received, of sessions that are this worker's.
     fn receive_handed(&mut self) -> bool {
+        if self.handed.is_empty() {
+            return false;
+        }
         let mut busy = false;
         let mut burst = Burst::new_const();
         let mut source: Option<(PortId, Origin)> = None;
@@ -192,11 +205,14 @@ where
 
     fn treat(&mut self, burst: &mut Burst<N::Buffer>, port: PortId, origin: Origin, steer: bool) {
         self.shard.counters.bursts.add(1);
-        let mut stopwatch = Stopwatch { clock: &self.clock, sampled: self.sampled, last: 0 };
-        stopwatch.start();
-        self.shard.treat(&mut self.exits, burst, port, origin, steer, &mut |measured, packets, counters| {
-            stopwatch.lap(measured, packets, counters);
-        });
+        self.treat_by(self.processor, burst, port, origin, steer);
+    }
+
+    /// As [`Worker::treat`], in whatever instructions the caller is compiled to.
+    #[inline(always)]
+    pub(crate) fn treat_here(&mut self, burst: &mut Burst<N::Buffer>, port: PortId, origin: Origin, steer: bool) {
+        let mut watch = Stopwatch::start(&self.clock, self.sampled);
+        self.shard.treat(&mut self.exits, burst, port, origin, steer, &mut watch);
     }
 
     fn measure(&self, measured: Measured, packets: usize, since: u64) {
@@ -208,7 +224,8 @@ where
     /// What control asked for, a bounded number a turn.
     fn commands(&mut self) {
         for _ in 0..BURST {
-            if !self.shard.can_deliver() {
+            // To look whether there is one is cheap; to try to take one is not.
+            if self.inbox.is_empty() || !self.shard.can_deliver() {
                 return;
             }
             let Some(command) = self.inbox.pop() else { return };
@@ -236,14 +253,18 @@ where
         }
     }
 
-    /// What time brings: expiry, walks, counters. A little each turn.
-    fn keep_house(&mut self, now: Nanos) {
+    /// What must keep step with the packets: expiry, walks, resets. A little each turn.
+    fn move_on(&mut self, now: Nanos) {
         self.shard.expire(now.tick());
+        self.shard.sweep(&mut self.sweeps);
+        self.tell_ends();
+    }
+
+    /// What may wait for a few bursts: bindings, next hops, gauges.
+    fn keep_house(&mut self, now: Nanos) {
         if self.shard.bindings.refresh(now) {
             self.sweeps.end_doomed();
         }
-        self.shard.sweep(&mut self.sweeps);
-        self.tell_ends();
         self.report_used(now.tick());
         for _ in 0..OVERDUE {
             let Some(overdue) = self.shard.next_hops.overdue(now.tick()) else { break };
@@ -292,30 +313,5 @@ where
     /// The queue pairs, for a harness that looks at what was sent.
     pub fn queues(&mut self) -> &mut [QueuePair<N>] {
         &mut self.exits.queues
-    }
-}
-
-/// Measures stretches of a sampled burst.
-struct Stopwatch<'a, C> {
-    clock: &'a C,
-    sampled: bool,
-    last: u64,
-}
-
-impl<C: Clock> Stopwatch<'_, C> {
-    fn start(&mut self) {
-        if self.sampled {
-            self.last = self.clock.cycles();
-        }
-    }
-
-    fn lap(&mut self, measured: Measured, packets: usize, counters: &crate::counters::WorkerCounters) {
-        if self.sampled && packets > 0 {
-            let now = self.clock.cycles();
-            let cost = counters.stage(measured);
-            cost.packets.add(packets as u64);
-            cost.cycles.add(now.wrapping_sub(self.last));
-            self.last = now;
-        }
     }
 }

@@ -10,6 +10,9 @@ use crossbeam::queue::ArrayQueue;
 use frame::{Burst, Nic};
 use units::PortId;
 
+/// Packets worth a call of the driver's by themselves; fewer wait for others until the end of the turn.
+const DIRECT: usize = 16;
+
 /// One queue pair this worker polls, its batch of packets to send, and the ring other workers send through it by.
 #[derive(Debug)]
 pub struct QueuePair<N: Nic> {
@@ -44,6 +47,28 @@ impl<N: Nic> QueuePair<N> {
             self.nic.transmit(&mut self.batch);
         }
         self.batch.try_push(packet).map_err(|full| full.element())
+    }
+
+    /// Sends a whole burst on: at once when it is worth a call of the driver's and nothing waits before it. What finds no
+    /// room stays in the burst.
+    #[inline(always)]
+    pub(crate) fn push_all(&mut self, packets: &mut Burst<N::Buffer>) {
+        if self.batch.is_empty() && packets.len() >= DIRECT {
+            self.nic.transmit(packets);
+        }
+        if !packets.is_empty() {
+            self.gather(packets);
+        }
+    }
+
+    /// Puts packets in the batch, as many as it takes.
+    #[inline(never)]
+    fn gather(&mut self, packets: &mut Burst<N::Buffer>) {
+        if self.batch.len() + packets.len() > self.batch.capacity() {
+            self.nic.transmit(&mut self.batch);
+        }
+        let room = self.batch.remaining_capacity().min(packets.len());
+        self.batch.extend(packets.drain(..room));
     }
 
     /// Sends the batch and what other workers left. Returns how many packets the device took.

@@ -38,6 +38,8 @@ pub struct Shard<B> {
     pub(crate) workers: usize,
     pub(crate) slice: PortSlice,
     pub(crate) snapshot: Arc<Snapshot>,
+    /// What sessions remember of the policy in force: `snapshot.generation.short()`.
+    pub(crate) generation: u16,
     pub(crate) turns: Box<[u32]>,
     pub(crate) sessions: Sessions,
     pub(crate) next_hops: NextHops<B>,
@@ -52,6 +54,8 @@ pub struct Shard<B> {
     pub(crate) kernel_sessions: usize,
     pub(crate) now: Nanos,
     pub(crate) tick: Tick,
+    /// The first tick whose sessions may not all have been looked at for expiry.
+    unexpired: Tick,
     pub(crate) answers: Allowance,
     pub(crate) log_allowance: Allowance,
     /// Random numbers for ports (xorshift; not a secret, RFC 6056 algorithm 3 in spirit).
@@ -97,14 +101,17 @@ impl<B> Shard<B> {
         let dice = snapshot.steer_secret.wrapping_add(u64::from(id.get())).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut sessions = Sessions::new(capacity + KERNEL_SESSIONS, secret)?;
         sessions.set_timeouts(&snapshot.timeouts);
+        let mut next_hops = NextHops::new();
+        next_hops.set_ports(&snapshot.ports);
         Ok(Self {
             id,
             workers,
             slice: PortSlice::new(id, workers),
+            generation: snapshot.generation.short(),
             snapshot,
             turns,
             sessions,
-            next_hops: NextHops::new(),
+            next_hops,
             bindings: Bindings::new(),
             counters,
             events,
@@ -114,6 +121,7 @@ impl<B> Shard<B> {
             kernel_sessions: 0,
             now: Nanos::ZERO,
             tick: Tick::new(0),
+            unexpired: Tick::new(0),
             answers: Allowance::new(),
             log_allowance: Allowance::new(),
             dice,
@@ -174,6 +182,7 @@ impl<B> Shard<B> {
             core::mem::swap(&mut self.turns, &mut old_turns);
         }
         self.sessions.set_timeouts(&self.snapshot.timeouts);
+        self.generation = self.snapshot.generation.short();
         self.counters.generation.set(self.snapshot.generation.get());
         self.deliver(Event::Retired { snapshot: old_snapshot, turns: old_turns });
     }
@@ -194,15 +203,28 @@ impl<B> Shard<B> {
     }
 
     /// Ends sessions that have been silent too long, a bounded number a turn (STX-10).
+    #[inline]
     pub(crate) fn expire(&mut self, now: Tick) {
+        // No session ends within the tick of its last packet, so a tick that is done stays done.
+        if now < self.unexpired {
+            return;
+        }
+        self.expire_some(now);
+    }
+
+    #[inline(never)]
+    fn expire_some(&mut self, now: Tick) {
         let mut held = ArrayVec::<Held, EXPIRED_AT_ONCE>::new();
         let mut others = ArrayVec::<Held, EXPIRED_AT_ONCE>::new();
-        self.sessions.advance(
+        let looked_at = self.sessions.advance(
             now,
             EXPIRED_AT_ONCE,
             |_, session| held.push(Held::of(session)),
             |_, session| others.push(Held::of(session)),
         );
+        if looked_at < EXPIRED_AT_ONCE {
+            self.unexpired = Tick::new(now.get() + 1);
+        }
         for held in held.iter().chain(&others) {
             self.let_go(held);
         }

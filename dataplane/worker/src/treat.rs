@@ -1,147 +1,73 @@
-//! One burst through the stages: bytes to facts, steering, lookup, act, open, and out. Work goes stage by stage over the
-//! whole burst, so that the table reads of all its packets are under way before the first is used.
+//! What a burst needs beyond passing plain packets on: packets read in full, sorted, looked up and opened, packets for
+//! other workers and the kernel, answers. Called by [`burst`](crate::burst) from the first such packet of a burst on, in
+//! order, since what one packet does to its session the next one finds.
 
 use arrayvec::ArrayVec;
 use frame::{Buffer, BufferPool, Burst, Nic, ReceivedChecksum};
-use session::{Hint, Kind, Tuple};
+use session::{Kind, Tuple};
 use stage::DropReason;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use units::PortId;
 use units::limits::{BURST_MAX, ORIGINATED_PER_SECOND};
-use units::{PortId, WorkerId};
-use wire::{Content, Fragment, Frame, MacAddr, Malformed, Plain, Transport, Verify, checksum, dissect, plain};
+use wire::{Content, Fragment, Frame, MacAddr, Malformed, Transport, Verify, checksum, dissect};
 
 use crate::act::Acted;
-use crate::counters::{Measured, WorkerCounters};
+use crate::burst::{Door, Lanes};
+use crate::clock::Clock;
+use crate::counters::Measured;
 use crate::exits::Exits;
 use crate::family::Family;
 use crate::flow::Flow;
-use crate::lane::{self, GROUP, Known, Lane, Others, Task};
+use crate::lane::{Known, Lane, Others, Task};
 use crate::local::{self, Audience};
 use crate::originate;
 use crate::packet::{Answer, Handover, Origin, Packet, Verdict};
 use crate::pass::Passed;
 use crate::shard::Shard;
 use crate::steer;
-
-/// Where a burst came from.
-#[derive(Clone, Copy, Debug)]
-struct Door {
-    port: PortId,
-    origin: Origin,
-    /// Whether its packets may belong to other workers.
-    steer: bool,
-    /// The port's own MAC.
-    station: MacAddr,
-}
-
-/// Marks the end of a measured stretch: which, how many packets, the counters to put it in.
-pub(crate) type Lap<'a> = &'a mut dyn FnMut(Measured, usize, &WorkerCounters);
+use crate::stopwatch::Stopwatch;
 
 impl<B: Buffer> Shard<B> {
-    /// Treats a burst that came by `port`. `steer` is false for packets another worker has handed over.
-    pub(crate) fn treat<N, P>(
+    /// Goes on with a burst in which a packet was met that needs more than passing: the one at `from`, which came as far
+    /// as `met` says.
+    #[inline(never)]
+    pub(crate) fn treat_rest<N, P, C>(
         &mut self,
         exits: &mut Exits<N, P>,
         burst: &mut Burst<B>,
-        port: PortId,
-        origin: Origin,
-        steer: bool,
-        lap: Lap<'_>,
+        lanes: &mut Lanes,
+        (from, met): (usize, Passed),
+        door: Door,
+        watch: &mut Stopwatch<'_, C>,
     ) where
         N: Nic<Buffer = B>,
         P: BufferPool<Buffer = B>,
+        C: Clock,
     {
-        let door = Door {
-            port,
-            origin,
-            steer: steer && self.workers > 1,
-            station: self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac),
-        };
         let mut buffers: ArrayVec<Option<B>, BURST_MAX> = burst.drain(..).map(Some).collect();
-        let mut lanes = ArrayVec::<Lane, BURST_MAX>::new_const();
         let mut others = Others::new();
-        // A group is read while the memory the groups before it asked for is on its way.
-        for step in 0..buffers.len().div_ceil(GROUP) + 2 {
-            if let Some(group) = buffers.chunks_mut(GROUP).nth(step) {
-                self.read_group(group, &mut lanes, &mut others, door);
-                lap(Measured::Parse, group.len(), &self.counters);
-            }
-            if let Some(step) = step.checked_sub(1)
-                && let Some(lanes) = lanes.chunks_mut(GROUP).nth(step)
-            {
-                self.match_group(lanes);
-                lap(Measured::Lookup, lanes.len(), &self.counters);
-            }
-            if let Some(step) = step.checked_sub(2)
-                && let (Some(group), Some(lanes)) =
-                    (buffers.chunks_mut(GROUP).nth(step), lanes.chunks_mut(GROUP).nth(step))
-            {
-                self.act_group(group, lanes, &mut others, door);
-                lap(Measured::Act, group.len(), &self.counters);
-            }
+        if let (Some(rest), Some(lanes)) = (buffers.get_mut(from..), lanes.get_mut(from..)) {
+            self.read_rest(rest, lanes, &mut others, door);
+            watch.lap(Measured::Parse, 0, &self.counters);
+            self.act_rest(rest, lanes, met, &mut others, door);
+            watch.lap(Measured::Act, rest.len(), &self.counters);
         }
         if !others.misses.is_empty() {
             self.open_all(&mut others.packets, &others.misses, &mut others.verdicts);
-            lap(Measured::Open, others.misses.len(), &self.counters);
+            watch.lap(Measured::Open, others.misses.len(), &self.counters);
         }
-        self.send_all(exits, &mut buffers, &lanes, &mut others, door);
-        lap(Measured::Transmit, buffers.len(), &self.counters);
+        self.send_all(exits, &mut buffers, lanes, &mut others, door);
     }
 
-    /// Bytes to keys; what is not plain is read in full.
-    #[inline]
-    fn read_group(
-        &mut self,
-        group: &mut [Option<B>],
-        lanes: &mut ArrayVec<Lane, BURST_MAX>,
-        others: &mut Others<B>,
-        door: Door,
-    ) {
-        for place in group {
-            match place.as_ref().and_then(|buffer| read_plain(buffer, door)) {
-                Some(Plain::V4(header, ports)) => {
-                    let key = lane::key(header.source(), header.destination(), ports);
-                    let (length, hop_limit) = (header.total_length(), header.ttl());
-                    if let Some(owner) = self.owner_elsewhere(&key, door) {
-                        lanes.push(Lane::HandOver(owner));
-                        continue;
-                    }
-                    let (kind, tuple) = key;
-                    let hash = self.sessions.v4.hash(kind, &tuple);
-                    self.sessions.v4.prefetch_bucket(hash);
-                    lanes.push(Lane::V4(Known { kind, hop_limit, length, tuple, hash, hint: Hint::default() }));
-                }
-                Some(Plain::V6(header, ports)) => {
-                    let key = lane::key(header.source(), header.destination(), ports);
-                    let (length, hop_limit) = (header.length(), header.hop_limit());
-                    if let Some(owner) = self.owner_elsewhere(&key, door) {
-                        lanes.push(Lane::HandOver(owner));
-                        continue;
-                    }
-                    let (kind, tuple) = key;
-                    let hash = self.sessions.v6.hash(kind, &tuple);
-                    self.sessions.v6.prefetch_bucket(hash);
-                    lanes.push(Lane::V6(Known { kind, hop_limit, length, tuple, hash, hint: Hint::default() }));
-                }
-                None => {
-                    let lane = match place.take() {
-                        Some(buffer) => self.read_other(buffer, place, others, door),
-                        None => Lane::Gone,
-                    };
-                    lanes.push(lane);
-                }
+    /// Reads in full what is not plain, and asks for its buckets.
+    fn read_rest(&self, rest: &mut [Option<B>], lanes: &mut [Lane], others: &mut Others<B>, door: Door) {
+        for (place, lane) in rest.iter_mut().zip(lanes) {
+            if matches!(lane, Lane::Odd)
+                && let Some(buffer) = place.take()
+            {
+                *lane = self.read_other(buffer, place, others, door);
             }
         }
-    }
-
-    /// The worker that owns a plain packet's session, if that is another.
-    #[inline(always)]
-    fn owner_elsewhere<A: Family>(&self, key: &(Kind, Tuple<A>), door: Door) -> Option<WorkerId> {
-        if !door.steer {
-            return None;
-        }
-        let owner = steer::owner(&lane::ends_of(key), &self.snapshot, &self.slice, self.workers);
-        (owner != self.id).then_some(owner)
     }
 
     /// Reads any packet. One that is another worker's goes back to its place.
@@ -176,32 +102,26 @@ impl<B: Buffer> Shard<B> {
         Lane::Other(others.push(packet, task, verdict))
     }
 
-    /// Reads the buckets and asks for the sessions.
-    #[inline]
-    fn match_group(&self, lanes: &mut [Lane]) {
-        for lane in lanes {
-            match lane {
-                Lane::V4(known) => known.hint = self.sessions.v4.prefetch_session(known.hash),
-                Lane::V6(known) => known.hint = self.sessions.v6.prefetch_session(known.hash),
-                Lane::Forward(_) | Lane::Other(_) | Lane::HandOver(_) | Lane::Gone => {}
-            }
-        }
-    }
-
     /// Treats the packets of sessions.
-    #[inline]
-    fn act_group(&mut self, group: &mut [Option<B>], lanes: &mut [Lane], others: &mut Others<B>, door: Door) {
-        for (place, lane) in group.iter_mut().zip(lanes) {
+    fn act_rest(
+        &mut self,
+        rest: &mut [Option<B>],
+        lanes: &mut [Lane],
+        met: Passed,
+        others: &mut Others<B>,
+        door: Door,
+    ) {
+        let mut met = Some(met);
+        for (place, lane) in rest.iter_mut().zip(lanes) {
+            let met = met.take();
             let passed = match (&*lane, place.as_mut()) {
-                (Lane::V4(known), Some(buffer)) => self.pass(buffer, known),
-                (Lane::V6(known), Some(buffer)) => self.pass(buffer, known),
+                (Lane::Known(known), Some(buffer)) => met.unwrap_or_else(|| self.pass_one(buffer, known)),
                 (Lane::Other(other), _) => {
                     self.act_other(others, *other);
                     continue;
                 }
                 _ => continue,
             };
-            // Written where it is decided: joined with the other outcomes, it would be put together in memory first.
             if let Passed::Forward(port) = passed {
                 *lane = Lane::Forward(port);
                 continue;
@@ -210,6 +130,12 @@ impl<B: Buffer> Shard<B> {
                 *lane = self.read_again(buffer, lane, passed, others, door);
             }
         }
+    }
+
+    /// Treats one plain packet, if its session is there and nothing has changed.
+    #[inline(never)]
+    fn pass_one(&mut self, buffer: &mut B, known: &Known) -> Passed {
+        if known.is_v6 { self.pass::<Ipv6Addr>(buffer, known) } else { self.pass::<Ipv4Addr>(buffer, known) }
     }
 
     /// Reads a plain packet in full, because more is to be done with it than usual, and does it.
@@ -232,7 +158,7 @@ impl<B: Buffer> Shard<B> {
             return Lane::Other(other);
         };
         let acted = match lane {
-            Lane::V6(_) => self.follow::<Ipv6Addr>(&mut packet, slot, direction, outcome),
+            Lane::Known(Known { is_v6: true, .. }) => self.follow::<Ipv6Addr>(&mut packet, slot, direction, outcome),
             _ => self.follow::<Ipv4Addr>(&mut packet, slot, direction, outcome),
         };
         let other = others.push(packet, Task::Done, Verdict::Consumed);
@@ -500,21 +426,6 @@ impl<B: Buffer> Shard<B> {
             }
         }
     }
-}
-
-/// Reads a plain packet from the wire; `None` when it is anything else.
-#[inline(always)]
-fn read_plain<B: Buffer>(buffer: &B, door: Door) -> Option<Plain<'_>> {
-    if door.origin != Origin::Wire || buffer.is_chained() {
-        return None;
-    }
-    let verify = match buffer.received_checksum() {
-        ReceivedChecksum::Good => Verify::Nothing,
-        ReceivedChecksum::Unchecked => Verify::All,
-        ReceivedChecksum::Partial => Verify::Partial,
-        ReceivedChecksum::BadIp | ReceivedChecksum::BadTransport => return None,
-    };
-    plain(buffer.bytes(), door.station, verify)
 }
 
 fn is_discovery(facts: &wire::Facts) -> bool {

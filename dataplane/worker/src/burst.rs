@@ -1,0 +1,230 @@
+//! One burst through the stages: keys, sessions, rewriting, and out. Work goes stage by stage in groups, so that the table
+//! reads of a group are under way while others are worked on.
+//!
+//! Nearly every burst is plain packets of established sessions: those stay in the burst from the device they came by to
+//! the one they leave through. From the first packet on for which that is not so, [`treat`](crate::treat) goes on.
+
+use arrayvec::ArrayVec;
+use frame::{Buffer, BufferPool, Burst, Nic, ReceivedChecksum};
+use session::{Hint, Kind, Tuple};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use units::limits::BURST_MAX;
+use units::{PortId, WorkerId};
+use wire::{MacAddr, Plain, Verify, plain};
+
+use crate::clock::Clock;
+use crate::counters::Measured;
+use crate::exits::Exits;
+use crate::family::Family;
+use crate::lane::{self, GROUP, Known, Lane};
+use crate::packet::Origin;
+use crate::pass::Passed;
+use crate::shard::Shard;
+use crate::steer;
+use crate::stopwatch::Stopwatch;
+
+/// The lanes of a burst, in the order of its packets.
+pub(crate) type Lanes = ArrayVec<Lane, BURST_MAX>;
+
+/// Where a burst came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    pub(crate) port: PortId,
+    pub(crate) origin: Origin,
+    /// Whether its packets may belong to other workers.
+    pub(crate) steer: bool,
+    /// The port's own MAC.
+    pub(crate) station: MacAddr,
+}
+
+/// The ports packets leave through, as far as it matters: whether there is more than one.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    /// The bits all their numbers have, and those any has.
+    all: u16,
+    any: u16,
+}
+
+impl Ports {
+    const NONE: Self = Self { all: u16::MAX, any: 0 };
+
+    #[inline(always)]
+    const fn add(&mut self, port: PortId) {
+        self.all &= port.get();
+        self.any |= port.get();
+    }
+
+    /// The one port.
+    const fn only(self) -> Option<PortId> {
+        if self.all == self.any { Some(PortId::new(self.all)) } else { None }
+    }
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Treats a burst that came by `port`. `steer` is false for packets another worker has handed over.
+    #[inline(always)]
+    pub(crate) fn treat<N, P, C>(
+        &mut self,
+        exits: &mut Exits<N, P>,
+        burst: &mut Burst<B>,
+        port: PortId,
+        origin: Origin,
+        steer: bool,
+        watch: &mut Stopwatch<'_, C>,
+    ) where
+        N: Nic<Buffer = B>,
+        P: BufferPool<Buffer = B>,
+        C: Clock,
+    {
+        let door = Door {
+            port,
+            origin,
+            steer: steer && self.workers > 1,
+            station: self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac),
+        };
+        let count = burst.len();
+        let mut lanes = Lanes::new_const();
+        let mut ports = Ports::NONE;
+        let odd = self.pass_all(burst, &mut lanes, &mut ports, door, watch);
+        match (odd, ports.only()) {
+            (None, Some(port)) => exits.forward_all(&self.counters, port, burst),
+            _ => self.treat_rest(exits, burst, &mut lanes, odd.unwrap_or((count, Passed::Not)), door, watch),
+        }
+        watch.lap(Measured::Transmit, count, &self.counters);
+    }
+
+    /// Takes the packets of a burst through the stages, a group after the other, up to the first that needs more: its
+    /// place, and how far it came.
+    #[inline(always)]
+    fn pass_all<C: Clock>(
+        &mut self,
+        burst: &mut [B],
+        lanes: &mut Lanes,
+        ports: &mut Ports,
+        door: Door,
+        watch: &mut Stopwatch<'_, C>,
+    ) -> Option<(usize, Passed)> {
+        let mut odd = None;
+        let mut read = 0;
+        // A group is read while the memory the groups before it asked for is on its way.
+        while read < burst.len() + 2 * GROUP {
+            if let Some(rest) = burst.get(read..) {
+                let group = rest.get(..GROUP).unwrap_or(rest);
+                self.read_group(group, lanes, door);
+                watch.lap(Measured::Parse, group.len(), &self.counters);
+            }
+            if let Some(lanes) = read.checked_sub(GROUP).and_then(|at| group_at(lanes, at)) {
+                self.match_group(lanes);
+                watch.lap(Measured::Lookup, lanes.len(), &self.counters);
+            }
+            if let Some(at) = read.checked_sub(2 * GROUP)
+                && odd.is_none()
+                && let (Some(group), Some(lanes)) = (group_at(burst, at), group_at(lanes, at))
+            {
+                let end = at + group.len();
+                odd = self.pass_group(group, lanes, ports).map(|(left, passed)| (end - left, passed));
+                watch.lap(Measured::Act, end - at, &self.counters);
+            }
+            read += GROUP;
+        }
+        odd
+    }
+
+    /// Bytes to keys.
+    #[inline(always)]
+    fn read_group(&mut self, group: &[B], lanes: &mut Lanes, door: Door) {
+        for buffer in group {
+            match read_plain(buffer, door) {
+                Some(Plain::V4(header, ports)) => {
+                    let (source, destination) = (header.source(), header.destination());
+                    self.know::<Ipv4Addr>(lanes, lane::key(source, destination, ports), false, door);
+                }
+                Some(Plain::V6(header, ports)) => {
+                    let (source, destination) = (header.source(), header.destination());
+                    self.know::<Ipv6Addr>(lanes, lane::key(source, destination, ports), true, door);
+                }
+                None => lanes.push(Lane::Odd),
+            }
+        }
+    }
+
+    /// A plain packet with this key, its bucket asked for, or on its way to the worker that has its session. Each outcome
+    /// is written where it is decided: joined with the others, it would be put together in memory first.
+    #[inline(always)]
+    fn know<A: Family>(&self, lanes: &mut Lanes, (kind, tuple): (Kind, Tuple<A>), is_v6: bool, door: Door) {
+        if door.steer
+            && let Some(owner) = self.owner_elsewhere(kind, tuple)
+        {
+            lanes.push(Lane::HandOver(owner));
+            return;
+        }
+        let table = A::table(&self.sessions);
+        let hash = table.hash(kind, &tuple);
+        table.prefetch_bucket(hash);
+        lanes.push(Lane::Known(Known { hash, hint: Hint::default(), kind, is_v6 }));
+    }
+
+    /// The worker that owns a plain packet's session, if that is another.
+    #[inline(never)]
+    fn owner_elsewhere<A: Family>(&self, kind: Kind, tuple: Tuple<A>) -> Option<WorkerId> {
+        let owner = steer::owner(&lane::ends_of(kind, &tuple), &self.snapshot, &self.slice, self.workers);
+        (owner != self.id).then_some(owner)
+    }
+
+    /// Reads the buckets and asks for the sessions.
+    #[inline(always)]
+    fn match_group(&self, lanes: &mut [Lane]) {
+        for lane in lanes {
+            if let Lane::Known(known) = lane {
+                known.hint = if known.is_v6 {
+                    self.sessions.v6.prefetch_session(known.hash)
+                } else {
+                    self.sessions.v4.prefetch_session(known.hash)
+                };
+            }
+        }
+    }
+
+    /// Treats the packets of a group, up to the first that needs more. Returns how many, and how far that one came.
+    #[inline(always)]
+    fn pass_group(&mut self, group: &mut [B], lanes: &mut [Lane], ports: &mut Ports) -> Option<(usize, Passed)> {
+        let mut left = group.len();
+        for (buffer, lane) in group.iter_mut().zip(lanes) {
+            let passed = match lane {
+                Lane::Known(known) if !known.is_v6 => self.pass::<Ipv4Addr>(buffer, known),
+                Lane::Known(known) => self.pass::<Ipv6Addr>(buffer, known),
+                _ => Passed::Not,
+            };
+            let Passed::Forward(port) = passed else {
+                return Some((left, passed));
+            };
+            *lane = Lane::Forward(port);
+            ports.add(port);
+            left -= 1;
+        }
+        None
+    }
+}
+
+/// The group that begins at `at`.
+#[inline(always)]
+fn group_at<T>(row: &mut [T], at: usize) -> Option<&mut [T]> {
+    let rest = row.get_mut(at..)?;
+    let len = rest.len().min(GROUP);
+    rest.get_mut(..len)
+}
+
+/// Reads a plain packet from the wire; `None` when it is anything else.
+#[inline(always)]
+fn read_plain<B: Buffer>(buffer: &B, door: Door) -> Option<Plain<'_>> {
+    if door.origin != Origin::Wire || buffer.is_chained() {
+        return None;
+    }
+    let verify = match buffer.received_checksum() {
+        ReceivedChecksum::Good => Verify::Nothing,
+        ReceivedChecksum::Unchecked => Verify::All,
+        ReceivedChecksum::Partial => Verify::Partial,
+        ReceivedChecksum::BadIp | ReceivedChecksum::BadTransport => return None,
+    };
+    plain(buffer.bytes(), door.station, verify)
+}
