@@ -91,6 +91,9 @@ pub struct WorkerStatus {
     /// Packets waiting for a next hop to answer.
     #[serde(default)]
     pub held: u64,
+    /// Bursts in which packets came: `rx_packets` of them fill `bursts`.
+    #[serde(default)]
+    pub bursts: u64,
     /// Packets the appliance itself made.
     #[serde(default)]
     pub originated: u64,
@@ -115,6 +118,9 @@ pub struct WorkerStatus {
     pub busy_percent: f64,
     /// Sessions it owns.
     pub sessions: u64,
+    /// Sessions opened since the start.
+    #[serde(default)]
+    pub sessions_opened: u64,
     /// The policy generation it has in force.
     pub generation: u64,
     /// Milliseconds since it last said that it is alive.

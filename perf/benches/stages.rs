@@ -1,7 +1,7 @@
 //! What each part of a packet's way costs by itself: parsing, session lookup and opening, classification, Maglev, rewriting,
 //! checksums, the timer wheel. Bursts of 32 packets; the figures are of a whole burst.
 //!
-//! `cargo bench -p millrace-perf`; with `--features dpdk` also `rte_acl`, which needs no hugepages.
+//! `cargo bench -p millrace-perf`; `rte_acl` needs no hugepages.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -16,7 +16,8 @@ use std::path::Path;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ipnet::{IpNet, Ipv4Net};
-use millrace_perf::clients::Clients;
+use millrace_perf::blueprint::Blueprint;
+use millrace_perf::traffic::{Clients, Draw, Family, Frames, Order, Protocol, Size};
 use session::{HashSecret, Kind, NewSession, Table, Tuple};
 use stage::PortRange;
 use stage::balancer::Services;
@@ -31,7 +32,8 @@ const TTL: usize = 22;
 const STATION: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
 
 fn burst() -> Vec<Vec<u8>> {
-    Clients::new(10_000, false).take(BURST).collect()
+    let target = Blueprint::example(Family::V4, Protocol::Udp).unwrap().target().unwrap();
+    Frames::new(Clients::new(target, 10_000), Size::Bytes(64), Order::new(Draw::Uniform, 10_000, 32)).collect()
 }
 
 fn facts(frame: &[u8]) -> Facts {
@@ -168,7 +170,6 @@ fn classify(c: &mut Criterion) {
     c.bench_function("classify/linear, 1,000 rules", |b| {
         b.iter(|| linear.classify(black_box(&candidates), &mut matches));
     });
-    #[cfg(feature = "dpdk")]
     {
         let eal = dpdk::Eal::init(&dpdk::EalOptions {
             file_prefix: format!("millrace-bench-{}", std::process::id()),
