@@ -19,12 +19,19 @@ const CORE_MAX: u16 = 1_023;
 /// Bytes of a Unix socket's path in the kernel's `sockaddr_un`, its final zero left out.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+/// Smallest packet buffer: resets and neighbor solicitations are made in one.
+const BUFFER_SIZE_MIN: u16 = 128;
+
+/// Largest packet buffer: well above every jumbo frame, and below what 16 bits of length leave beside the headroom.
+const BUFFER_SIZE_MAX: u16 = 16_384;
+
 /// `[dpdk]` as written.
 #[derive(Debug)]
 pub(crate) struct DpdkRead {
     pub(crate) hugepages: bool,
     pub(crate) memory: u64,
     pub(crate) buffers: Option<At<u32>>,
+    pub(crate) buffer_size: Option<At<u16>>,
     /// Where the memory is said, else the table.
     pub(crate) memory_spot: Spot,
     /// Whether all of it could be read, so that it is worth asking what fits.
@@ -94,6 +101,7 @@ pub(crate) fn dpdk(file: &mut Section<'_>) -> DpdkRead {
             hugepages: true,
             memory: DEFAULT,
             buffers: None,
+            buffer_size: None,
             memory_spot: file.spot.clone(),
             complete: true,
         };
@@ -103,6 +111,7 @@ pub(crate) fn dpdk(file: &mut Section<'_>) -> DpdkRead {
         hugepages: section.or("hugepages", boolean, true),
         memory: section.or("memory", size((64 << 20)..=(1 << 40)), DEFAULT),
         buffers: section.optional("buffers", integer(1_024..=(1 << 25))),
+        buffer_size: section.optional("buffer_size", integer(BUFFER_SIZE_MIN..=BUFFER_SIZE_MAX)),
         memory_spot: section.spot_of("memory"),
         complete: section.errors() == before,
     };

@@ -23,12 +23,18 @@ const CACHE: u32 = 512;
 const RESERVE: u64 = 64 << 20;
 
 impl Policy {
-    /// Bytes of the largest frame a packet buffer has to hold, the headroom left out: any frame of the port with the
-    /// largest MTU fits one buffer, and 2,048 bytes always do.
+    /// Bytes of the largest frame of the port with the largest MTU, with all its tags: a buffer holds no less.
     #[must_use]
-    pub fn frame_bytes(&self) -> u16 {
+    pub fn frame_bytes_needed(&self) -> u16 {
         let largest = self.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
-        largest.saturating_add(LINK_BYTES).clamp(2_048, u16::MAX - 63).next_multiple_of(64)
+        largest.saturating_add(LINK_BYTES)
+    }
+
+    /// Bytes of a frame that fit in one packet buffer where `[dpdk] buffer_size` does not say, the headroom left out: any
+    /// frame of any port fits one buffer, and 2,048 bytes always do.
+    #[must_use]
+    pub fn frame_bytes_wanted(&self) -> u16 {
+        self.frame_bytes_needed().clamp(2_048, u16::MAX - 63).next_multiple_of(64)
     }
 
     /// Buffers that all queues, rings and waiting places hold together when they are full: the default of
@@ -49,7 +55,7 @@ impl Policy {
     /// Bytes of `[dpdk] memory` that this policy cannot do without.
     #[must_use]
     pub fn memory_needed(&self) -> u64 {
-        u64::from(self.dpdk.buffers) * (u64::from(self.frame_bytes()) + OVERHEAD) + RESERVE
+        u64::from(self.dpdk.buffers) * (u64::from(self.dpdk.buffer_size) + OVERHEAD) + RESERVE
     }
 }
 
@@ -66,10 +72,10 @@ mod tests {
 
     #[test]
     fn a_jumbo_frame_fits_one_buffer() {
-        assert_eq!(policy("zone = \"wan\"").frame_bytes(), 2_048);
-        let jumbo = policy("zone = \"wan\"\nmtu = 9000").frame_bytes();
+        assert_eq!(policy("zone = \"wan\"").dpdk.buffer_size, 2_048);
+        let jumbo = policy("zone = \"wan\"\nmtu = 9000").dpdk.buffer_size;
         assert!(jumbo >= 9_000 + 14 + 12 && jumbo.is_multiple_of(64), "{jumbo}");
-        assert!(policy("zone = \"wan\"\nmtu = 9600").frame_bytes() >= 9_630);
+        assert!(policy("zone = \"wan\"\nmtu = 9600").dpdk.buffer_size >= 9_630);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Dpdk {
     pub memory: u64,
     /// Packet buffers in the pool; default [`Policy::buffers_wanted`].
     pub buffers: u32,
+    /// Bytes of a frame that fit in one buffer, a multiple of 64; default [`Policy::frame_bytes_wanted`].
+    pub buffer_size: u16,
 }
 
 /// `[sessions]`.

@@ -12,7 +12,7 @@ use stage::firewall::{Action, ProtocolMatch, Rule, expand, shadowed};
 
 use crate::balancer::ServiceRead;
 use crate::file::File;
-use crate::findings::{Finding, Findings, Spot};
+use crate::findings::{At, Finding, Findings, Spot};
 use crate::firewall::FirewallRead;
 use crate::links::Links;
 use crate::policy::{Dpdk, Policy, Service};
@@ -34,7 +34,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
             closed_services(&file.services, &file.firewall, findings);
         }
     }
-    let dpdk = Dpdk { hugepages: file.dpdk.hugepages, memory: file.dpdk.memory, buffers: 0 };
+    let dpdk = Dpdk { hugepages: file.dpdk.hugepages, memory: file.dpdk.memory, buffers: 0, buffer_size: 0 };
     let mut policy = Policy {
         appliance: file.appliance,
         cores: file.cores,
@@ -57,6 +57,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
             finding.advice(format!("when they run out packets are lost; leave `buffers` out, or write {wanted}")),
         );
     }
+    policy.dpdk.buffer_size = buffer_size(&policy, file.dpdk.buffer_size, findings);
     let needed = policy.memory_needed();
     if file.dpdk.complete && needed > policy.dpdk.memory {
         let buffers = policy.dpdk.buffers;
@@ -66,6 +67,18 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         findings.report(Finding::error("does-not-fit", &file.dpdk.memory_spot, message).advice(advice));
     }
     policy
+}
+
+/// The size of a packet buffer: as written, when the largest frame of every port fits it.
+fn buffer_size(policy: &Policy, written: Option<At<u16>>, findings: &Findings) -> u16 {
+    let Some(written) = written else { return policy.frame_bytes_wanted() };
+    let needed = policy.frame_bytes_needed();
+    if written.value < needed {
+        let message = format!("a frame of {needed} bytes does not fit into packet buffers of {}", written.value);
+        let advice = format!("write {needed} or more, or a smaller `mtu` on every port that has a larger one");
+        findings.report(Finding::error("does-not-fit", &written.spot, message).advice(advice));
+    }
+    written.value.next_multiple_of(64)
 }
 
 /// Reports ports that two services, or one twice, balance on the same address and protocol.

@@ -162,7 +162,7 @@ impl Bench {
             main_core: self.settings.control_core,
             cores: self.settings.cores.clone(),
             buffers: Self::buffers(experiment),
-            frame_bytes: self.prepared(experiment)?.policy()?.frame_bytes(),
+            frame_bytes: self.prepared(experiment)?.policy()?.dpdk.buffer_size,
         })
     }
 

@@ -267,6 +267,18 @@ fn a_service_no_client_may_reach_is_a_warning() {
 }
 
 #[test]
+fn a_buffer_holds_the_largest_frame_of_every_port() {
+    let fault = only(&full_with("buffer_size = 2_048", "buffer_size = 1_024"));
+    assert_eq!((fault.code, fault.severity), ("does-not-fit", Severity::Error));
+    assert!(fault.message.starts_with("a frame of 1530 bytes"), "{}", fault.message);
+    let fault = only(&full_with("mtu = 1500", "mtu = 9000"));
+    assert_eq!((fault.code, &*fault.path), ("does-not-fit", "dpdk.buffer_size"));
+    // Left out, it follows the ports, up to the largest MTU there can be.
+    let largest = full_with("buffer_size = 2_048\n", "").replace("mtu = 1500", "mtu = 9600");
+    valid(&largest.replace("memory = \"512MiB\"", "memory = \"1GiB\""));
+}
+
+#[test]
 fn buffers_that_do_not_fit_or_do_not_suffice() {
     let fault = only(&full_with("buffers = 65_536", "buffers = 1_000_000"));
     assert_eq!((fault.code, fault.severity), ("does-not-fit", Severity::Error));

@@ -48,7 +48,7 @@ pub(super) fn open(eal: &Eal, policy: &Policy) -> Result<Ports, Refused> {
     let options = PoolOptions {
         name: "frames".to_owned(),
         buffers: policy.dpdk.buffers,
-        frame_bytes: policy.frame_bytes(),
+        frame_bytes: policy.dpdk.buffer_size,
         socket: None,
     };
     let pool = Pool::new(eal, &options)?;
