@@ -1,6 +1,7 @@
 //! What every case works with: the settings of the run, and the comparison that most of them are: testpmd and the appliance
 //! in turn on the same devices, round after round, in short windows.
 
+use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
@@ -10,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Outcome;
 use crate::blueprint::Blueprint;
+use crate::generator::running::Generator;
 use crate::machine;
 use crate::report::{Measurement, StageCost};
 use crate::statistics::{Figures, Window, precise};
@@ -60,6 +62,8 @@ pub struct Settings {
     pub draws: Vec<Draw>,
     /// Numbers of rules.
     pub rules: Vec<u32>,
+    /// Devices of the generator and the subject, outside and inside each, instead of memif between them.
+    pub wired: Option<[String; 4]>,
 }
 
 /// The asked values, or the case's own.
@@ -97,9 +101,34 @@ pub struct Bench {
     pub settings: Settings,
     /// Cycles of the time stamp counter in a second.
     pub hertz: f64,
+    /// The generator, once a case has asked for it.
+    generator: OnceCell<RefCell<Generator>>,
 }
 
 impl Bench {
+    /// A run with these settings on a machine whose counter makes `hertz` cycles a second.
+    #[must_use]
+    pub const fn new(settings: Settings, hertz: f64) -> Self {
+        Self { settings, hertz, generator: OnceCell::new() }
+    }
+
+    /// The generator, on the control core: started at the first call, since DPDK starts once in the life of a process.
+    ///
+    /// # Errors
+    /// When it does not start, or somebody has it.
+    pub fn generator(&self) -> Outcome<RefMut<'_, Generator>> {
+        let generator = match self.generator.get() {
+            Some(generator) => generator,
+            None => {
+                let devices =
+                    self.settings.wired.as_ref().map(|[outside, inside, ..]| vec![outside.clone(), inside.clone()]);
+                let started = Generator::start(self.settings.control_core, devices.unwrap_or_default())?;
+                self.generator.get_or_init(|| RefCell::new(started))
+            }
+        };
+        Ok(generator.try_borrow_mut()?)
+    }
+
     /// A bar of `steps` for the user to watch, on standard error; it draws nothing where that is no terminal.
     #[must_use]
     pub fn progress(&self, label: &str, steps: usize) -> ProgressBar {

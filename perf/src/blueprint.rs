@@ -77,7 +77,11 @@ impl Blueprint {
         Self::parse(&text, file)
     }
 
-    fn parse(text: &str, source: &Path) -> Outcome<Self> {
+    /// From its text; `source` names it in what is said of it.
+    ///
+    /// # Errors
+    /// When it is no TOML.
+    pub fn parse(text: &str, source: &Path) -> Outcome<Self> {
         let table = text.parse().map_err(|error| format!("{}: {error}", source.display()))?;
         Ok(Self { table, source: source.to_owned() })
     }

@@ -105,6 +105,10 @@ pub struct Run {
     /// The core of everything else.
     #[arg(long, default_value_t = 0)]
     control_core: usize,
+    /// Ports wired to each other, for the cases with a generator, instead of memif: the generator's outside and inside, the
+    /// subject's outside and inside. A device with arguments holds commas, so each is an argument of its own.
+    #[arg(long, num_args = 4, value_names = ["OUTSIDE", "INSIDE", "SUBJECT_OUTSIDE", "SUBJECT_INSIDE"])]
+    wired: Vec<String>,
     #[command(flatten)]
     programs: Programs,
     /// Where captures and configurations are made; captures stay for the next run.
@@ -164,6 +168,7 @@ impl Run {
             protocols: kinds.protocol.clone(),
             draws: kinds.draw.clone(),
             rules: self.rules.clone(),
+            wired: <[String; 4]>::try_from(self.wired.clone()).ok(),
         }
     }
 
@@ -172,9 +177,10 @@ impl Run {
         let cases = cases::named(&self.cases)?;
         machine::require(&self.programs.millrace, &self.programs.testpmd, 0)?;
         std::fs::create_dir_all(&self.folder)?;
+        machine::favor_this_session();
         let begun = Timestamp::now();
         let machine = Machine::this();
-        let bench = Bench { settings: self.settings(), hertz: machine.hertz };
+        let bench = Bench::new(self.settings(), machine.hertz);
         let chapters = cases.into_iter().map(|case| cases::chapter(case, &bench)).collect();
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let report = Report {

@@ -7,6 +7,9 @@
 //!          blueprint (configuration) ─┘             └──> report::{Chapter, Measurement} ──> terminal, JSON, HTML
 //! ```
 //!
+//! Cases that need both ends of a conversation stand aside of `Bench::compare`: `cases::live` starts a subject between the two
+//! devices of [`generator`] and searches for rates with [`mlrsearch`].
+//!
 //! A case says what is measured; `Bench` measures it; a report is plain values until it is drawn. The program is `main.rs`;
 //! the microbenchmarks in `benches` take their packets from [`traffic`].
 
@@ -14,7 +17,9 @@ pub mod bench;
 pub mod blueprint;
 pub mod cases;
 pub mod cli;
+pub mod generator;
 pub mod machine;
+pub mod mlrsearch;
 pub mod report;
 pub mod statistics;
 pub mod subject;

@@ -1,12 +1,14 @@
 //! The cases: each says what it measures and how, and measures it. A new one is a file here and a line in [`ALL`].
 
 mod established;
+mod live;
 
 use crate::Outcome;
 use crate::bench::Bench;
 use crate::report::Chapter;
 
 pub use established::Established;
+pub use live::{Latency, Lifecycle, Mixed, Ndr};
 
 /// Something to measure.
 pub trait Case: Sync {
@@ -27,7 +29,7 @@ pub trait Case: Sync {
 }
 
 /// All of them, in the order they run.
-pub const ALL: &[&dyn Case] = &[&Established];
+pub const ALL: &[&dyn Case] = &[&Established, &Ndr, &Latency, &Lifecycle, &Mixed];
 
 /// The cases with these names; all when there are none.
 ///

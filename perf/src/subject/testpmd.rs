@@ -68,6 +68,18 @@ impl Testpmd {
     /// # Errors
     /// When it does not start, or nothing comes out.
     pub fn start(plan: &TestpmdPlan, folder: &Path) -> Outcome<Self> {
+        Self::start_until(plan, folder, |sent| sent > 0)
+    }
+
+    /// Starts it and waits until it answers; traffic comes later.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_idle(plan: &TestpmdPlan, folder: &Path) -> Outcome<Self> {
+        Self::start_until(plan, folder, |_| true)
+    }
+
+    fn start_until(plan: &TestpmdPlan, folder: &Path, ready: impl Fn(u64) -> bool) -> Outcome<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("millrace-perf-{}-{number}", std::process::id());
@@ -78,7 +90,7 @@ impl Testpmd {
         let telemetry = process.wait_for(START_MAX, &said, || {
             let mut telemetry = Telemetry::connect(&socket)?;
             let (_, sent) = sums(&mut telemetry, ports)?;
-            if sent == 0 { Err("no packet has come out".into()) } else { Ok(telemetry) }
+            if ready(sent) { Ok(telemetry) } else { Err("no packet has come out".into()) }
         })?;
         Ok(Self { telemetry, ports, _process: process })
     }
