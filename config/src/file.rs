@@ -66,7 +66,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let routes = routes::routes(&mut root, &ports, &links);
     let neighbors = routes::neighbors(&mut root, &ports, &links, findings);
     let firewall = firewall::firewall(&mut root, &ports.zones, findings);
-    let source_nat = translate::source_nat(&mut root, &ports.zones, &links, findings);
+    let source_nat = translate::source_nat(&mut root, &ports.zones, &links, cores.workers.len(), findings);
     let services = balancer::services(&mut root, &links, findings);
     root.finish();
     Some(File { appliance, cores, dpdk, sessions, ports, links, routes, neighbors, firewall, source_nat, services })

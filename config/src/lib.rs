@@ -14,6 +14,7 @@
 use std::path::Path;
 
 mod address;
+mod address_range;
 mod appliance;
 mod balancer;
 mod device;

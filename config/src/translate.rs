@@ -4,14 +4,19 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use stage::translate::SourceNatRule;
-use units::ZoneId;
+use stage::PortRange;
+use stage::translate::{Filtering, Mapping, PortSlice, SourceNatRule};
+use units::limits::{NAT_ADDRESSES_MAX, NAT_PORT_MIN};
+use units::{WorkerId, ZoneId};
 
-use crate::address::{host, prefix};
+use crate::address::prefix;
+use crate::address_range::{AddressRange, address_range};
+use crate::balancer::ServiceRead;
 use crate::findings::{At, Finding, Findings, Spot};
-use crate::kind;
+use crate::kind::{self, Wrong};
 use crate::links::Links;
 use crate::names::Names;
+use crate::port_list::port_range;
 use crate::section::Section;
 use crate::zones::Zones;
 
@@ -20,13 +25,21 @@ use crate::zones::Zones;
 pub(crate) struct SourceNatRead {
     pub(crate) rules: Vec<SourceNatRule>,
     pub(crate) addresses: Vec<At<IpAddr>>,
+    /// The rule of each address, by its position.
+    owners: Vec<usize>,
 }
 
 /// Comparisons after which no further rule is asked whether it can match: two thousand rules, each with each.
 const COMPARISONS_MAX: usize = 2_000_000;
 
 /// Reads every `[[source_nat]]`.
-pub(crate) fn source_nat(file: &mut Section<'_>, zones: &Zones, links: &Links, findings: &Findings) -> SourceNatRead {
+pub(crate) fn source_nat(
+    file: &mut Section<'_>,
+    zones: &Zones,
+    links: &Links,
+    workers: usize,
+    findings: &Findings,
+) -> SourceNatRead {
     let mut names = Names::of("source NAT rules", findings);
     let mut read = SourceNatRead::default();
     let mut spots: Vec<Spot> = Vec::new();
@@ -36,7 +49,13 @@ pub(crate) fn source_nat(file: &mut Section<'_>, zones: &Zones, links: &Links, f
         let from = section.list("from", kind::name);
         let to = section.list("to", kind::name);
         let source = section.list("source", prefix);
-        let address = section.required_list("address", host, "say what they leave with: address = [\"198.51.100.1\"]");
+        let wanted = "say what they leave with: address = [\"198.51.100.1\"]";
+        let ranges = section.required_list("address", address_range, wanted);
+        let address = spread(&section, &ranges, links);
+        let ports = ports(&mut section, workers);
+        let mapping = section.or("mapping", kind::choice(&Mapping::WORDS), Mapping::default());
+        let filtering = filtering(&mut section, mapping);
+        let ports_per_source = section.optional("ports_per_source", kind::integer(1..=64_512)).map(|at| at.value);
         for v4 in [true, false] {
             let sources = source.iter().find(|source| source.value.addr().is_ipv4() == v4);
             if let Some(sources) = sources.filter(|_| !address.is_empty() && !has_family(&address, v4)) {
@@ -53,16 +72,123 @@ pub(crate) fn source_nat(file: &mut Section<'_>, zones: &Zones, links: &Links, f
             to: zones.resolve(&section, &to),
             source: source.into_iter().map(|source| source.value).collect(),
             address: address.iter().map(|address| address.value).collect(),
+            ports,
+            mapping,
+            filtering,
+            ports_per_source,
         };
+        shared_addresses(&section, &rule, &address, &read);
         if read.rules.len() * read.rules.len() <= COMPARISONS_MAX {
             never_matches(&section, &rule, &read.rules, &spots);
         }
         read.rules.push(rule);
+        read.owners.extend(address.iter().map(|_| read.rules.len() - 1));
         read.addresses.extend(address);
         spots.push(section.spot.clone());
         section.finish();
     }
     read
+}
+
+/// The addresses of all ranges. A network's own address and its broadcast are left out of a range; written alone, they are
+/// reported by [`pool`].
+fn spread(section: &Section<'_>, ranges: &[At<AddressRange>], links: &Links) -> Vec<At<IpAddr>> {
+    let mut addresses = Vec::new();
+    for range in ranges {
+        let count = range.value.len();
+        if count > NAT_ADDRESSES_MAX as u128 - addresses.len() as u128 {
+            let message = format!("{} has more than {NAT_ADDRESSES_MAX} addresses", section.title);
+            let finding = Finding::error("does-not-fit", &range.spot, message);
+            section.report(finding.advice("a pool address has 64,512 ports for every far end; write fewer"));
+            break;
+        }
+        let all = range.value.iter().filter(|&address| count == 1 || !links.is_network_or_broadcast(address));
+        addresses.extend(all.map(|value| At { value, spot: range.spot.clone() }));
+    }
+    addresses
+}
+
+/// The ports of a rule: enough that each worker has some.
+pub(crate) fn ports(section: &mut Section<'_>, workers: usize) -> PortRange {
+    let range = |value: &toml::de::DeValue<'_>| {
+        let range = port_range(value)?;
+        if range.first() < NAT_PORT_MIN {
+            let advice = "write a range of ports from 1024 to 65535, such as \"1024-65535\"";
+            return Err(Wrong::new("bad-port", format!("\"{range}\" begins below {NAT_PORT_MIN}"), advice));
+        }
+        Ok(range)
+    };
+    let Some(ports) = section.optional("ports", range) else { return SourceNatRule::PORTS };
+    let workers = workers.max(1);
+    let slices = (0..).map(WorkerId::new).take(workers).map(|worker| PortSlice::new(worker, workers));
+    if slices.into_iter().any(|slice| slice.within(ports.value).is_empty()) {
+        let message = format!("the ports {} are too few to share out among {workers} workers", ports.value);
+        let advice = "each worker hands out ports of its own, in pairs that go round: write a wider range";
+        section.report(Finding::error("too-few-ports", &ports.spot, message).advice(advice));
+    }
+    ports.value
+}
+
+/// The filtering of a rule, which can only be judged by mappings that hold for as many far ends.
+fn filtering(section: &mut Section<'_>, mapping: Mapping) -> Filtering {
+    let Some(filtering) = section.optional("filtering", kind::choice(&Filtering::WORDS)) else {
+        return Filtering::default();
+    };
+    let possible = match mapping {
+        Mapping::EndpointIndependent => true,
+        Mapping::AddressDependent => filtering.value != Filtering::EndpointIndependent,
+        Mapping::AddressAndPortDependent => filtering.value == Filtering::AddressAndPortDependent,
+    };
+    if !possible {
+        let (filter, map) = (filtering.value.name(), mapping.name());
+        let message = format!("{} filters \"{filter}\" and maps only \"{map}\"", section.title);
+        let finding = Finding::error("filtering-wider-than-mapping", &filtering.spot, message);
+        section
+            .report(finding.contradicts(&section.spot_of("mapping")).advice(format!("write mapping = \"{filter}\"")));
+    }
+    filtering.value
+}
+
+/// Reports an address that two rules hand out with common ports while one of them keeps mappings: they would not know of
+/// each other's.
+fn shared_addresses(section: &Section<'_>, rule: &SourceNatRule, address: &[At<IpAddr>], read: &SourceNatRead) {
+    if !rule.keeps_mappings() && !read.rules.iter().any(SourceNatRule::keeps_mappings) {
+        return;
+    }
+    let mine: HashMap<IpAddr, &Spot> = address.iter().map(|at| (at.value, &at.spot)).collect();
+    for (other, &owner) in read.addresses.iter().zip(&read.owners) {
+        let (Some(spot), Some(before)) = (mine.get(&other.value), read.rules.get(owner)) else { continue };
+        if (rule.keeps_mappings() || before.keeps_mappings()) && rule.ports.overlaps(before.ports) {
+            let message = format!(
+                "{} and \"{}\" both hand out ports of {}, and one of them keeps mappings",
+                section.title, before.name, other.value
+            );
+            let finding = Finding::error("overlapping-pools", spot, message).contradicts(&other.spot);
+            section.report(finding.advice("give each its own addresses, or ranges of ports that do not overlap"));
+            return;
+        }
+    }
+}
+
+impl SourceNatRead {
+    /// Reports addresses that hide clients of a `full-nat` service and are also of a rule that keeps mappings.
+    pub(crate) fn beside_services(&self, services: &[ServiceRead], findings: &Findings) {
+        let mut mapped: HashMap<IpAddr, &Spot> = HashMap::new();
+        for (address, &owner) in self.addresses.iter().zip(&self.owners) {
+            if self.rules.get(owner).is_some_and(SourceNatRule::keeps_mappings) {
+                mapped.insert(address.value, &address.spot);
+            }
+        }
+        for read in services {
+            for address in &read.source_address {
+                let Some(spot) = mapped.get(&address.value) else { continue };
+                let message =
+                    format!("{} hides clients behind {}, which a source NAT rule hands out", read.title, address.value);
+                let finding = Finding::error("overlapping-pools", &address.spot, message).contradicts(spot);
+                findings.report(finding.advice("that rule keeps mappings: give each its own addresses"));
+            }
+        }
+    }
 }
 
 /// Reports a rule when an earlier one takes all it would match.

@@ -24,6 +24,7 @@ use crate::size::words;
 /// The policy of a file. It is of use only when `findings` has no error afterwards.
 pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     overlapping_services(&file.services, findings);
+    file.source_nat.beside_services(&file.services, findings);
     let taken = Taken::of(&file);
     next_hops(&file.routes, &taken, findings);
     backends(&file.services, &file.links, &file.routes, &taken, findings);

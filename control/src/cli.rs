@@ -137,6 +137,8 @@ pub enum Show {
     Neighbors,
     /// Routes
     Routes,
+    /// Address translation: pools and how far they are used
+    Nat,
     /// Packets that did not come out, by reason
     Drops,
     /// Packet buffers, sessions, bytes
@@ -181,6 +183,7 @@ mod tests {
             "millrace show firewall",
             "millrace show neighbors",
             "millrace show routes",
+            "millrace show nat",
             "millrace show drops",
             "millrace show memory",
             "millrace show policy",

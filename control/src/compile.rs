@@ -14,7 +14,7 @@ use session::Timeouts;
 use stage::balancer::Services;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
-use stage::translate::SourceNat;
+use stage::translate::{PoolUses, SourceNat};
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
 use worker::{PortFacts, Snapshot};
@@ -135,6 +135,8 @@ pub fn compile(
         .iter()
         .map(|service| service.spec.backends.first().map_or(ZoneId::APPLIANCE, |backend| zone_behind(backend.address)))
         .collect();
+    let pools: Vec<String> = policy.source_nat.iter().map(|rule| rule.name.clone()).collect();
+    let pool_uses = PoolUses::compile(&pools, previous.map(|snapshot| &*snapshot.pool_uses));
     Ok(Snapshot {
         generation,
         own,
@@ -142,7 +144,8 @@ pub fn compile(
         rules: Arc::new(rules),
         services: Arc::new(services),
         service_zones,
-        source_nat: Arc::new(SourceNat::new(policy.source_nat.clone())),
+        source_nat: Arc::new(SourceNat::new(policy.source_nat.clone(), &pool_uses)),
+        pool_uses: Arc::new(pool_uses),
         timeouts: timeouts(policy),
         midstream: match policy.sessions.midstream {
             Midstream::Strict => worker::Midstream::Strict,

@@ -8,8 +8,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use stage::DropReason;
 
 use crate::status::{
-    Applied, Changed, Drops, FirewallStatus, Link, MemoryStatus, NeighborStatus, PolicyStatus, PortStatus, RouteStatus,
-    ServiceStatus, SessionStatus, TupleStatus, WorkerStatus,
+    Applied, Changed, Drops, FirewallStatus, Link, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
+    RouteStatus, ServiceStatus, SessionStatus, TupleStatus, WorkerStatus,
 };
 
 /// Columns, each a heading and whether what stands under it are numbers.
@@ -279,6 +279,41 @@ pub fn routes(routes: &[RouteStatus]) -> String {
     for route in routes {
         let via = route.via.map_or_else(|| "(on the link)".to_owned(), |via| via.to_string());
         table.add_row([route.to.to_string(), via, route.port.clone()]);
+    }
+    drawn(&table)
+}
+
+/// `millrace show nat`: the pools. A `-` under MAPPINGS: each session has a port of its own.
+#[must_use]
+pub fn nat(nat: &NatStatus) -> String {
+    if nat.pools.is_empty() {
+        return "no address is translated".to_owned();
+    }
+    let mut table = table(&[
+        ("POOL", WORDS),
+        ("KIND", WORDS),
+        ("ADDRESSES", WORDS),
+        ("PORTS", WORDS),
+        ("MAPPING", WORDS),
+        ("FILTERING", WORDS),
+        ("SESSIONS", NUMBERS),
+        ("MAPPINGS", NUMBERS),
+        ("EXHAUSTED", NUMBERS),
+        ("LIMITED", NUMBERS),
+    ]);
+    for pool in &nat.pools {
+        table.add_row([
+            pool.name.clone(),
+            pool.kind.clone(),
+            pool.addresses.join(" "),
+            pool.ports.clone(),
+            pool.mapping.clone(),
+            pool.filtering.clone(),
+            pool.sessions.to_string(),
+            or_dash((pool.mappings > 0).then_some(pool.mappings)),
+            pool.exhausted.to_string(),
+            pool.limited.to_string(),
+        ]);
     }
     drawn(&table)
 }

@@ -29,10 +29,10 @@ use crate::health::{Prober, Report, targets};
 use crate::kernel::Interface;
 use crate::session_match::SessionMatch;
 use crate::status::{
-    Applied, AppliedPolicy, Changed, Drops, FirewallStatus, MemoryStatus, NeighborStatus, PolicyStatus, PortStatus,
-    Refusal, RefusalKind, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
+    Applied, AppliedPolicy, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus,
+    PortStatus, Refusal, RefusalKind, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
 };
-use documents::{action_name, port_status, service_statuses, session_status, worker_status};
+use documents::{action_name, pool_statuses, port_status, service_statuses, session_status, worker_status};
 
 /// How long management waits for workers before it says so.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -404,6 +404,10 @@ impl Appliance for Running {
                 port: policy.ports.get(route.port.index()).map(|port| port.name.clone()).unwrap_or_default(),
             })
             .collect()
+    }
+
+    fn nat(&self) -> NatStatus {
+        NatStatus { pools: pool_statuses(&self.snapshot()) }
     }
 
     fn drops(&self) -> Drops {

@@ -305,6 +305,38 @@ pub struct RouteStatus {
     pub port: String,
 }
 
+/// One pool of source NAT: an element of `show nat`'s `pools`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// The rule's name.
+    pub name: String,
+    /// What kind of rule: `source-nat`.
+    pub kind: String,
+    /// Its addresses, neighbors as ranges: `["198.51.100.8-198.51.100.15"]`.
+    pub addresses: Vec<String>,
+    /// The ports of each address: `1024-65535`.
+    pub ports: String,
+    /// For which far ends a client keeps its outside address and port.
+    pub mapping: String,
+    /// Which far ends may open conversations with it.
+    pub filtering: String,
+    /// Sessions hidden now.
+    pub sessions: u64,
+    /// Outside addresses and ports held for clients now; 0 where each session has its own.
+    pub mappings: u64,
+    /// New sessions refused because no port was free.
+    pub exhausted: u64,
+    /// New sessions refused because their source had as many ports as it may.
+    pub limited: u64,
+}
+
+/// `show nat`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatStatus {
+    /// The pools, in the order of the configuration.
+    pub pools: Vec<PoolStatus>,
+}
+
 /// `show drops`: every reason of the registry with the packets dropped for it, 0 included.
 pub type Drops = BTreeMap<String, u64>;
 

@@ -125,6 +125,21 @@ impl Appliance for Fake {
     fn routes(&self) -> Vec<RouteStatus> {
         vec![RouteStatus { to: "10.0.0.0/24".parse().unwrap(), via: None, port: "inside".into() }]
     }
+    fn nat(&self) -> NatStatus {
+        let pool = PoolStatus {
+            name: "servers-out".into(),
+            kind: "source-nat".into(),
+            addresses: vec!["198.51.100.1".into()],
+            ports: "1024-65535".into(),
+            mapping: "endpoint-independent".into(),
+            filtering: "address-dependent".into(),
+            sessions: 5,
+            mappings: 3,
+            exhausted: 1,
+            limited: 0,
+        };
+        NatStatus { pools: vec![pool] }
+    }
     fn drops(&self) -> Drops {
         BTreeMap::from([("no_route".into(), 3), ("firewall_denied".into(), 0)])
     }
@@ -250,6 +265,7 @@ fn documents_have_the_field_names_scripts_rely_on() {
     has(&services[0], "name address protocol ports algorithm mode backends");
     has(&services[0]["backends"][0], "name address port weight hops load health active total packets bytes");
     assert_eq!(services[0]["backends"][0]["health"], "up");
+    has(&get("nat")["pools"][0], "name kind addresses ports mapping filtering sessions mappings exhausted limited");
     assert_eq!(get("drops")["no_route"], 3);
     has(&get("memory"), "buffers_total buffers_in_use sessions_capacity sessions_in_use bytes");
     let policy = get("policy");
@@ -409,7 +425,7 @@ fn calls_made_while_the_appliance_starts_are_answered_when_it_has() {
 #[test]
 fn commands_print_tables_and_json_and_exit_as_documented() {
     let served = Served::new();
-    for what in "ports workers sessions services firewall neighbors routes drops memory policy".split(' ') {
+    for what in "ports workers sessions services firewall neighbors routes nat drops memory policy".split(' ') {
         let (status, answers, complaints) = served.millrace(&format!("show {what}"));
         assert_eq!((status, complaints.as_str()), (0, ""), "{what}");
         assert!(answers.lines().count() > 1, "{what}: {answers}");

@@ -113,7 +113,7 @@ fn a_next_hop_or_a_backend_that_the_appliance_answers_for() {
 
 #[test]
 fn a_source_nat_rule_behind_a_wider_one_is_a_warning() {
-    let rule = |more: &str| format!("{FULL}\n[[source_nat]]\nname = \"late\"\naddress = [\"198.51.100.1\"]\n{more}\n");
+    let rule = |more: &str| format!("{FULL}\n[[source_nat]]\nname = \"late\"\naddress = [\"198.51.100.2\"]\n{more}\n");
     let fault = only(&rule("from = [\"dmz\"]\nto = [\"wan\"]\nsource = [\"10.0.0.128/25\"]"));
     assert_eq!((fault.code, fault.severity), ("rule-never-matches", Severity::Warning));
     assert_eq!(fault.other.unwrap().line, line_of(FULL, "[[source_nat]]"));
@@ -324,4 +324,36 @@ fn one_mistake_is_one_message() {
 fn an_empty_file_says_what_is_missing() {
     assert_eq!(codes(""), ["missing-key"; 3]);
     assert!(faults("").iter().all(|fault| fault.message.starts_with("the file has no [")));
+}
+
+#[test]
+fn a_filter_wider_than_its_mapping() {
+    let text = full_with("mapping = \"endpoint-independent\"", "mapping = \"address-and-port-dependent\"");
+    refused(&text, "filtering-wider-than-mapping", "filtering = ", "mapping = ");
+    valid(&text.replace("filtering = \"address-dependent\"\n", ""));
+}
+
+#[test]
+fn two_pools_that_do_not_know_of_each_other() {
+    let second = |ports: &str| {
+        format!("{FULL}\n[[source_nat]]\nname = \"rest\"\nfrom = [\"dmz\"]\naddress = [\"198.51.100.0/30\"]\n{ports}")
+    };
+    refused(&second(""), "overlapping-pools", "address = [\"198.51.100.0/30\"", "address = [\"198.51.100.1\"]");
+    let apart = full_with("ports = \"1024-65535\"", "ports = \"1024-29999\"");
+    valid(&second("ports = \"30000-65535\"").replace(FULL, &apart));
+    let both_plain = second("").replace(
+        "mapping = \"endpoint-independent\"\nfiltering = \"address-dependent\"\nports_per_source = 1000\n",
+        "",
+    );
+    valid(&both_plain);
+}
+
+#[test]
+fn a_pool_with_mappings_that_also_hides_clients_of_a_service() {
+    let text = full_with("source_address = [\"10.0.0.1\"]", "source_address = [\"10.0.0.1\",\n\"10.0.0.2\"]");
+    let text = text.replace("address = [\"198.51.100.1\"]\n", "address = [\"198.51.100.1\",\n\"10.0.0.2\"] # both\n");
+    let fault = only(&text);
+    let own = text.lines().position(|line| line == "\"10.0.0.2\"]").unwrap() + 1;
+    assert_eq!((fault.code, fault.place.unwrap().line), ("overlapping-pools", own), "{fault}");
+    assert_eq!(fault.other.unwrap().line, line_of(&text, "\"10.0.0.2\"] # both"), "{fault}");
 }

@@ -5,8 +5,8 @@
 
 use crate::session_match::SessionMatch;
 use crate::status::{
-    Applied, Changed, Drops, FirewallStatus, MemoryStatus, NeighborStatus, PolicyStatus, PortStatus, Refusal,
-    RouteStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
+    Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
+    Refusal, RouteStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
 };
 
 /// The running appliance, as the API sees it.
@@ -37,6 +37,9 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// Packets dropped, by reason, every reason included.
     fn drops(&self) -> Drops;
+
+    /// Address translation.
+    fn nat(&self) -> NatStatus;
 
     /// Memory in use.
     fn memory(&self) -> MemoryStatus;

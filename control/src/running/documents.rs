@@ -1,15 +1,18 @@
 //! Counters, tables and copies of sessions as the documents of the API. Plain translations: nothing is asked, locked or
 //! waited for here.
 
+use std::net::IpAddr;
+
 use session::Kind;
 use stage::balancer::{Admin, Backend, Health, Services};
 use stage::firewall::Action;
 use units::Nanos;
-use worker::{Measured, SessionRecord};
+use worker::{Measured, SessionRecord, Snapshot};
 
 use super::{DeviceCounters, WorkerView};
 use crate::status::{
-    BackendStatus, HealthStatus, Link, PortStatus, ServiceStatus, SessionStatus, StageStatus, TupleStatus, WorkerStatus,
+    BackendStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus, SessionStatus, StageStatus, TupleStatus,
+    WorkerStatus,
 };
 
 pub(super) const fn action_name(action: Action) -> &'static str {
@@ -111,6 +114,41 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
         .collect()
 }
 
+/// The pools of source NAT with their use.
+pub(super) fn pool_statuses(snapshot: &Snapshot) -> Vec<PoolStatus> {
+    let pools = snapshot.source_nat.iter().filter_map(|(rule, number)| Some((rule, snapshot.pool_uses.get(number)?)));
+    pools
+        .map(|(rule, used)| PoolStatus {
+            name: rule.name.clone(),
+            kind: "source-nat".to_owned(),
+            addresses: ranges(&rule.address),
+            ports: rule.ports.to_string(),
+            mapping: rule.mapping.name().to_owned(),
+            filtering: rule.filtering.name().to_owned(),
+            sessions: used.sessions(),
+            mappings: used.mappings(),
+            exhausted: used.exhausted(),
+            limited: used.limited(),
+        })
+        .collect()
+}
+
+/// Addresses in the order written, those that follow each other as one range.
+fn ranges(addresses: &[IpAddr]) -> Vec<String> {
+    let follows = |last: IpAddr, next: IpAddr| match (last, next) {
+        (IpAddr::V4(last), IpAddr::V4(next)) => last.to_bits().checked_add(1) == Some(next.to_bits()),
+        (IpAddr::V6(last), IpAddr::V6(next)) => last.to_bits().checked_add(1) == Some(next.to_bits()),
+        _ => false,
+    };
+    let runs = addresses.chunk_by(|&last, &next| follows(last, next));
+    runs.filter_map(|run| match run {
+        [] => None,
+        [one] => Some(one.to_string()),
+        [first, .., last] => Some(format!("{first}-{last}")),
+    })
+    .collect()
+}
+
 /// A port, with what its device and its kernel interface have counted.
 pub(super) fn port_status(
     port: &config::policy::Port,
@@ -179,5 +217,18 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         forwarded_untracked: counters.forwarded_untracked.get(),
         handshakes_given_up: counters.handshakes_given_up.get(),
         stages,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_follow_each_other_are_one_range() {
+        let addresses = ["198.51.100.8", "198.51.100.9", "198.51.100.10", "198.51.100.20", "::1", "::2"];
+        let shown = ranges(&addresses.map(|address| address.parse().unwrap()));
+        assert_eq!(shown, ["198.51.100.8-198.51.100.10", "198.51.100.20", "::1-::2"]);
+        assert!(ranges(&[]).is_empty());
     }
 }

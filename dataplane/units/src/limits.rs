@@ -63,6 +63,9 @@ pub const NAT_PORT_MIN: u16 = 1_024;
 /// The last port that source NAT may hand out.
 pub const NAT_PORT_MAX: u16 = 65_535;
 
+/// Addresses of one source NAT rule, prefixes and ranges written out: 264 million ports towards every far end.
+pub const NAT_ADDRESSES_MAX: usize = 4_096;
+
 /// Sessions of the appliance's own kernel beyond the configured capacity, for each worker: however full the table is,
 /// health probes and routing protocols go on.
 pub const KERNEL_SESSIONS: usize = 4_096;

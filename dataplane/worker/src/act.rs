@@ -122,10 +122,9 @@ impl<B: Buffer> Shard<B> {
                 (Kind::Icmp, true) => (128, 0, 58),
                 (Kind::Other, _) => (0, 0, u8::try_from(original.source_port).unwrap_or(u8::MAX)),
             };
-            let destination = original.destination.into_ip();
             let candidate = Candidate {
                 from: self.snapshot.zone(session.ingress(Direction::Original)),
-                to: self.zone_of(destination, protocol, destination_port),
+                to: self.zone_behind::<A>(slot, protocol),
                 protocol,
                 endpoints: A::endpoints(&original),
                 source_port,

@@ -9,7 +9,7 @@ use session::{Direction, InsertError, Kind, NewSession, Pickup, Slot, Tuple, tcp
 use stage::DropReason;
 use stage::balancer::{Member, Mode, Service};
 use stage::firewall::Candidate;
-use stage::translate::{Covered, Deltas, Pool};
+use stage::translate::{Covered, Deltas};
 use units::{RuleId, ServiceId};
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, TcpFlags, Transport};
@@ -24,9 +24,6 @@ use crate::open::{Applicant, Bound};
 use crate::packet::{Answer, Packet, Verdict};
 use crate::shard::Shard;
 use crate::steer;
-
-/// Ports tried for one session before its addresses count as used up: bounds the work of one packet.
-const PORTS_TRIED: usize = 256;
 
 impl<B: Buffer> Shard<B> {
     /// Opens the session of a packet the firewall has allowed, and sends the packet on its way.
@@ -65,6 +62,7 @@ impl<B: Buffer> Shard<B> {
             }
             Bound::Service(service) if opens => self.open_service(service, new),
             Bound::Service(_) => Err(DropReason::SessionTableFull),
+            Bound::Mapped(mapping) => self.open_mapped(mapping, applicant, new),
             Bound::Beyond => self.open_beyond(applicant, new),
         };
         let slot = match (opened, applicant.bound) {
@@ -173,7 +171,7 @@ impl<B: Buffer> Shard<B> {
             Mode::FullNat => {
                 new.reply.source = address;
                 new.reply.source_port = backend.port_for(asked);
-                self.insert_hidden(service.pool(), new)?
+                self.hide_client(service.pool(), new)?
             }
         };
         let binding = self.bindings.open(backend);
@@ -189,53 +187,15 @@ impl<B: Buffer> Shard<B> {
         new.next_hop = [forth.get(), back.get()];
         let Candidate { from, to, .. } = applicant.candidate;
         let source = new.original.source.into_ip();
-        let pool = snapshot
-            .source_nat
-            .find(from, to, source)
-            .and_then(|position| snapshot.source_nat.pool(position))
-            .filter(|pool| pool.serves(source));
-        match pool {
-            Some(pool) => self.insert_hidden(pool, new),
+        match snapshot.source_nat.find(from, to, source) {
+            Some(rule) => self.hide(&snapshot, rule, new),
             None => self.insert(&new),
         }
     }
 
     /// The next hop of the answers. There may be no route back now: the first answer looks again.
-    fn hop_back(&mut self, client: IpAddr) -> NextHopId {
+    pub(crate) fn hop_back(&mut self, client: IpAddr) -> NextHopId {
         self.hop_to(client).unwrap_or(NextHopId::NONE)
-    }
-
-    /// Inserts a session whose source is replaced by a pool address and a port of this worker's slice. The session table
-    /// itself tells which ports are free towards this destination, so two sessions can never collide.
-    fn insert_hidden<A: Family>(&mut self, pool: &Pool, mut new: NewSession<A>) -> Result<Slot, DropReason> {
-        let start = self.roll();
-        let mut tries = PORTS_TRIED;
-        for address in A::pool(pool, new.original.source) {
-            new.reply.destination = address;
-            if new.kind == Kind::Other {
-                translate(&mut new);
-                match self.insert(&new) {
-                    Err(DropReason::TupleInUse) => continue,
-                    done => return done,
-                }
-            }
-            for port in self.slice.candidates(new.original.source_port, start) {
-                if tries == 0 {
-                    return Err(DropReason::NatPortsExhausted);
-                }
-                tries -= 1;
-                new.reply.destination_port = port;
-                if new.kind == Kind::Icmp {
-                    new.reply.source_port = port;
-                }
-                if A::table(&self.sessions).contains(new.kind, &new.reply) {
-                    continue;
-                }
-                translate(&mut new);
-                return self.insert(&new);
-            }
-        }
-        Err(DropReason::NatPortsExhausted)
     }
 
     /// Whether there is no room for a session that the kernel did not open.
@@ -245,7 +205,7 @@ impl<B: Buffer> Shard<B> {
 
     /// Adds a session. A full table gives up the handshake nearest its end before it refuses what is new; what is
     /// established is never given up. A conversation that is over makes room for a new one with the same tuple.
-    fn insert<A: Family>(&mut self, new: &NewSession<A>) -> Result<Slot, DropReason> {
+    pub(crate) fn insert<A: Family>(&mut self, new: &NewSession<A>) -> Result<Slot, DropReason> {
         let from_kernel = new.flags & FROM_KERNEL != 0;
         if !from_kernel && self.is_full() && !self.give_up_a_handshake() {
             return Err(DropReason::SessionTableFull);
@@ -342,7 +302,7 @@ impl<B: Buffer> Shard<B> {
 }
 
 /// Marks a session whose tuples differ as translated, and stores what that does to checksums.
-fn translate<A: Family>(new: &mut NewSession<A>) {
+pub(crate) fn translate<A: Family>(new: &mut NewSession<A>) {
     let leaves = new.reply.reversed();
     new.translated = leaves != new.original;
     let covered = match (new.kind, A::endpoints(&new.original).is_v6()) {

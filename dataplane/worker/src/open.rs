@@ -9,6 +9,7 @@ use session::tcp_state;
 use stage::DropReason;
 use stage::balancer::Mode;
 use stage::firewall::{Action, Candidate, Judgement};
+use stage::translate::MappingId;
 use units::limits::BURST_MAX;
 use units::{ServiceId, ZoneId};
 use wire::emit::IcmpErrorKind;
@@ -25,6 +26,8 @@ use crate::shard::Shard;
 pub(crate) enum Bound {
     /// A virtual service.
     Service(ServiceId),
+    /// A client behind source NAT, through its mapping.
+    Mapped(MappingId),
     /// The appliance itself.
     Here,
     /// Somewhere behind a port.
@@ -105,7 +108,8 @@ impl<B: Buffer> Shard<B> {
         let service = self.snapshot.services.find(destination, facts.protocol, destination_port);
         let bound = match service {
             Some(service) => Bound::Service(service),
-            None if is_ours(&self.snapshot, destination) || is_link_local(destination) => Bound::Here,
+            None if is_ours(&self.snapshot, destination) => self.bound_inside(facts).unwrap_or(Bound::Here),
+            None if is_link_local(destination) => Bound::Here,
             None => Bound::Beyond,
         };
         if packet.origin == Origin::Wire && is_link_local(source) && bound != Bound::Here {
@@ -123,6 +127,7 @@ impl<B: Buffer> Shard<B> {
         }
         let to = match bound {
             Bound::Service(service) => self.snapshot.service_zone(service),
+            Bound::Mapped(mapping) => self.zone_of_client(mapping),
             Bound::Here => ZoneId::APPLIANCE,
             Bound::Beyond => match self.snapshot.routes.lookup(destination) {
                 Some(route) => self.snapshot.zone(route.port),
@@ -149,7 +154,7 @@ impl<B: Buffer> Shard<B> {
         match bound {
             Bound::Here => flags.contains(TcpFlags::ACK) && !flags.intersects(TcpFlags::SYN | TcpFlags::RST),
             Bound::Service(service) => self.is_full() && self.returns_directly(service),
-            Bound::Beyond => false,
+            Bound::Mapped(_) | Bound::Beyond => false,
         }
     }
 

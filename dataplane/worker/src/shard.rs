@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use session::{Direction, HashSecret, OutOfMemory, Session, Sessions, Slot};
 use stage::firewall::{Candidate, Judgement};
-use stage::translate::PortSlice;
+use stage::translate::{Mappings, PortSlice};
 use units::limits::KERNEL_SESSIONS;
 use units::{Nanos, Tick, WorkerId};
 
@@ -19,6 +19,7 @@ use crate::command::Event;
 use crate::counters::WorkerCounters;
 use crate::end::Resets;
 use crate::family::Family;
+use crate::hide::{Freed, Leased};
 use crate::next_hop::{NextHopId, NextHops};
 use crate::originate::Allowance;
 use crate::snapshot::Snapshot;
@@ -42,6 +43,8 @@ pub struct Shard<B> {
     pub(crate) generation: u16,
     pub(crate) turns: Box<[u32]>,
     pub(crate) sessions: Sessions,
+    pub(crate) mappings: Mappings,
+    pub(crate) freed: Freed,
     pub(crate) next_hops: NextHops<B>,
     pub(crate) bindings: Bindings,
     pub(crate) counters: Arc<WorkerCounters>,
@@ -69,6 +72,7 @@ pub(crate) struct Held {
     hops: [NextHopId; 2],
     client: IpAddr,
     from_kernel: bool,
+    leased: Option<Leased>,
 }
 
 impl Held {
@@ -79,6 +83,7 @@ impl Held {
             hops: [Direction::Original, Direction::Reply].map(|way| NextHopId::new(session.next_hop(way))),
             client: session.tuple(Direction::Original).source.into_ip(),
             from_kernel: session.flags() & FROM_KERNEL != 0,
+            leased: Leased::of(session),
         }
     }
 }
@@ -111,6 +116,8 @@ impl<B> Shard<B> {
             snapshot,
             turns,
             sessions,
+            mappings: Mappings::new(capacity + KERNEL_SESSIONS, dice.rotate_left(17)),
+            freed: Freed::default(),
             next_hops,
             bindings: Bindings::new(),
             counters,
@@ -128,10 +135,10 @@ impl<B> Shard<B> {
         })
     }
 
-    /// Bytes set aside for sessions.
+    /// Bytes set aside for sessions and for the mappings of source NAT.
     #[must_use]
-    pub const fn session_bytes(&self) -> usize {
-        self.sessions.bytes()
+    pub fn session_bytes(&self) -> usize {
+        self.sessions.bytes() + self.mappings.bytes()
     }
 
     /// Tells control, or counts that it could not be told. Leaves room for what has to be delivered.
@@ -242,6 +249,9 @@ impl<B> Shard<B> {
         self.bindings.close(held.binding);
         for hop in held.hops {
             self.next_hops.release(hop);
+        }
+        if let Some(leased) = &held.leased {
+            self.give_back(leased);
         }
         self.counters.sessions_closed.add(1);
     }

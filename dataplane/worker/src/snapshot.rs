@@ -12,7 +12,7 @@ use session::{Pickup, Timeouts};
 use stage::balancer::Services;
 use stage::firewall::Ruleset;
 use stage::forward::RouteTable;
-use stage::translate::SourceNat;
+use stage::translate::{PoolUses, SourceNat};
 use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
 use wire::MacAddr;
 
@@ -75,6 +75,8 @@ pub struct Snapshot {
     pub service_zones: Vec<ZoneId>,
     /// Source NAT.
     pub source_nat: Arc<SourceNat>,
+    /// What the pools of source NAT are used for.
+    pub pool_uses: Arc<PoolUses>,
     /// How long idle sessions live.
     pub timeouts: Timeouts,
     /// TCP from the middle of a connection.

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use stage::translate::PortSlice;
+use stage::translate::{PortSlice, Together};
 use units::WorkerId;
 use wire::{Endpoints, Facts, QuotedTransport, Transport};
 
@@ -130,7 +130,31 @@ pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers
         (true, false) => by_destination(),
         (false, true) => by_source(),
         (true, true) | (false, false) => {
+            if snapshot.source_nat.keeps_mappings()
+                && let Some(owner) = of_hidden_client(ends, snapshot, workers)
+            {
+                return owner;
+            }
             choose(mix(fold(secret, source, source_port) ^ fold(secret, destination, destination_port)), workers)
         }
     }
+}
+
+/// The owner of what a client says whose sessions share a mapping or are counted, and of what is said to such a client
+/// without translation: for both the client's side decides. Which side that is follows from the routes, so that both
+/// directions find the same.
+fn of_hidden_client(ends: &Ends, snapshot: &Snapshot, workers: usize) -> Option<WorkerId> {
+    let zone = |address| snapshot.routes.lookup(address).map(|route| snapshot.zone(route.port));
+    let (near, far) = (zone(ends.source)?, zone(ends.destination)?);
+    let secret = snapshot.steer_secret;
+    let by = |together, address, port| match together {
+        Together::Endpoint => choose(fold(secret, address, port), workers),
+        Together::Address => choose(fold(secret, address, 0), workers),
+    };
+    let nat = &snapshot.source_nat;
+    if let Some(together) = nat.together(near, far, ends.source) {
+        return Some(by(together, ends.source, ends.source_port));
+    }
+    let together = nat.together(far, near, ends.destination)?;
+    Some(by(together, ends.destination, ends.destination_port))
 }

@@ -1,19 +1,26 @@
 //! Address translation: which sessions leave with another source, which ports they get, and the rewriting of headers.
 
+pub mod behavior;
+pub mod bounded;
 pub mod deltas;
 pub mod icmp_error;
+pub mod mappings;
 pub mod plain;
 pub mod pool;
+pub mod pool_use;
 pub mod port_slice;
 pub mod rewrite;
 pub mod source_nat;
 #[cfg(test)]
 mod tests;
 
+pub use behavior::{Filtering, Mapping};
 pub use deltas::{Covered, Deltas};
 pub use icmp_error::{outer_addresses, rewrite_error_v4, rewrite_error_v6};
+pub use mappings::{Inside, Mapped, MappingId, Mappings, NoMapping, Outside};
 pub use plain::{Hop, pass_v4, pass_v6};
 pub use pool::Pool;
+pub use pool_use::{PoolUse, PoolUses};
 pub use port_slice::{Candidates, PortSlice};
 pub use rewrite::{NewEndpoints, decrement_hop_limit, rewrite_v4, rewrite_v6};
-pub use source_nat::{SourceNat, SourceNatRule};
+pub use source_nat::{SourceNat, SourceNatRule, Together};

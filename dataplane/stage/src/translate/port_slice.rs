@@ -6,6 +6,7 @@
 //! Pure arithmetic: which ports are in use, the session table knows. Called at the first packet of a session, and
 //! [`PortSlice::owner`] for replies that no session of the receiving worker answers to.
 
+use crate::PortRange;
 use units::WorkerId;
 use units::limits::{NAT_PORT_MAX, NAT_PORT_MIN, WORKERS_MAX};
 
@@ -21,9 +22,19 @@ pub struct PortSlice {
     workers: u32,
     /// 2^32 over `workers`, rounded up: a multiplication by it and a shift divide every pair's number exactly.
     reciprocal: u64,
+    /// Pairs of the worker that come before this slice's first.
+    skipped: u32,
     /// Pairs in this slice.
     pairs: u32,
+    /// The ports it is cut to.
+    range: PortRange,
 }
+
+/// Every port that source NAT may hand out.
+const ALL: PortRange = match PortRange::new(NAT_PORT_MIN, NAT_PORT_MAX) {
+    Some(range) => range,
+    None => PortRange::ANY,
+};
 
 impl PortSlice {
     /// The slice of `worker` among `workers` (at least one; the worker's number is taken modulo).
@@ -32,7 +43,21 @@ impl PortSlice {
         let workers = u32::try_from(workers.clamp(1, WORKERS_MAX)).unwrap_or(1);
         let worker = u32::from(worker.get()) % workers;
         let reciprocal = (1u64 << 32).div_ceil(u64::from(workers));
-        Self { worker, workers, reciprocal, pairs: (PAIRS - worker).div_ceil(workers) }
+        Self { worker, workers, reciprocal, skipped: 0, pairs: (PAIRS - worker).div_ceil(workers), range: ALL }
+    }
+
+    /// The ports of this slice that lie in `range` as well.
+    #[must_use]
+    pub fn within(&self, range: PortRange) -> Self {
+        let first = range.first().max(self.range.first());
+        let last = range.last().min(self.range.last());
+        let pair = |port: u16| self.split(u32::from(port - NAT_PORT_MIN) / 2);
+        let Some(range) = PortRange::new(first, last) else { return Self { pairs: 0, ..*self } };
+        let (before, worker) = pair(range.first());
+        let skipped = before + u32::from(worker > self.worker);
+        let (end, worker) = pair(range.last());
+        let end = end + u32::from(worker >= self.worker);
+        Self { skipped, pairs: end.saturating_sub(skipped), range, ..*self }
     }
 
     /// The worker that hands out `port`; `None` for ports source NAT never hands out.
@@ -45,19 +70,26 @@ impl PortSlice {
     /// Whether `port` is of this slice.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
-        self.owner(port).is_some_and(|owner| u32::from(owner.get()) == self.worker)
+        self.range.contains(port) && self.owns(port)
     }
 
     /// How many ports the slice has.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.pairs as usize * 2
+    pub fn len(&self) -> usize {
+        // A range may begin or end in the middle of a pair.
+        let ends = [self.range.first() ^ 1, self.range.last() ^ 1];
+        let cut = ends.into_iter().filter(|&port| !self.range.contains(port) && self.owns(port)).count();
+        (self.pairs as usize * 2).saturating_sub(cut)
     }
 
-    /// Whether it has none: never.
+    /// Whether it has none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.pairs == 0
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn owns(&self, port: u16) -> bool {
+        self.owner(port).is_some_and(|owner| u32::from(owner.get()) == self.worker)
     }
 
     /// Every port of the slice exactly once: `preferred` first if it is of the slice, then those of its parity
@@ -83,7 +115,7 @@ impl PortSlice {
     }
 
     fn port(&self, place: u32, odd: u16) -> u16 {
-        let pair = place * self.workers + self.worker;
+        let pair = (self.skipped + place) * self.workers + self.worker;
         NAT_PORT_MIN.saturating_add(u16::try_from(pair * 2).unwrap_or(0)) | odd
     }
 }
@@ -126,7 +158,7 @@ impl Iterator for Candidates {
             if self.left == self.slice.pairs {
                 self.odd ^= 1;
             }
-            if Some(port) != self.preferred {
+            if Some(port) != self.preferred && self.slice.range.contains(port) {
                 return Some(port);
             }
         }
@@ -197,7 +229,33 @@ mod tests {
         assert!(firsts.len() > 950, "{}", firsts.len());
     }
 
+    #[test]
+    fn a_range_too_narrow_for_every_worker_leaves_some_without() {
+        let range = PortRange::new(2_000, 2_003).unwrap();
+        let lens: Vec<usize> = (0..4).map(|worker| slice(worker, 4).within(range).len()).collect();
+        assert_eq!(lens.iter().sum::<usize>(), 4);
+        assert_eq!(lens.iter().filter(|&&len| len == 0).count(), 2);
+        assert!(slice(0, 1).within(PortRange::single(2_001)).candidates(80, 7).eq([2_001]));
+    }
+
     proptest! {
+        /// RFC 4787 REQ-3: the operator's range is shared out among the workers, every port of it once, none beside it.
+        #[test]
+        fn a_range_is_shared_out_exactly(workers in 1usize..=64, a in 1_024u16.., b in 1_024u16.., preferred: u16, start: u32) {
+            let range = PortRange::new(a.min(b), a.max(b)).unwrap();
+            let mut seen = HashSet::new();
+            for worker in 0..u16::try_from(workers).unwrap() {
+                let slice = slice(worker, workers).within(range);
+                let ports: Vec<u16> = slice.candidates(preferred, start).collect();
+                prop_assert_eq!(ports.len(), slice.len());
+                prop_assert_eq!(slice.is_empty(), ports.is_empty());
+                for port in ports {
+                    prop_assert!(range.contains(port) && slice.contains(port) && seen.insert(port));
+                }
+            }
+            prop_assert_eq!(seen.len(), usize::from(range.last() - range.first()) + 1);
+        }
+
         #[test]
         fn candidates_are_each_port_of_the_slice_once(
             workers in 1usize..=64, worker in 0u16..64, preferred: u16, start: u32,

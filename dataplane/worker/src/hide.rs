@@ -1,0 +1,285 @@
+//! Sessions that leave with another source: which outside address and port they get, and what they give back at their end.
+//!
+//! Two ways. Where every session has a port of its own towards its far end, the session table alone tells which are
+//! free, so two sessions can never collide. Where a rule asks for more (a client keeps its port for all far ends, others
+//! may answer it, ports are limited for each source), a mapping (`stage::translate::Mappings`) is kept beside the
+//! sessions. Both try a bounded number of ports, those given back last at the end, so that a pool that is used up serves
+//! again with the first port that comes free (STX-11).
+
+use std::net::IpAddr;
+
+use frame::Buffer;
+use session::{Kind, NewSession, Session, Slot};
+use stage::DropReason;
+use stage::translate::{Inside, Mapped, MappingId, NoMapping, Outside, Pool, PortSlice, SourceNatRule};
+
+use crate::establish::translate;
+use crate::family::Family;
+use crate::shard::Shard;
+use crate::snapshot::Snapshot;
+
+/// Session flag: it was opened from outside, through a mapping. The far end is its source.
+pub(crate) const INBOUND: u8 = 2;
+
+/// Ports tried for one session before its addresses count as used up: bounds the work of one packet.
+const PORTS_TRIED: usize = 256;
+/// Ports given back that are remembered.
+const FREED: usize = 64;
+
+/// Set in the lease of a session that has no mapping; the rest is the number of its pool. Otherwise a lease is the number
+/// of a mapping, 0 for none.
+const POOL_ONLY: u32 = 1 << 31;
+
+/// An outside port of a pool.
+type Place = (u16, IpAddr, u16);
+
+/// The ports given back last, by all pools.
+#[derive(Debug)]
+pub(crate) struct Freed {
+    places: [Option<Place>; FREED],
+    next: usize,
+}
+
+impl Default for Freed {
+    fn default() -> Self {
+        Self { places: [None; FREED], next: 0 }
+    }
+}
+
+impl Freed {
+    fn push(&mut self, place: Place) {
+        if let Some(slot) = self.places.get_mut(self.next) {
+            *slot = Some(place);
+        }
+        self.next = if self.next + 1 < FREED { self.next + 1 } else { 0 };
+    }
+}
+
+/// What a session of source NAT gives back at its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leased {
+    lease: u32,
+    far: IpAddr,
+    outside: (IpAddr, u16),
+}
+
+impl Leased {
+    /// What this session has leased.
+    pub(crate) fn of<A: Family>(session: &Session<A>) -> Option<Self> {
+        let lease = session.lease();
+        if lease == 0 {
+            return None;
+        }
+        let (original, reply) = (session.tuple(session::Direction::Original), session.tuple(session::Direction::Reply));
+        let far = if session.flags() & INBOUND != 0 { original.source } else { original.destination };
+        Some(Self { lease, far: far.into_ip(), outside: (reply.destination.into_ip(), reply.destination_port) })
+    }
+}
+
+/// The number a mapping knows a protocol by.
+pub(crate) const fn protocol_number(kind: Kind) -> u8 {
+    kind as u8
+}
+
+/// The addresses a session may leave with, and this worker's ports of them.
+struct Cover<'a> {
+    pool: &'a Pool,
+    slice: PortSlice,
+    number: Option<u16>,
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Adds a session that the source NAT rule at `position` hides.
+    pub(crate) fn hide<A: Family>(
+        &mut self,
+        snapshot: &Snapshot,
+        position: usize,
+        new: NewSession<A>,
+    ) -> Result<Slot, DropReason> {
+        let nat = &snapshot.source_nat;
+        let (Some(rule), Some(pool), Some(number)) = (nat.rule(position), nat.pool(position), nat.number(position))
+        else {
+            return Err(DropReason::NatPortsExhausted);
+        };
+        let cover = Cover { pool, slice: self.slice.within(rule.ports), number: Some(number) };
+        // A protocol without ports has nothing to keep: one conversation with each far address.
+        let hidden = if rule.keeps_mappings() && new.kind != Kind::Other {
+            self.hide_mapped(&cover, rule, number, new)
+        } else {
+            self.hide_plain(&cover, new)
+        };
+        if let Some(pool) = snapshot.pool_uses.get(number) {
+            match hidden {
+                Ok(_) => pool.opened(),
+                Err(DropReason::NatPortsExhausted) => pool.ran_out(),
+                Err(DropReason::NatSourceLimit) => pool.limit_reached(),
+                Err(_) => {}
+            }
+        }
+        hidden
+    }
+
+    /// Adds a session of a `full-nat` service, whose client one of these addresses hides.
+    pub(crate) fn hide_client<A: Family>(&mut self, pool: &Pool, new: NewSession<A>) -> Result<Slot, DropReason> {
+        self.hide_plain(&Cover { pool, slice: self.slice, number: None }, new)
+    }
+
+    /// A session with an outside port that is free towards its far end.
+    fn hide_plain<A: Family>(&mut self, cover: &Cover<'_>, mut new: NewSession<A>) -> Result<Slot, DropReason> {
+        new.lease = cover.number.map_or(0, |number| POOL_ONLY | u32::from(number));
+        if new.kind == Kind::Other {
+            for address in A::pool(cover.pool, new.original.source) {
+                new.reply.destination = address;
+                translate(&mut new);
+                match self.insert(&new) {
+                    Err(DropReason::TupleInUse) => {}
+                    done => return done,
+                }
+            }
+            return Err(DropReason::NatPortsExhausted);
+        }
+        let free = self.free_port(cover, &mut new, |_, _| true);
+        free.ok_or(DropReason::NatPortsExhausted)?;
+        translate(&mut new);
+        self.insert(&new)
+    }
+
+    /// A session whose client keeps its outside port, with the mapping it has or a new one.
+    fn hide_mapped<A: Family>(
+        &mut self,
+        cover: &Cover<'_>,
+        rule: &SourceNatRule,
+        number: u16,
+        mut new: NewSession<A>,
+    ) -> Result<Slot, DropReason> {
+        let (client, port) = (new.original.source.into_ip(), new.original.source_port);
+        let far = new.original.destination.into_ip();
+        let held_for = rule.mapping.far(far, new.original.destination_port);
+        let protocol = protocol_number(new.kind);
+        let inside = Inside { pool: number, protocol, address: client, port, far: held_for };
+        if let Some(id) = self.mappings.find(&inside)
+            && let Some(&Mapped { outside, .. }) = self.mappings.get(id)
+        {
+            let address = A::from_ip(outside.address).ok_or(DropReason::NatPortsExhausted)?;
+            if !self.snapshot.source_nat.owns(outside.address) || !rule.ports.contains(outside.port) {
+                // A mapping of an earlier policy, which this one would not give: its sessions run out beside new ones.
+                return self.hide_plain(cover, new);
+            }
+            set_outside(&mut new, address, outside.port);
+            new.lease = id.get();
+            translate(&mut new);
+            let slot = self.insert(&new)?;
+            self.mappings.retain(id, far);
+            return Ok(slot);
+        }
+        let free = self.free_port(cover, &mut new, |shard, (address, port)| {
+            !shard.mappings.is_taken(&Outside { protocol, address, port, far: held_for })
+        });
+        let (address, port) = free.ok_or(DropReason::NatPortsExhausted)?;
+        let outside = Outside { protocol, address, port, far: held_for };
+        let mapped = Mapped { inside, outside, filtering: rule.filtering };
+        let id = self.mappings.open(mapped, rule.ports_per_source).map_err(|why| match why {
+            NoMapping::Full => DropReason::SessionTableFull,
+            NoMapping::SourceLimit => DropReason::NatSourceLimit,
+        })?;
+        new.lease = id.get();
+        translate(&mut new);
+        match self.insert(&new) {
+            Ok(slot) => {
+                self.mappings.retain(id, far);
+                if let Some(pool) = self.snapshot.pool_uses.get(number) {
+                    pool.mapped();
+                }
+                Ok(slot)
+            }
+            Err(reason) => {
+                self.mappings.abandon(id);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Gives `new` an outside address and port that no session has towards the same far end, that is no service's, and
+    /// that `and` agrees to. The client's own port first, then others of its parity, then those given back last.
+    fn free_port<A: Family>(
+        &mut self,
+        cover: &Cover<'_>,
+        new: &mut NewSession<A>,
+        and: impl Fn(&Self, (IpAddr, u16)) -> bool,
+    ) -> Option<(IpAddr, u16)> {
+        let start = self.roll();
+        let mut tries = PORTS_TRIED;
+        let fits = |address: A, port: u16, new: &mut NewSession<A>| {
+            set_outside(new, address, port);
+            let outside = (address.into_ip(), port);
+            let free = !A::table(&self.sessions).contains(new.kind, &new.reply)
+                && !self.is_served(new.kind, outside)
+                && and(self, outside);
+            free.then_some(outside)
+        };
+        'tries: for address in A::pool(cover.pool, new.original.source) {
+            for port in cover.slice.candidates(new.original.source_port, start) {
+                if tries == 0 {
+                    break 'tries;
+                }
+                tries -= 1;
+                if let Some(outside) = fits(address, port, new) {
+                    return Some(outside);
+                }
+            }
+        }
+        let freed = self.freed.places.iter().flatten().filter(|(pool, ..)| Some(*pool) == cover.number);
+        for &(_, address, port) in freed.filter(|&&(_, _, port)| cover.slice.contains(port)) {
+            if let Some(address) = A::from_ip(address)
+                && let Some(outside) = fits(address, port, new)
+            {
+                return Some(outside);
+            }
+        }
+        None
+    }
+
+    /// Whether clients ask something else of this address and port.
+    fn is_served(&self, kind: Kind, (address, port): (IpAddr, u16)) -> bool {
+        let protocol = match kind {
+            Kind::Tcp => 6,
+            Kind::Udp => 17,
+            Kind::Icmp | Kind::Other => return false,
+        };
+        self.snapshot.services.find(address, protocol, port).is_some()
+    }
+}
+
+impl<B> Shard<B> {
+    /// A session that had leased this has ended.
+    pub(crate) fn give_back(&mut self, leased: &Leased) {
+        let (pool, outside) = if leased.lease & POOL_ONLY != 0 {
+            (u16::try_from(leased.lease & !POOL_ONLY).unwrap_or(u16::MAX), Some(leased.outside))
+        } else {
+            let id = MappingId::new(leased.lease);
+            let Some(pool) = self.mappings.get(id).map(|mapped| mapped.inside.pool) else { return };
+            let ended = self.mappings.release(id, leased.far).map(|mapped| mapped.outside);
+            if ended.is_some()
+                && let Some(pool) = self.snapshot.pool_uses.get(pool)
+            {
+                pool.unmapped();
+            }
+            (pool, ended.map(|outside| (outside.address, outside.port)))
+        };
+        if let Some((address, port)) = outside {
+            self.freed.push((pool, address, port));
+        }
+        if let Some(pool) = self.snapshot.pool_uses.get(pool) {
+            pool.closed();
+        }
+    }
+}
+
+/// Gives the answers of a session this destination. An echo has one identifier for both ends.
+fn set_outside<A>(new: &mut NewSession<A>, address: A, port: u16) {
+    new.reply.destination = address;
+    new.reply.destination_port = port;
+    if new.kind == Kind::Icmp {
+        new.reply.source_port = port;
+    }
+}

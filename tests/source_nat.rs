@@ -1,0 +1,366 @@
+//! Source NAT with behavior (RFC 4787, RFC 5382, RFC 5508, RFC 6888): mappings that hold for several far ends, who may
+//! answer them, clients that ask for each other's outside addresses, limits, and ports that run out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use millrace_tests::packet::{Packet, end, icmp_error, ping, pong, tcp, udp};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS, Talk};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use stage::DropReason::{FirewallDenied, NatPortsExhausted, NatSourceLimit};
+
+/// Clients browse behind a pool of its own, and whoever translation admits is allowed in.
+const BROWSE: &str = r#"
+[[firewall.rule]]
+name = "browse"
+action = "allow"
+from = ["dmz"]
+[[firewall.rule]]
+name = "in"
+action = "allow"
+to = ["dmz"]
+destination = ["198.51.100.20/30", "2001:db8:51::20/126"]
+[[source_nat]]
+name = "out"
+from = ["dmz"]
+to = ["wan"]
+address = ["198.51.100.20", "2001:db8:51::20"]
+"#;
+
+fn with(keys: &str) -> String {
+    format!("{BROWSE}{keys}\n")
+}
+
+fn eim(filtering: &str) -> String {
+    with(&format!("mapping = \"endpoint-independent\"\nfiltering = \"{filtering}\""))
+}
+
+/// Source port (or identifier) of a packet that came out, and the last byte of its source address.
+fn shown(bytes: &[u8]) -> (u8, u16) {
+    let (address, at) = if bytes[12] == 0x08 { (29, 34) } else { (37, 54) };
+    let echo = bytes[12] == 0x08 && bytes[23] == 1 || bytes[12] == 0x86 && bytes[20] == 58;
+    let at = if echo { at + 4 } else { at };
+    (bytes[address], u16::from_be_bytes([bytes[at], bytes[at + 1]]))
+}
+
+/// Sends a packet and tells how it looks outside; `None` when nothing came out.
+fn leaves(rig: &mut Rig, packet: &Packet) -> Option<(u8, u16)> {
+    rig.put(INSIDE, packet);
+    rig.settle();
+    let out = rig.take();
+    assert!(out.len() <= 1);
+    out.first().map(|(_, bytes)| shown(bytes))
+}
+
+/// RFC 4787 REQ-1: one inside end has one outside end for all far ends; a second inside end never has the same.
+#[test]
+fn a_client_keeps_its_outside_port_for_every_far_end() {
+    let mut rig = Rig::new(&eim("address-and-port-dependent"));
+    for (one, two, far) in
+        [("10.0.0.11", "10.0.0.12", "198.51.100.7"), ("2001:db8:10::11", "2001:db8:10::12", "2001:db8:51::7")]
+    {
+        let other = far.replace("::7", "::8").replace(".7", ".8");
+        let mut seen = BTreeSet::new();
+        for to in [end(far, 53), end(far, 54), end(&other, 53)] {
+            assert_eq!(
+                leaves(&mut rig, &udp(&end(one, 5_000), &to)),
+                Some((if far.contains(':') { 0x20 } else { 20 }, 5_000))
+            );
+            seen.insert(leaves(&mut rig, &udp(&end(two, 5_000), &to)).unwrap().1);
+        }
+        assert_eq!(seen.len(), 1, "the second client keeps another");
+        assert!(!seen.contains(&5_000));
+        // RFC 5508 REQ-1: identifiers of pings likewise.
+        let first = leaves(&mut rig, &ping(one, far, 77)).unwrap().1;
+        let second = leaves(&mut rig, &ping(two, far, 77)).unwrap().1;
+        assert_ne!(first, second);
+        assert_eq!(leaves(&mut rig, &ping(one, &other, 77)).unwrap().1, first);
+        assert_eq!(leaves(&mut rig, &ping(two, &other, 77)).unwrap().1, second);
+        // TCP and UDP have ports of their own.
+        assert_eq!(leaves(&mut rig, &tcp(&end(one, 5_000), &end(far, 80)).syn().seq(1)).unwrap().1, 5_000);
+    }
+}
+
+/// RFC 4787 section 4.1: what lies between.
+#[test]
+fn a_client_keeps_its_outside_port_for_one_far_address() {
+    let mut rig = Rig::new(&with("mapping = \"address-dependent\""));
+    let talk = |client: &str, far: &str| udp(&format!("{client}:5000"), far);
+    assert_eq!(leaves(&mut rig, &talk("10.0.0.11", "198.51.100.7:53")), Some((20, 5_000)));
+    let (_, second) = leaves(&mut rig, &talk("10.0.0.12", "198.51.100.7:53")).unwrap();
+    assert_ne!(second, 5_000);
+    assert_eq!(leaves(&mut rig, &talk("10.0.0.12", "198.51.100.7:54")), Some((20, second)));
+    assert_eq!(leaves(&mut rig, &talk("10.0.0.12", "198.51.100.8:53")), Some((20, 5_000)), "free towards another");
+}
+
+/// EVA-25: 10,000 packets to a live mapping from other hosts and ports, under the default filtering: none comes through.
+#[test]
+fn nobody_unasked_comes_through_a_mapping_by_default() {
+    for keys in ["", "mapping = \"endpoint-independent\"", "mapping = \"address-dependent\""] {
+        let mut rig = Rig::new(&with(keys));
+        assert_eq!(leaves(&mut rig, &udp("10.0.0.11:5000", "198.51.100.7:53")), Some((20, 5_000)));
+        let mut sent = 0;
+        for host in 100..110 {
+            for port in (1..=65_000).step_by(195) {
+                rig.put(OUTSIDE, &udp(&format!("198.51.100.{host}:{port}"), "198.51.100.20:5000"));
+                sent += 1;
+            }
+            rig.settle();
+        }
+        rig.put(OUTSIDE, &udp("198.51.100.7:54", "198.51.100.20:5000"));
+        rig.settle();
+        assert_eq!(rig.take(), [], "{keys}");
+        assert_eq!(rig.dropped(FirewallDenied), sent + 1, "{keys}");
+    }
+}
+
+/// RFC 4787 REQ-8, RFC 7857: who may come in under each filtering, and the answers of who did.
+#[test]
+fn filtering_says_who_else_may_come_in() {
+    for (filtering, other_port, other_host) in
+        [("endpoint-independent", true, true), ("address-dependent", true, false)]
+    {
+        for (client, shown, asked, stranger) in [
+            ("10.0.0.11", "198.51.100.20", "198.51.100.7", "198.51.100.8"),
+            ("2001:db8:10::11", "2001:db8:51::20", "2001:db8:51::7", "2001:db8:51::8"),
+        ] {
+            let mut rig = Rig::new(&eim(filtering));
+            leaves(&mut rig, &udp(&end(client, 5_000), &end(asked, 53))).unwrap();
+            for (from, passes) in [(end(asked, 54), other_port), (end(stranger, 53), other_host)] {
+                let talk = Talk::udp((OUTSIDE, &from, &end(shown, 5_000)), (INSIDE, &from, &end(client, 5_000)));
+                if passes {
+                    rig.passes("a question from outside", talk.up(|p| p));
+                    rig.passes("its answer", talk.down(|p| p));
+                    rig.passes("the next", talk.up(|p| p));
+                } else {
+                    let ((_, question), _) = talk.up(|p| p);
+                    rig.drops_all("a stranger", &[(OUTSIDE, question)], FirewallDenied);
+                }
+            }
+            let other = udp(&end(stranger, 53), &end(shown, 5_001));
+            rig.drops_all("a port that is no mapping", &[(OUTSIDE, other)], FirewallDenied);
+        }
+    }
+}
+
+/// RFC 5382 REQ-3 and REQ-4: the same for TCP, handshake and all; and pings find the client by the identifier.
+#[test]
+fn connections_and_pings_come_in_as_well() {
+    let mut rig = Rig::new(&eim("endpoint-independent"));
+    leaves(&mut rig, &tcp("10.0.0.11:5000", "198.51.100.7:80").syn().seq(1)).unwrap();
+    let talk = Talk::tcp(
+        (OUTSIDE, "198.51.100.8:1234", "198.51.100.20:5000"),
+        (INSIDE, "198.51.100.8:1234", "10.0.0.11:5000"),
+    );
+    talk.open(&mut rig);
+    talk.chat(&mut rig);
+    talk.close_after(&mut rig, 5);
+    let (_, identifier) = leaves(&mut rig, &ping("10.0.0.11", "198.51.100.7", 9)).unwrap();
+    let asks = ping("198.51.100.8", "198.51.100.20", identifier);
+    rig.passes("a ping to the mapping", ((OUTSIDE, asks), (INSIDE, ping("198.51.100.8", "10.0.0.11", 9).routed())));
+    let answers = pong("10.0.0.11", "198.51.100.8", 9);
+    let seen = pong("198.51.100.20", "198.51.100.8", identifier).routed();
+    rig.passes("its answer", ((INSIDE, answers), (OUTSIDE, seen)));
+}
+
+/// The firewall has the last word, and is asked with the address the sender wrote and the client's zone.
+#[test]
+fn the_firewall_is_asked_about_who_comes_in() {
+    let closed =
+        eim("endpoint-independent").replace("to = [\"dmz\"]\ndestination", "to = [\"appliance\"]\ndestination");
+    let mut rig = Rig::new(&closed);
+    leaves(&mut rig, &udp("10.0.0.11:5000", "198.51.100.7:53")).unwrap();
+    let question = udp("198.51.100.8:53", "198.51.100.20:5000");
+    rig.drops_all("a stranger", &[(OUTSIDE, question.clone())], FirewallDenied);
+    // And again when the policy changes: an open conversation ends with the permission.
+    let mut rig = Rig::new(&eim("endpoint-independent"));
+    leaves(&mut rig, &udp("10.0.0.11:5000", "198.51.100.7:53")).unwrap();
+    let inward = udp("198.51.100.8:53", "10.0.0.11:5000").routed();
+    rig.passes("a stranger", ((OUTSIDE, question.clone()), (INSIDE, inward.clone())));
+    rig.publish_more(&eim("endpoint-independent"));
+    rig.passes("unchanged", ((OUTSIDE, question.clone()), (INSIDE, inward)));
+    rig.publish_more(&closed);
+    rig.drops_all("revoked", &[(OUTSIDE, question.clone())], FirewallDenied);
+    // A stricter filtering takes effect at once too.
+    rig.publish_more(&eim("address-and-port-dependent"));
+    rig.drops_all("filtered", &[(OUTSIDE, question)], FirewallDenied);
+}
+
+/// RFC 4787 REQ-9: a client that asks for another's outside end reaches it, and is seen at its own outside end.
+#[test]
+fn clients_reach_each_other_through_their_outside_addresses() {
+    let mut rig = Rig::new(&eim("endpoint-independent"));
+    for (one, two, outside, far) in [
+        ("10.0.0.11", "10.0.0.12", "198.51.100.20", "198.51.100.7"),
+        ("2001:db8:10::11", "2001:db8:10::12", "2001:db8:51::20", "2001:db8:51::7"),
+    ] {
+        leaves(&mut rig, &udp(&end(one, 5_001), &end(far, 53))).unwrap();
+        leaves(&mut rig, &udp(&end(two, 5_002), &end(far, 53))).unwrap();
+        let talk = Talk::udp(
+            (INSIDE, &end(one, 5_001), &end(outside, 5_002)),
+            (INSIDE, &end(outside, 5_001), &end(two, 5_002)),
+        );
+        rig.passes("a question", talk.up(|p| p));
+        rig.passes("its answer", talk.down(|p| p));
+        // The other host's error about it finds back (RFC 5508 REQ-7).
+        let ((_, sent), (_, delivered)) = talk.up(|p| p.data(b"more"));
+        rig.passes("more", ((INSIDE, sent.clone()), (INSIDE, delivered.clone())));
+        let (kind, code) = if far.contains(':') { (1, 4) } else { (3, 3) };
+        let error = icmp_error(two, outside, kind, code, 0, &delivered, 400);
+        let heard = icmp_error(outside, one, kind, code, 0, &sent.routed(), 400).routed();
+        rig.passes("port unreachable", ((INSIDE, error), (INSIDE, heard)));
+    }
+}
+
+/// RFC 6888 REQ-4: one source cannot use up the pool; others go on, and so does it when it gives ports back.
+#[test]
+fn a_source_has_no_more_ports_than_it_may() {
+    for mapping in ["endpoint-independent", "address-and-port-dependent"] {
+        let mut rig = Rig::new(&with(&format!("mapping = \"{mapping}\"\nports_per_source = 3")));
+        for port in 5_000..5_003 {
+            leaves(&mut rig, &udp(&format!("10.0.0.11:{port}"), "198.51.100.7:53")).unwrap();
+        }
+        let fourth = udp("10.0.0.11:5003", "198.51.100.7:53");
+        rig.drops_all("a fourth port", &[(INSIDE, fourth.clone())], NatSourceLimit);
+        leaves(&mut rig, &udp("10.0.0.12:5003", "198.51.100.7:53")).expect("another source");
+        let pool = rig.snapshot().pool_uses.iter().next().unwrap();
+        assert_eq!((pool.sessions(), pool.mappings(), pool.limited(), pool.exhausted()), (4, 4, 1, 0));
+        rig.wait(40);
+        leaves(&mut rig, &fourth).expect("a minute later");
+    }
+}
+
+/// STX-11: the ports of a narrow range run out; the first session that ends makes room for the next at once.
+#[test]
+fn the_first_port_that_comes_free_is_used_again() {
+    for keys in ["mapping = \"endpoint-independent\"", ""] {
+        let text = format!("{TWO_PORTS}{}", with(&format!("ports = \"2000-61999\"\n{keys}")));
+        let mut rig = Rig::of(&text.replace("capacity = 4_096", "capacity = 70_000"));
+        let server = "198.51.100.7:80";
+        leaves(&mut rig, &ping("10.0.0.99", "198.51.100.7", 1)).unwrap();
+        let ports: Vec<u16> = (2_000..62_000).collect();
+        for chunk in ports.chunks(1_000) {
+            for port in chunk {
+                rig.put(INSIDE, &tcp(&format!("10.0.0.11:{port}"), server).syn().seq(1));
+            }
+            rig.settle();
+            assert_eq!(rig.take().len(), chunk.len(), "{keys}");
+        }
+        let late = tcp("10.0.0.12:7000", server).syn().seq(1);
+        rig.drops_all("one more", &[(INSIDE, late.clone())], NatPortsExhausted);
+        assert_eq!(rig.snapshot().pool_uses.iter().next().unwrap().exhausted(), 1);
+        // One of them is refused by its server and forgotten two seconds later.
+        let gone = tcp(server, "198.51.100.20:31234").rst_ack(2).seq(0);
+        rig.put(OUTSIDE, &gone);
+        rig.settle();
+        assert_eq!(rig.take().len(), 1, "{keys}");
+        rig.wait(3);
+        assert_eq!(leaves(&mut rig, &late), Some((20, 31_234)), "{keys}");
+    }
+}
+
+/// Ranges and prefixes of addresses; RFC 4787 REQ-2, paired: a client keeps its address.
+#[test]
+fn a_pool_of_ranges_uses_every_address_and_pairs_clients() {
+    let text = with("mapping = \"endpoint-independent\"").replace(
+        "address = [\"198.51.100.20\", \"2001:db8:51::20\"]",
+        "address = [\"198.51.100.20/30\", \"198.51.100.40-198.51.100.42\"]",
+    );
+    let mut rig = Rig::new(&text);
+    let mut used = BTreeSet::new();
+    for host in 11..90 {
+        let (address, _) = leaves(&mut rig, &udp(&format!("10.0.0.{host}:5000"), "198.51.100.7:53")).unwrap();
+        for (port, far) in [(5_000, "198.51.100.8:53"), (5_001, "198.51.100.7:53"), (5_002, "198.51.100.9:9")] {
+            assert_eq!(leaves(&mut rig, &udp(&format!("10.0.0.{host}:{port}"), far)).unwrap().0, address);
+        }
+        used.insert(address);
+    }
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), [20, 21, 22, 23, 40, 41, 42]);
+}
+
+/// A port that a service answers on is not handed out on the same address.
+#[test]
+fn a_port_with_a_service_is_left_alone() {
+    let service = "[[virtual_service]]\nname = \"s\"\naddress = \"198.51.100.20\"\nprotocol = \"udp\"\nports = [\"5000\"]\n\
+                   [[virtual_service.backend]]\nname = \"b\"\naddress = \"10.0.0.50\"\n";
+    for keys in ["mapping = \"endpoint-independent\"", ""] {
+        let mut rig = Rig::new(&format!("{}{service}", with(keys)));
+        let (_, port) = leaves(&mut rig, &udp("10.0.0.11:5000", "198.51.100.7:53")).unwrap();
+        assert_ne!(port, 5_000, "{keys}");
+    }
+}
+
+/// What one step of random traffic does.
+#[derive(Clone, Debug)]
+enum Step {
+    Out { host: u8, port: u16, far: u8, far_port: u16 },
+    In { far: u8, far_port: u16, port: u16 },
+    Wait,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (11..16_u8, 5_000..5_006_u16, 100..104_u8, 53..55_u16)
+            .prop_map(|(host, port, far, far_port)| Step::Out { host, port, far, far_port }),
+        4 => (100..104_u8, 53..55_u16, 5_000..5_016_u16).prop_map(|(far, far_port, port)| Step::In { far, far_port, port }),
+        1 => Just(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..160)
+}
+
+const LAYOUTS: [Layout; 2] =
+    [Layout { workers: 1, queues: 1, buffers: 4_096 }, Layout { workers: 3, queues: 1, buffers: 4_096 }];
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+        ..ProptestConfig::default()
+    })]
+
+    /// No two live sessions share an outside tuple towards one far end; where mappings are independent of the far end, no
+    /// two clients share an outside end, and a client has one: on one worker and on three, through ports that run out,
+    /// sessions that end and packets from outside.
+    #[test]
+    fn outside_ends_never_collide(mode in 0..3_usize, layout in 0..2_usize, steps in steps()) {
+        let words = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
+        let filter = if mode == 2 { 2 } else { mode };
+        let keys = format!("mapping = \"{}\"\nfiltering = \"{}\"\nports = \"5000-5015\"", words[mode], words[filter]);
+        let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{}", with(&keys)), LAYOUTS[layout]);
+        for step in steps {
+            let (side, packet): (Side, Packet) = match step {
+                Step::Out { host, port, far, far_port } => {
+                    (INSIDE, udp(&format!("10.0.0.{host}:{port}"), &format!("198.51.100.{far}:{far_port}")))
+                }
+                Step::In { far, far_port, port } => {
+                    (OUTSIDE, udp(&format!("198.51.100.{far}:{far_port}"), &format!("198.51.100.20:{port}")))
+                }
+                Step::Wait => {
+                    rig.wait(31);
+                    continue;
+                }
+            };
+            rig.put(side, &packet);
+            rig.settle();
+            rig.take();
+            let sessions = rig.sessions();
+            let mut towards = BTreeMap::new();
+            let mut outside_of = BTreeMap::new();
+            for session in &sessions {
+                let inward = session.original.destination == "198.51.100.20".parse::<std::net::IpAddr>().unwrap();
+                let (client, far, outside) = if inward {
+                    ((session.reply.source, session.reply.source_port),
+                     (session.original.source, session.original.source_port), session.original.destination_port)
+                } else {
+                    ((session.original.source, session.original.source_port),
+                     (session.reply.source, session.reply.source_port), session.reply.destination_port)
+                };
+                prop_assert!(towards.insert((outside, far), client).is_none(), "one tuple, two sessions");
+                if mode == 0 {
+                    prop_assert_eq!(*outside_of.entry(outside).or_insert(client), client, "one outside end, two clients");
+                    prop_assert_eq!(*towards.entry((0, client)).or_insert((client.0, outside)), (client.0, outside), "one client, two outside ends");
+                }
+            }
+        }
+    }
+}
