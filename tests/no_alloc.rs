@@ -108,6 +108,19 @@ algorithm = "maglev"
 name = "a"
 address = "10.0.0.11"
 port = 8080
+[[virtual_service]]
+name = "wrapped"
+address = "198.51.100.30"
+protocol = "tcp"
+ports = ["80"]
+mode = "gue"
+mss_clamp = true
+[[virtual_service.backend]]
+name = "a"
+address = "10.0.0.31"
+[[virtual_service.backend]]
+name = "b"
+address = "2001:db8:10::31"
 "#;
 
 /// A burst of everything: hits, misses, refusals, malformed packets, ARP, discovery, pings, errors, new neighbors.
@@ -117,10 +130,15 @@ fn burst(round: u16) -> Vec<(Side, Packet)> {
     let end = |host: &str| format!("{host}:{port}");
     let six = format!("[2001:db8:51::7:{:x}]:{port}", round % 64);
     let about = udp(&format!("198.51.100.1:{port}"), "198.51.100.7:53").hops(3);
+    let inside = tcp(&end(&host), "198.51.100.30:80").ack(9).seq(2).data(b"GET /").bytes_of_ip();
+    let wrapped = udp("10.0.0.1:50000", "10.0.0.31:6080").data(&inside);
     vec![
         (OUTSIDE, tcp(&end(&host), "198.51.100.10:80").syn().seq(1)),
         (OUTSIDE, tcp(&end(&host), "198.51.100.10:80").ack(9).seq(2).data(b"GET /")),
         (OUTSIDE, tcp(&end(&host), "198.51.100.20:80").syn().seq(1)),
+        (OUTSIDE, tcp(&end(&host), "198.51.100.30:80").syn().seq(1).tcp_options(&[2, 4, 5, 0xb4])),
+        (OUTSIDE, tcp(&end(&host), "198.51.100.30:80").ack(9).seq(2).data(b"GET /")),
+        (INSIDE, icmp_error("10.0.0.254", "10.0.0.1", 3, 4, 1_300, &wrapped, 100)),
         (OUTSIDE, tcp(&end(&host), "10.0.0.13:80").syn().seq(1)),
         (OUTSIDE, tcp(&six, "[2001:db8:10::11]:80").syn().seq(1)),
         (OUTSIDE, tcp(&six, "[2001:db8:10::11]:80").rst().seq(2)),

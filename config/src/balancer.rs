@@ -18,6 +18,7 @@ use crate::policy::{Probe, Service};
 use crate::port_list::{port, port_range};
 use crate::section::Section;
 use crate::translate::{has_family, pool};
+use crate::tunnel::{self, TunnelKind};
 
 const PROTOCOLS: &[(&str, ServiceProtocol)] = &[("tcp", ServiceProtocol::Tcp), ("udp", ServiceProtocol::Udp)];
 
@@ -29,14 +30,22 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("source-hash", Algorithm::SourceHash),
 ];
 
-/// Modes; those without a meaning are tunnels, which are not built yet.
-const MODES: &[(&str, Option<Mode>)] = &[
-    ("nat", Some(Mode::Nat)),
-    ("full-nat", Some(Mode::FullNat)),
-    ("direct", Some(Mode::Direct)),
-    ("ipip", None),
-    ("gre", None),
+/// Modes; what a tunnel needs beyond its name is read by [`tunnel`](crate::tunnel).
+const MODES: &[(&str, ModeWord)] = &[
+    ("nat", ModeWord::Plain(Mode::Nat)),
+    ("full-nat", ModeWord::Plain(Mode::FullNat)),
+    ("direct", ModeWord::Plain(Mode::Direct)),
+    ("ipip", ModeWord::Tunnel(TunnelKind::IpIp)),
+    ("gre", ModeWord::Tunnel(TunnelKind::Gre)),
+    ("gue", ModeWord::Tunnel(TunnelKind::Gue)),
 ];
+
+/// A word of `mode`.
+#[derive(Clone, Copy, Debug)]
+enum ModeWord {
+    Plain(Mode),
+    Tunnel(TunnelKind),
+}
 
 const ON_FAILURE: &[(&str, OnBackendFailure)] =
     &[("reselect", OnBackendFailure::Reselect), ("reset", OnBackendFailure::Reset)];
@@ -82,7 +91,8 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
     let protocol = protocol.map_or(ServiceProtocol::Tcp, |protocol| protocol.value);
     let ports = section.required_list("ports", port_range, "say which: ports = [\"80\"] or [\"8000-8100\"]");
     let algorithm = section.or("algorithm", choice(ALGORITHMS), Algorithm::LeastConnections);
-    let mode = mode(&mut section);
+    let (mode, tunnel_source) = mode(&mut section, links);
+    let mss_clamp = tunnel::mss_clamp(&mut section, protocol);
     let source_address = source_address(&mut section, mode, address.as_ref(), links);
     let persistence = persistence(&mut section);
     let drain_timeout = section.or("drain_timeout", duration(Nanos::ZERO..=DAY), DRAIN_TIMEOUT);
@@ -96,6 +106,8 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
         ports: ports.iter().map(|range| range.value).collect(),
         algorithm,
         mode,
+        tunnel_source,
+        mss_clamp,
         source_address: source_address.iter().map(|address| address.value).collect(),
         persistence,
         drain_timeout,
@@ -116,14 +128,15 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
     read
 }
 
-fn mode(section: &mut Section<'_>) -> Mode {
-    let Some(written) = section.optional("mode", choice(MODES)) else { return Mode::Nat };
-    written.value.unwrap_or_else(|| {
-        let message = format!("{} has a tunnel for a `mode`, which is not supported yet", section.title);
-        let advice = "write \"nat\", \"full-nat\" or \"direct\"";
-        section.report(Finding::error("not-yet-supported", &written.spot, message).advice(advice));
-        Mode::Nat
-    })
+/// Reads `mode`, and what belongs to a tunnel: its encapsulation and where it begins.
+fn mode(section: &mut Section<'_>, links: &Links) -> (Mode, Vec<IpAddr>) {
+    let word = section.or("mode", choice(MODES), ModeWord::Plain(Mode::Nat));
+    let (mode, kind) = match word {
+        ModeWord::Plain(mode) => (Some(mode), None),
+        ModeWord::Tunnel(kind) => (None, Some(kind)),
+    };
+    let (encapsulation, source) = tunnel::keys(section, kind, links);
+    (mode.unwrap_or(Mode::Tunnel(encapsulation)), source)
 }
 
 /// The pool that hides clients: needed by `full-nat`, meaningless otherwise.
@@ -189,10 +202,12 @@ fn backends(
                 let finding = Finding::error("duplicate-backend", &at.spot, message).contradicts(&first);
                 findings.report(finding.advice("remove one of the two; give one more weight if it should get more"));
             }
-            if let Some(service) = address.filter(|service| service.value.is_ipv4() != at.value.is_ipv4()) {
+            let other_family = |service: &&At<IpAddr>| service.value.is_ipv4() != at.value.is_ipv4();
+            if let Some(service) = address.filter(other_family).filter(|_| !matches!(mode, Mode::Tunnel(_))) {
                 let message = format!("the backend {} is of another IP version than its service", at.value);
                 let finding = Finding::error("family-mismatch", &at.spot, message).contradicts(&service.spot);
-                findings.report(finding.advice("a service and its backends have one version; make a service for each"));
+                let advice = "a service and its backends have one version; make a service for each, or choose a tunnel";
+                findings.report(finding.advice(advice));
             }
         }
         backends.push((spec, at));
@@ -220,11 +235,15 @@ fn backend(
     names.take(&name);
     let address = section.required("address", host, "say where it is: address = \"10.0.0.11\"");
     let written_port = section.optional("port", port);
-    if let (Mode::Direct, Some(port)) = (mode, &written_port) {
+    if let (true, Some(port)) = (mode.returns_directly(), &written_port) {
         let same = |range: &At<PortRange>| range.value == PortRange::single(port.value);
         if !ports.is_empty() && !ports.iter().all(same) {
-            let message =
-                format!("{} has the port {}, but mode \"direct\" rewrites no ports", section.title, port.value);
+            let message = format!(
+                "{} has the port {}, but mode \"{}\" rewrites no ports",
+                section.title,
+                port.value,
+                mode.name()
+            );
             let finding = Finding::error("meaningless-key", &port.spot, message);
             section.report(finding.advice("remove it: the backend listens on the ports of the service"));
         }

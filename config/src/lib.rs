@@ -41,6 +41,7 @@ mod section;
 mod sessions;
 mod size;
 mod translate;
+mod tunnel;
 mod validate;
 mod zones;
 

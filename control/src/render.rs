@@ -472,6 +472,7 @@ mod tests {
             packets: 90,
             bytes: 9_000,
             response_ms: None,
+            path_mtu: None,
         };
         let text = services(&[ServiceStatus {
             name: "shop".into(),

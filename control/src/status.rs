@@ -109,6 +109,8 @@ pub struct WorkerStatus {
     /// Packets of `direct` services forwarded without a session because the table was full.
     #[serde(default)]
     pub forwarded_untracked: u64,
+    /// Packets wrapped for a tunnel to a backend.
+    pub encapsulated: u64,
     /// Handshakes given up for new sessions because the table was full.
     #[serde(default)]
     pub handshakes_given_up: u64,
@@ -232,6 +234,9 @@ pub struct BackendStatus {
     /// Milliseconds its last successful probe took.
     #[serde(default)]
     pub response_ms: Option<f64>,
+    /// The largest packet that a router on the way of its tunnel said it carries, in bytes.
+    #[serde(default)]
+    pub path_mtu: Option<u16>,
 }
 
 /// One virtual service: an element of `show services`.

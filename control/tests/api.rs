@@ -97,6 +97,7 @@ impl Appliance for Fake {
             packets: 90,
             bytes: 9_000,
             response_ms: Some(0.5),
+            path_mtu: None,
         };
         vec![ServiceStatus {
             name: "shop".into(),

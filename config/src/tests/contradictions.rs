@@ -170,7 +170,7 @@ fn two_things_of_one_name() {
             "virtual_service",
             "name = \"shop\"\naddress = \"198.51.100.10\"\nprotocol = \"tcp\"\nports = [79]\n[[virtual_service.backend]]\nname = \"b\"\naddress = \"10.0.0.3\"",
         ),
-        ("virtual_service.backend", "name = \"shop-a\"\naddress = \"10.0.0.3\""),
+        ("virtual_service.backend", "name = \"video-a\"\naddress = \"10.0.0.3\""),
     ] {
         let name = again.lines().next().unwrap();
         let text = format!("{FULL}\n[[{table}]]\n{}\n", again.replacen(name, &format!("{name} # again"), 1));
@@ -260,8 +260,11 @@ fn protocols_and_ports_belong_together() {
 
 #[test]
 fn a_service_no_client_may_reach_is_a_warning() {
-    let fault = only(&full_with("destination_port = [\"80\", \"8000-8100\"]", "destination_port = [\"81\"]"));
-    assert_eq!((fault.code, fault.severity), ("service-not-allowed", Severity::Warning));
+    let faults = faults(&full_with("destination_port = [\"80\", \"8000-8100\"]", "destination_port = [\"81\"]"));
+    assert_eq!(faults.len(), FULL.matches("[[virtual_service]]").count());
+    for fault in faults {
+        assert_eq!((fault.code, fault.severity), ("service-not-allowed", Severity::Warning));
+    }
     let allowed = full_with("default = \"deny\"", "default = \"allow\"");
     valid(&allowed.replace("destination_port = [\"80\", ", "destination_port = ["));
 }
@@ -356,4 +359,61 @@ fn a_pool_with_mappings_that_also_hides_clients_of_a_service() {
     let own = text.lines().position(|line| line == "\"10.0.0.2\"]").unwrap() + 1;
     assert_eq!((fault.code, fault.place.unwrap().line), ("overlapping-pools", own), "{fault}");
     assert_eq!(fault.other.unwrap().line, line_of(&text, "\"10.0.0.2\"] # both"), "{fault}");
+}
+
+/// A service on the address a rule of the full file lets clients reach, with one backend.
+fn tunneled(keys: &str, backend: &str) -> String {
+    format!(
+        "{FULL}\n[[virtual_service]]\nname = \"more\"\naddress = \"2001:db8:51::30\"\nprotocol = \"tcp\"\nports = [\"80\"]\n{keys}\n\
+         [[virtual_service.backend]]\nname = \"more-a\"\n{backend}\n"
+    )
+}
+
+#[test]
+fn keys_of_a_tunnel_without_it() {
+    let backend = "address = \"2001:db8:10::30\"";
+    for mode in ["nat", "direct", "ipip", "gre", "gue"] {
+        for (key, value, meant) in [
+            ("tunnel_source", "[\"10.0.0.1\"]", ["ipip", "gre", "gue"].contains(&mode)),
+            ("gre_key", "8", mode == "gre"),
+            ("gue_port", "6081", mode == "gue"),
+            ("gue_variant", "0", mode == "gue"),
+        ] {
+            let text = tunneled(&format!("mode = \"{mode}\"\n{key} = {value}"), backend);
+            if meant {
+                valid(&text);
+            } else {
+                assert_eq!(codes(&text), ["meaningless-key"], "{mode} {key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_joins_families_and_keeps_ports() {
+    for mode in ["ipip", "gre", "gue"] {
+        let keys = format!("mode = \"{mode}\"");
+        valid(&tunneled(&keys, "address = \"10.0.0.30\""));
+        valid(&tunneled(&keys, "address = \"203.0.113.30\""));
+        valid(&tunneled(&keys, "address = \"10.0.0.30\"\nport = 80"));
+        assert_eq!(codes(&tunneled(&keys, "address = \"10.0.0.30\"\nport = 8080")), ["meaningless-key"]);
+    }
+    assert_eq!(codes(&tunneled("mode = \"direct\"", "address = \"10.0.0.30\"")), ["family-mismatch"]);
+}
+
+#[test]
+fn a_tunnel_that_begins_elsewhere() {
+    let backend = "address = \"10.0.0.30\"";
+    let begins = |source: &str| codes(&tunneled(&format!("mode = \"ipip\"\ntunnel_source = {source}"), backend));
+    assert_eq!(begins("[\"10.0.0.2\"]"), ["not-own-address"]);
+    assert_eq!(begins("[\"10.0.0.1\", \"198.51.100.1\"]"), ["duplicate-address"]);
+}
+
+#[test]
+fn a_segment_size_without_segments() {
+    let text = tunneled("mss_clamp = true", "address = \"2001:db8:10::30\"").replace(
+        "\nprotocol = \"tcp\"\nports = [\"80\"]\nmss_clamp",
+        "\nprotocol = \"udp\"\nports = [\"80\"]\nmss_clamp",
+    );
+    assert!(codes(&text).contains(&"meaningless-key"), "{:?}", codes(&text));
 }

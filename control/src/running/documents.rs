@@ -93,6 +93,7 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
                 packets,
                 bytes,
                 response_ms: (response_us > 0).then(|| f64::from(response_us) / 1_000.0),
+                path_mtu: backend.path().get(now.tick()),
             }
         })
         .collect()
@@ -215,6 +216,7 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         log_suppressed: counters.log_suppressed.get(),
         originated_lost: counters.originated_lost.get(),
         forwarded_untracked: counters.forwarded_untracked.get(),
+        encapsulated: counters.encapsulated.get(),
         handshakes_given_up: counters.handshakes_given_up.get(),
         stages,
     }

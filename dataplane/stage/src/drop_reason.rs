@@ -83,6 +83,8 @@ reasons! {
     NoRoute "no_route" "No route to the destination."
     HopLimitExceeded "hop_limit_exceeded" "The TTL or hop limit ran out here; the sender was told."
     PacketTooBig "packet_too_big" "Larger than the MTU of the outgoing port; the sender was told."
+    TunnelTooNarrow "tunnel_too_narrow" "Smaller than any sender need go, and still larger than the tunnel's path carries."
+    PathMtuFloor "path_mtu_floor" "An ICMP error that claims a path below the least MTU, or one no packet was too large for."
     NeighborUnresolved "neighbor_unresolved" "The next hop did not answer ARP or neighbor solicitation."
     NeighborQueueFull "neighbor_queue_full" "Too many packets wait for next hops to answer."
     NextHopsFull "next_hops_full" "More next hops than the table holds."

@@ -13,6 +13,7 @@ pub mod limiter;
 pub mod port_range;
 pub mod shared_table;
 pub mod translate;
+pub mod tunnel;
 
 pub use drop_reason::DropReason;
 pub use port_range::PortRange;

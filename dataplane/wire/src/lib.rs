@@ -35,4 +35,5 @@ pub use flags::TcpFlags;
 pub use mac::{MacAddr, MacAddrSyntax, solicited_node};
 pub use malformed::Malformed;
 pub use plain::{Plain, Ports, plain};
+pub use quote::read_inside;
 pub use seq::SeqNumber;

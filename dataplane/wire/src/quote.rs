@@ -12,6 +12,23 @@ use zerocopy::FromBytes;
 /// Bytes of the transport header an error has to quote (RFC 792); `ICMPv6` errors quote more.
 const QUOTED: usize = 8;
 
+/// Reads the packet of either family that a tunnel carries inside another, from `at` of `frame` to its end, as far as it is
+/// there.
+///
+/// # Errors
+/// As for the packet an ICMP error quotes (`IcmpQuote`): when the header is cut off or lies, or when less than 8 bytes of
+/// TCP, UDP or ICMP follow.
+#[cold]
+pub fn read_inside(frame: &[u8], at: usize) -> Result<Quote, Malformed> {
+    let frame = frame.get(..usize::from(u16::MAX)).unwrap_or(frame);
+    let packet = frame.get(at..).ok_or(Malformed::IcmpQuote)?;
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => read_v4(packet, at),
+        Some(6) => read_v6(packet, at),
+        Some(_) | None => Err(Malformed::IcmpQuote),
+    }
+}
+
 /// Reads a quoted IPv4 packet that begins at `at` of the frame.
 ///
 /// # Errors

@@ -156,7 +156,7 @@ impl<B: Buffer> Shard<B> {
     fn find_way_again<A: Family>(&mut self, slot: Slot, direction: Direction) {
         let session = A::table(&self.sessions).session(slot);
         let old = NextHopId::new(session.next_hop(direction));
-        if old == NextHopId::KERNEL || speaks_for_kernel(session, direction) {
+        if matches!(old, NextHopId::KERNEL | NextHopId::TUNNEL) || speaks_for_kernel(session, direction) {
             return;
         }
         // A packet of one direction travels to the source of the other.
@@ -198,6 +198,7 @@ impl<B: Buffer> Shard<B> {
         let mut hop = self.hop_of::<A>(slot, direction);
         match hop {
             NextHopId::KERNEL => return Verdict::Punt(packet.port),
+            NextHopId::TUNNEL => return self.send_to_tunnel::<A>(packet, facts, slot),
             NextHopId::NONE => {
                 self.find_way_again::<A>(slot, direction);
                 hop = self.hop_of::<A>(slot, direction);
@@ -237,6 +238,9 @@ impl<B: Buffer> Shard<B> {
         };
         if let Some(verdict) = self.too_big(facts, port) {
             return verdict;
+        }
+        if let Some((slot, _)) = session {
+            self.clamp_segments::<A>(packet, facts, slot, port);
         }
         let bytes = packet.buffer.bytes_mut();
         if let Some((slot, direction)) = session {

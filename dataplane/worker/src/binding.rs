@@ -170,6 +170,12 @@ impl Bindings {
         self.entries.get(usize::from(id.0)).and_then(|entry| entry.backend.as_ref())
     }
 
+    /// How many sessions a binding has.
+    #[must_use]
+    pub(crate) fn sessions(&self, id: BindingId) -> u32 {
+        self.entries.get(usize::from(id.0)).map_or(0, |entry| entry.sessions)
+    }
+
     /// Marks the bindings of these backends, and no others, as flushed.
     pub(crate) fn mark_flushed(&mut self, backends: &[Arc<Backend>]) {
         for entry in &mut self.entries {

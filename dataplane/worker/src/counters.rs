@@ -107,6 +107,8 @@ pub struct WorkerCounters {
     pub sessions_closed: Counter,
     /// Packets of `direct` services forwarded without a session because the table was full.
     pub forwarded_untracked: Counter,
+    /// Packets wrapped for a tunnel.
+    pub encapsulated: Counter,
     /// Handshakes given up because the table was full.
     pub handshakes_given_up: Counter,
     /// Events control had no room for.
@@ -143,6 +145,7 @@ impl Default for WorkerCounters {
             sessions_opened: Counter::default(),
             sessions_closed: Counter::default(),
             forwarded_untracked: Counter::default(),
+            encapsulated: Counter::default(),
             handshakes_given_up: Counter::default(),
             events_lost: Counter::default(),
             log_suppressed: Counter::default(),

@@ -122,7 +122,7 @@ impl<B: Buffer> Shard<B> {
     ) -> Result<Verdict, DropReason> {
         let snapshot = Arc::clone(&self.snapshot);
         let service = snapshot.services.service(service).ok_or(DropReason::NoBackend)?;
-        if service.spec().mode != Mode::Direct {
+        if !service.spec().mode.returns_directly() {
             return Err(DropReason::SessionTableFull);
         }
         if facts.hop_limit <= 1 {
@@ -131,8 +131,14 @@ impl<B: Buffer> Shard<B> {
         }
         let client = (tuple.source.into_ip(), tuple.source_port);
         let member = highest_weight(service, client, snapshot.steer_secret).ok_or(DropReason::NoBackend)?;
-        let hop = self.hop_to(member.backend.address())?;
-        let verdict = self.send::<A>(packet, facts, hop, None);
+        let verdict = if let Mode::Tunnel(encapsulation) = service.spec().mode {
+            let tunnel = self.tunnel_to(service.spec(), encapsulation, &member.backend)?;
+            let path = member.backend.path().get(self.tick);
+            self.encapsulate(packet, facts, &tunnel, path, self.clamp_of(facts, &member.backend))
+        } else {
+            let hop = self.hop_to(member.backend.address())?;
+            self.send::<A>(packet, facts, hop, None)
+        };
         if matches!(verdict, Verdict::Forward(_) | Verdict::Hold(_)) {
             self.counters.forwarded_untracked.add(1);
         }
@@ -149,13 +155,13 @@ impl<B: Buffer> Shard<B> {
         let position = chosen.ok_or(DropReason::NoBackend)?;
         let member = service.members().get(position).ok_or(DropReason::NoBackend)?;
         let backend = &member.backend;
-        let address = A::from_ip(backend.address()).ok_or(DropReason::NoBackend)?;
-        let forth = self.hop_to(backend.address())?;
+        let mode = service.spec().mode;
+        let forth = if matches!(mode, Mode::Tunnel(_)) { NextHopId::TUNNEL } else { self.hop_to(backend.address())? };
         let back = self.hop_back(client);
         new.next_hop = [forth.get(), back.get()];
         let asked = new.original.destination_port;
-        let slot = match service.spec().mode {
-            Mode::Direct => {
+        let slot = match mode {
+            Mode::Direct | Mode::Tunnel(_) => {
                 new.one_sided = true;
                 self.insert(&new)?
             }
@@ -163,13 +169,13 @@ impl<B: Buffer> Shard<B> {
                 if backend.address() == client {
                     return Err(DropReason::ClientIsBackend);
                 }
-                new.reply.source = address;
+                new.reply.source = A::from_ip(backend.address()).ok_or(DropReason::NoBackend)?;
                 new.reply.source_port = backend.port_for(asked);
                 translate(&mut new);
                 self.insert(&new)?
             }
             Mode::FullNat => {
-                new.reply.source = address;
+                new.reply.source = A::from_ip(backend.address()).ok_or(DropReason::NoBackend)?;
                 new.reply.source_port = backend.port_for(asked);
                 self.hide_client(service.pool(), new)?
             }

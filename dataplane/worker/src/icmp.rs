@@ -65,6 +65,9 @@ impl<B: Buffer> Shard<B> {
         if facts.endpoints.destination() != quote.endpoints.source() {
             return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }
+        if let Some(verdict) = self.tunnel_error(packet, facts, quote) {
+            return verdict;
+        }
         // What the quoted packet's answer would look like here is what the error travels with.
         let found = match Flow::against(quote) {
             Some(Flow::V4(kind, tuple)) if !facts.endpoints.is_v6() => find(&self.sessions.v4, kind, &tuple)

@@ -36,6 +36,8 @@ mod steer;
 mod stopwatch;
 mod sweep;
 mod treat;
+mod tunnel;
+mod tunnel_error;
 
 pub use clock::Clock;
 pub use command::{Command, Event, ShortFrame};

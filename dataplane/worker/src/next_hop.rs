@@ -25,6 +25,8 @@ impl NextHopId {
     pub(crate) const KERNEL: Self = Self(u16::MAX);
     /// Not known (yet): the session looks again on its next packet.
     pub(crate) const NONE: Self = Self(u16::MAX - 1);
+    /// The tunnel to the session's backend.
+    pub(crate) const TUNNEL: Self = Self(u16::MAX - 2);
 
     /// The id with this number, as a session keeps it.
     #[must_use]
@@ -39,7 +41,7 @@ impl NextHopId {
     }
 }
 
-const _: () = assert!(NEXT_HOPS_MAX <= (u16::MAX - 1) as usize);
+const _: () = assert!(NEXT_HOPS_MAX <= (u16::MAX - 2) as usize);
 
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

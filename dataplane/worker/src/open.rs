@@ -7,7 +7,6 @@ use arrayvec::ArrayVec;
 use frame::Buffer;
 use session::tcp_state;
 use stage::DropReason;
-use stage::balancer::Mode;
 use stage::firewall::{Action, Candidate, Judgement};
 use stage::translate::MappingId;
 use units::limits::BURST_MAX;
@@ -159,7 +158,7 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn returns_directly(&self, service: ServiceId) -> bool {
-        self.snapshot.services.service(service).is_some_and(|service| service.spec().mode == Mode::Direct)
+        self.snapshot.services.service(service).is_some_and(|service| service.spec().mode.returns_directly())
     }
 
     /// Opens the session of a judged packet, or refuses it.

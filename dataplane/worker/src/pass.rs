@@ -36,8 +36,10 @@ impl<B: Buffer> Shard<B> {
             return Passed::Not;
         };
         let session = table.session_mut(slot);
-        // The special next hops (the kernel, none) are not in the table.
-        let Some(exit) = self.next_hops.exit(session.next_hop(direction)) else { return Passed::Not };
+        // The special next hops (the kernel, a tunnel, none) are not in the table.
+        let Some(exit) = self.next_hops.exit(session.next_hop(direction)) else {
+            return self.pass_to_tunnel::<A>(buffer, known.kind, head, slot, direction);
+        };
         let Some(tally) = self.bindings.tally(BindingId::new(session.binding())) else { return Passed::Not };
         if session.generation() != self.generation
             || head.hop_limit <= 1

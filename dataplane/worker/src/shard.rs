@@ -23,6 +23,7 @@ use crate::hide::{Freed, Leased};
 use crate::next_hop::{NextHopId, NextHops};
 use crate::originate::Allowance;
 use crate::snapshot::Snapshot;
+use crate::tunnel::Tunnels;
 
 /// Places of the event ring that only what must be delivered may take.
 const RESERVED: usize = 1_024;
@@ -47,6 +48,7 @@ pub struct Shard<B> {
     pub(crate) freed: Freed,
     pub(crate) next_hops: NextHops<B>,
     pub(crate) bindings: Bindings,
+    pub(crate) tunnels: Tunnels,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) events: Arc<ArrayQueue<Event>>,
     owed: ArrayVec<Event, OWED>,
@@ -120,6 +122,7 @@ impl<B> Shard<B> {
             freed: Freed::default(),
             next_hops,
             bindings: Bindings::new(),
+            tunnels: Tunnels::new(),
             counters,
             events,
             owed: ArrayVec::new(),
@@ -247,6 +250,7 @@ impl<B> Shard<B> {
         }
         self.kernel_sessions -= usize::from(held.from_kernel);
         self.bindings.close(held.binding);
+        self.leave_tunnel(held.binding, held.hops);
         for hop in held.hops {
             self.next_hops.release(hop);
         }

@@ -26,6 +26,7 @@ use crate::pass::Passed;
 use crate::shard::Shard;
 use crate::steer;
 use crate::stopwatch::Stopwatch;
+use crate::tunnel_error;
 
 impl<B: Buffer> Shard<B> {
     /// Goes on with a burst in which a packet was met that needs more than passing: the one at `from`, which came as far
@@ -84,7 +85,8 @@ impl<B: Buffer> Shard<B> {
         if door.steer
             && let Content::Ip(facts) = &frame.content
         {
-            let owner = steer::owner(&steer::Ends::of(facts), &self.snapshot, &self.slice, self.workers);
+            let ends = tunnel_error::ends(buffer.bytes(), facts, &self.snapshot);
+            let owner = steer::owner(&ends, &self.snapshot, &self.slice, self.workers);
             if owner != self.id {
                 *place = Some(buffer);
                 return Lane::HandOver(owner);

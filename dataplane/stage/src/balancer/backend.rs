@@ -7,10 +7,12 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use units::Nanos;
 
 use super::stable_hash::StableHash;
+use crate::tunnel::PathMtu;
 
 /// What the probes of a backend have found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +101,7 @@ pub struct Backend {
     address: IpAddr,
     port: Option<u16>,
     key: u64,
+    path: Arc<PathMtu>,
     health: AtomicU8,
     response_us: AtomicU32,
     /// When its sessions end because the operator drains it (nanoseconds, `NEVER` when not).
@@ -125,12 +128,25 @@ impl Backend {
             address,
             port,
             key,
+            path: Arc::new(PathMtu::new()),
             health: AtomicU8::new(health as u8),
             response_us: AtomicU32::new(0),
             operator_end: AtomicU64::new(NEVER),
             policy_end: AtomicU64::new(NEVER),
             counters: Counters::default(),
         }
+    }
+
+    /// The same backend on a path it shares with others at its address.
+    #[must_use]
+    pub(super) fn on_path(self, path: &Arc<PathMtu>) -> Self {
+        Self { path: Arc::clone(path), ..self }
+    }
+
+    /// What is known of the path a tunnel to it takes.
+    #[must_use]
+    pub const fn path(&self) -> &Arc<PathMtu> {
+        &self.path
     }
 
     /// The name of its service.

@@ -16,6 +16,6 @@ mod tests;
 pub use backend::{Admin, Backend, Fate, Health};
 pub use member::Member;
 pub use persistence::Persistence;
-pub use service::{Algorithm, BackendSpec, Mode, OnBackendFailure, ServiceProtocol, ServiceSpec};
+pub use service::{Algorithm, BackendSpec, Mode, OnBackendFailure, SegmentClamp, ServiceProtocol, ServiceSpec};
 pub use services::{Service, Services};
 pub use stable_hash::VERSION as RING_VERSION;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use units::Nanos;
 
 use crate::PortRange;
+use crate::tunnel::Encapsulation;
 
 /// How a backend is chosen for a new session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +45,8 @@ pub enum Mode {
     FullNat,
     /// Only the MAC addresses change; the backend owns the service's address and answers the client itself.
     Direct,
+    /// The packet is wrapped in another to the backend, which owns the service's address and answers the client itself.
+    Tunnel(Encapsulation),
 }
 
 impl Mode {
@@ -54,8 +57,25 @@ impl Mode {
             Self::Nat => "nat",
             Self::FullNat => "full-nat",
             Self::Direct => "direct",
+            Self::Tunnel(encapsulation) => encapsulation.name(),
         }
     }
+
+    /// Whether backends answer clients themselves: they own the service's address, ports are not rewritten, and the
+    /// appliance sees one direction only.
+    #[must_use]
+    pub const fn returns_directly(self) -> bool {
+        matches!(self, Self::Direct | Self::Tunnel(_))
+    }
+}
+
+/// The largest segment that ends of a TCP connection may agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SegmentClamp {
+    /// What the links and the tunnel carry.
+    ToPath,
+    /// This many bytes, whatever they carry.
+    To(u16),
 }
 
 /// What happens to the sessions of a backend that failed (SE-54).
@@ -130,6 +150,10 @@ pub struct ServiceSpec {
     pub mode: Mode,
     /// Pool addresses that hide the client (`full-nat` only).
     pub source_address: Vec<IpAddr>,
+    /// Where tunnels begin, one address of ours a family at most; a family without one begins at the outgoing port's.
+    pub tunnel_source: Vec<IpAddr>,
+    /// Whether and to what the segment size that TCP ends announce is lowered.
+    pub mss_clamp: Option<SegmentClamp>,
     /// For how long after its last session a source address keeps its backend.
     pub persistence: Option<Nanos>,
     /// For how long a removed or disabled backend keeps its sessions.

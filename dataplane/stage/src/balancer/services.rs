@@ -16,10 +16,11 @@ use units::{BackendId, Nanos, ServiceId};
 use super::index::Index;
 use super::maglev::{Claimant, Ring};
 use super::schedule::Schedule;
-use super::service::{Algorithm, ServiceSpec};
+use super::service::{Algorithm, Mode, ServiceSpec};
 use super::stable_hash::StableHash;
 use super::{Backend, Health, Member, Persistence};
 use crate::translate::Pool;
+use crate::tunnel::PathMtu;
 
 /// What an algorithm reads to choose.
 #[derive(Clone, Debug)]
@@ -148,6 +149,8 @@ pub struct Services {
     places: Arc<HashMap<u64, (ServiceId, usize)>>,
     /// Backends of earlier policies that this one has not: whoever still has sessions of one keeps it alive.
     departed: Arc<[Weak<Backend>]>,
+    /// The paths of tunnels, by the address they lead to.
+    paths: Arc<HashMap<IpAddr, Arc<PathMtu>>>,
 }
 
 impl Default for Services {
@@ -164,6 +167,9 @@ impl Services {
     pub fn compile(specs: Vec<ServiceSpec>, previous: Option<&Self>) -> Self {
         let running: HashMap<u64, Arc<Backend>> =
             previous.into_iter().flat_map(Self::alive).map(|backend| (backend.key(), backend)).collect();
+        let mut known: HashMap<IpAddr, Arc<PathMtu>> =
+            running.values().map(|backend| (backend.address(), Arc::clone(backend.path()))).collect();
+        let mut paths = HashMap::new();
         let before: HashMap<&str, &Service> = previous
             .into_iter()
             .flat_map(|previous| previous.services.iter())
@@ -182,7 +188,12 @@ impl Services {
                     .iter()
                     .zip(&mut numbers)
                     .map(|(written, number)| {
-                        let fresh = Backend::new(&spec.name, &written.name, written.address, written.port, spec.probed);
+                        let path = known.entry(written.address).or_default();
+                        if matches!(spec.mode, Mode::Tunnel(_)) {
+                            paths.insert(written.address, Arc::clone(path));
+                        }
+                        let fresh = Backend::new(&spec.name, &written.name, written.address, written.port, spec.probed)
+                            .on_path(path);
                         Member {
                             id: BackendId::new(number),
                             backend: running.get(&fresh.key()).map_or_else(|| Arc::new(fresh), Arc::clone),
@@ -209,7 +220,7 @@ impl Services {
             .collect();
         let gone = running.values().filter(|backend| !places.contains_key(&backend.key()));
         let departed = gone.map(Arc::downgrade).collect();
-        Self { services, index: Arc::new(index), places: Arc::new(places), departed }
+        Self { services, index: Arc::new(index), places: Arc::new(places), departed, paths: Arc::new(paths) }
     }
 
     /// The backends of this policy, and of those before it that somebody still uses.
@@ -274,6 +285,12 @@ impl Services {
     #[must_use]
     pub fn owns(&self, address: IpAddr) -> bool {
         self.index.owns(address)
+    }
+
+    /// What is known of the path to this address, when tunnels lead there.
+    #[must_use]
+    pub fn path_to(&self, address: IpAddr) -> Option<&PathMtu> {
+        self.paths.get(&address).map(|path| &**path)
     }
 
     /// Whether this is an address that hides clients of a `full-nat` service.

@@ -35,6 +35,8 @@ fn spec(name: &str, algorithm: Algorithm, backends: Vec<BackendSpec>) -> Service
         algorithm,
         mode: Mode::Nat,
         source_address: Vec::new(),
+        tunnel_source: Vec::new(),
+        mss_clamp: None,
         persistence: None,
         drain_timeout: Nanos::from_secs(30),
         on_backend_failure: OnBackendFailure::Reselect,

@@ -10,6 +10,7 @@ pub mod pool;
 pub mod pool_use;
 pub mod port_slice;
 pub mod rewrite;
+pub mod segment_size;
 pub mod source_nat;
 #[cfg(test)]
 mod tests;
@@ -23,4 +24,5 @@ pub use pool::Pool;
 pub use pool_use::{PoolUse, PoolUses};
 pub use port_slice::{Candidates, PortSlice};
 pub use rewrite::{NewEndpoints, decrement_hop_limit, rewrite_v4, rewrite_v6};
+pub use segment_size::clamp_segment_size;
 pub use source_nat::{SourceNat, SourceNatRule, Together};
