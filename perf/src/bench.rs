@@ -14,7 +14,7 @@ use crate::blueprint::Blueprint;
 use crate::generator::running::Generator;
 use crate::machine;
 use crate::report::{Measurement, StageCost};
-use crate::statistics::{Figures, Window, precise};
+use crate::statistics::{Window, precise};
 use crate::subject::{Millrace, Mode, Reading, Testpmd, TestpmdPlan};
 use crate::traffic::{Draw, Family, Protocol, Size};
 
@@ -26,6 +26,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 /// Buffers beside those a replayed capture is kept in: queues, bursts, caches.
 pub const BUFFERS_SPARE: u32 = 40_000;
+
+/// Packets from which on buffers are only as large as the frames: with the usual 2,048 bytes ten million would take 24 GiB.
+const MANY_PACKETS: u32 = 2_000_000;
 
 /// What the user asked for. Empty lists mean that each case takes its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,8 +177,11 @@ impl Bench {
             .set("cores", "workers", cores)?
             .set("dpdk", "hugepages", true)?
             .set("sessions", "capacity", i64::from(experiment.capacity))?
-            .set_devices(&experiment.devices)?
-            .set_buffers(Self::buffers(experiment))?;
+            .set_devices(&experiment.devices)?;
+        if experiment.packets > MANY_PACKETS {
+            blueprint.set_longest_frame(experiment.longest)?;
+        }
+        blueprint.set_buffers(Self::buffers(experiment))?;
         Ok(blueprint)
     }
 
@@ -200,32 +206,29 @@ impl Bench {
     /// # Errors
     /// When a subject does not start, sessions are missing, or packets were dropped.
     pub fn compare(&self, experiment: &Experiment) -> Outcome<Measurement> {
-        let blueprint = self.prepared(experiment)?;
-        machine::require(&self.settings.millrace, &self.settings.testpmd, blueprint.memory()?)?;
-        let plan = self.baseline(experiment, Mode::Io)?;
-        let rounds = self.settings.rounds;
-        let bar = self.progress(&experiment.label, rounds * 2 * self.windows());
-        let (mut base, mut total, mut spans) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            base.extend(self.testpmd_windows(&plan, &bar)?);
-            let (windows, span) = self.millrace_windows(&blueprint, experiment.sessions, &bar)?;
-            total.extend(windows);
-            spans.push(span);
+        let mut turns = Turns::new(self, experiment)?;
+        for _ in 0..self.settings.rounds {
+            turns.take(self)?;
         }
-        bar.finish_and_clear();
-        let (testpmd, millrace) = (Figures::of_windows(&base, self.hertz), Figures::of_windows(&total, self.hertz));
-        Ok(Measurement {
-            label: experiment.label.clone(),
-            parameters: experiment.parameters.clone(),
-            testpmd,
-            millrace,
-            net: millrace.less(&testpmd),
-            ratio: testpmd.median / millrace.median,
-            mpps: self.hertz / millrace.median / precise(self.settings.cores.len() as u64) / 1e6,
-            stages: stage_costs(&spans),
-            burst_fill: burst_fill(&spans),
-            target: experiment.target,
-        })
+        Ok(turns.measurement(self))
+    }
+
+    /// Measures several experiments in turn, so that what disturbs the machine meanwhile disturbs them alike.
+    ///
+    /// # Errors
+    /// As [`Self::compare`], with the label of the experiment that failed.
+    pub fn compare_all(&self, experiments: &[Experiment]) -> Outcome<Vec<Measurement>> {
+        let named = |label: &str, why: Box<dyn std::error::Error>| format!("{label}: {why}");
+        let mut all = Vec::new();
+        for experiment in experiments {
+            all.push(Turns::new(self, experiment).map_err(|why| named(&experiment.label, why))?);
+        }
+        for _ in 0..self.settings.rounds {
+            for turns in &mut all {
+                turns.take(self).map_err(|why| named(&turns.experiment.label, why))?;
+            }
+        }
+        Ok(all.into_iter().map(|turns| turns.measurement(self)).collect())
     }
 
     /// One turn of testpmd.
@@ -290,6 +293,50 @@ impl Bench {
             return Err(format!("{} sessions ended while measuring", first.sessions - before.sessions).into());
         }
         Ok((windows, Span { first, last: before }))
+    }
+}
+
+/// An experiment on its way: what its turns have given so far.
+struct Turns<'a> {
+    experiment: &'a Experiment,
+    blueprint: Blueprint,
+    plan: TestpmdPlan,
+    bar: ProgressBar,
+    base: Vec<Window>,
+    total: Vec<Window>,
+    spans: Vec<Span>,
+}
+
+impl<'a> Turns<'a> {
+    fn new(bench: &Bench, experiment: &'a Experiment) -> Outcome<Self> {
+        let blueprint = bench.prepared(experiment)?;
+        machine::require(&bench.settings.millrace, &bench.settings.testpmd, blueprint.memory()?)?;
+        let plan = bench.baseline(experiment, Mode::Io)?;
+        let bar = bench.progress(&experiment.label, bench.settings.rounds * 2 * bench.windows());
+        Ok(Self { experiment, blueprint, plan, bar, base: Vec::new(), total: Vec::new(), spans: Vec::new() })
+    }
+
+    /// A turn of testpmd, then one of the appliance.
+    fn take(&mut self, bench: &Bench) -> Outcome<()> {
+        self.base.extend(bench.testpmd_windows(&self.plan, &self.bar)?);
+        let (windows, span) = bench.millrace_windows(&self.blueprint, self.experiment.sessions, &self.bar)?;
+        self.total.extend(windows);
+        self.spans.push(span);
+        Ok(())
+    }
+
+    fn measurement(self, bench: &Bench) -> Measurement {
+        self.bar.finish_and_clear();
+        let Experiment { label, parameters, target, .. } = self.experiment;
+        let measured = Measurement::of(&self.base, &self.total, bench.hertz, bench.settings.cores.len());
+        Measurement {
+            label: label.clone(),
+            parameters: parameters.clone(),
+            stages: stage_costs(&self.spans),
+            burst_fill: burst_fill(&self.spans),
+            target: *target,
+            ..measured
+        }
     }
 }
 

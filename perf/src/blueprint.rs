@@ -24,6 +24,16 @@ const IN_V6: [(&str, &str); 5] = [
     ("10.0.0.12", "2001:db8:2::12"),
 ];
 
+/// Smallest MTU of a port, and of one with IPv6 addresses (RFC 8200 section 5).
+const MTU_MIN: u16 = 68;
+const MTU_MIN_V6: u16 = 1_280;
+/// The Ethernet header, and what else of the link the appliance counts in: three tags and a check sequence.
+const ETHERNET_BYTES: u16 = 14;
+const TAG_BYTES: u16 = 16;
+
+/// The first port of [`Blueprint::set_services`].
+const SERVICES_FIRST: u16 = 10_000;
+
 /// A configuration in the making.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blueprint {
@@ -129,15 +139,24 @@ impl Blueprint {
         Ok(self.policy()?.dpdk.memory)
     }
 
-    /// Gives every port this MTU.
+    /// Takes packet buffers that hold frames of these bytes and no larger ones, and gives every port an MTU to match.
     ///
     /// # Errors
     /// When there is no port.
-    pub fn set_mtu(&mut self, mtu: u16) -> Outcome<&mut Self> {
+    pub fn set_longest_frame(&mut self, bytes: u16) -> Outcome<&mut Self> {
+        let mut least = MTU_MIN;
+        for port in self.tables("port")? {
+            let addresses = port.get("addresses").and_then(Value::as_array);
+            let is_v6 = |value: &Value| value.as_str().is_some_and(|address| address.contains(':'));
+            least = if addresses.is_some_and(|all| all.iter().any(is_v6)) { MTU_MIN_V6 } else { least };
+        }
+        let mtu = bytes.saturating_sub(ETHERNET_BYTES).max(least);
         for port in self.tables("port")? {
             port.insert("mtu".into(), i64::from(mtu).into());
         }
-        Ok(self)
+        // Room for the tags that every buffer has room for, and never less than the smallest buffer.
+        let room = (mtu + ETHERNET_BYTES + TAG_BYTES).next_multiple_of(64).max(128);
+        self.set("dpdk", "buffer_size", i64::from(room))
     }
 
     /// Replaces the rules by `count` that allow the same traffic: every client matches exactly one of them, and all are
@@ -191,24 +210,32 @@ impl Blueprint {
         Ok(without)
     }
 
-    /// Has `count` services like the first: the first is still the one the traffic is for, the others differ by their port.
+    /// Has `count` services like the first, on ports that follow each other, and one rule that allows them all. They take
+    /// backends in turn: a Maglev table for each of thousands would fill gigabytes that established packets never read.
     ///
     /// # Errors
-    /// When there is no service.
-    pub fn set_services(&mut self, count: u32) -> Outcome<&mut Self> {
-        let services = self
-            .table
-            .get_mut("virtual_service")
-            .and_then(Value::as_array_mut)
-            .ok_or("there is no [[virtual_service]]")?;
+    /// When there is no service, or not as many ports.
+    pub fn set_services(&mut self, count: u16) -> Outcome<&mut Self> {
+        let services = self.table.get_mut("virtual_service").and_then(Value::as_array_mut);
+        let services = services.ok_or("there is no [[virtual_service]]")?;
         services.truncate(1);
         let first = services.first().and_then(Value::as_table).ok_or("there is no [[virtual_service]]")?.clone();
-        for number in 1..count {
-            let mut service = first.clone();
-            service.insert("name".into(), format!("service-{number}").into());
-            service.insert("ports".into(), strings([(10_000 + number).to_string()]));
-            services.push(Value::Table(service));
-        }
+        let last = SERVICES_FIRST.checked_add(count - 1).ok_or("there are not as many ports")?;
+        *services = (SERVICES_FIRST..=last)
+            .map(|port| {
+                let mut service = first.clone();
+                service.insert("name".into(), format!("service-{port}").into());
+                service.insert("ports".into(), strings([port.to_string()]));
+                service.insert("algorithm".into(), "round-robin".into());
+                Value::Table(service)
+            })
+            .collect();
+        let rules =
+            self.table.get_mut("firewall").and_then(|firewall| firewall.get_mut("rule")).and_then(Value::as_array_mut);
+        let rules = rules.ok_or("there is no [[firewall.rule]]")?;
+        rules.truncate(1);
+        let rule = rules.first_mut().and_then(Value::as_table_mut).ok_or("there is no [[firewall.rule]]")?;
+        rule.insert("destination_port".into(), strings([format!("{SERVICES_FIRST}-{last}")]));
         Ok(self)
     }
 

@@ -1,14 +1,26 @@
 //! The cases: each says what it measures and how, and measures it. A new one is a file here and a line in [`ALL`].
 
+mod connections;
 mod established;
+mod growth;
 mod live;
+mod memory;
+mod occupancy;
+mod point;
+mod rules;
+mod services;
 
 use crate::Outcome;
 use crate::bench::Bench;
 use crate::report::Chapter;
 
+pub use connections::Connections;
 pub use established::Established;
 pub use live::{Latency, Lifecycle, Mixed, Ndr};
+pub use memory::Memory;
+pub use occupancy::Occupancy;
+pub use rules::Rules;
+pub use services::Services;
 
 /// Something to measure.
 pub trait Case: Sync {
@@ -29,7 +41,8 @@ pub trait Case: Sync {
 }
 
 /// All of them, in the order they run.
-pub const ALL: &[&dyn Case] = &[&Established, &Ndr, &Latency, &Lifecycle, &Mixed];
+pub const ALL: &[&dyn Case] =
+    &[&Established, &Connections, &Rules, &Services, &Occupancy, &Memory, &Ndr, &Latency, &Lifecycle, &Mixed];
 
 /// The cases with these names; all when there are none.
 ///

@@ -55,7 +55,9 @@ fn chapter(page: &mut String, chapter: &Chapter) {
     let _ = writeln!(page, "<p class=\"method\">{}</p>", escaped(&chapter.method));
     if !chapter.measurements.is_empty() {
         table(page, &compared(&chapter.measurements));
-        table(page, &stages(&chapter.measurements));
+        if let Some(stages) = stages(&chapter.measurements) {
+            table(page, &stages);
+        }
     }
     for plot in &chapter.plots {
         let _ = writeln!(page, "<h3>{}</h3>\n<figure>{}</figure>", escaped(&plot.title), drawn(plot));

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::statistics::{Figures, Net};
+use crate::statistics::{Figures, Net, Window, precise};
 
 pub use html::page;
 pub use terminal::text;
@@ -88,6 +88,23 @@ pub struct Measurement {
     pub burst_fill: f64,
     /// Net cycles a packet that were aimed at.
     pub target: Option<f64>,
+}
+
+impl Measurement {
+    /// The figures of two series of windows: testpmd's, and the appliance's on so many cores. The rest is left empty.
+    #[must_use]
+    pub fn of(testpmd: &[Window], millrace: &[Window], hertz: f64, cores: usize) -> Self {
+        let (testpmd, millrace) = (Figures::of_windows(testpmd, hertz), Figures::of_windows(millrace, hertz));
+        let per = |figure: f64, cost: f64| if cost > 0.0 { figure / cost } else { 0.0 };
+        Self {
+            net: millrace.less(&testpmd),
+            ratio: per(testpmd.median, millrace.median),
+            mpps: per(hertz, millrace.median) / precise(cores.max(1) as u64) / 1e6,
+            testpmd,
+            millrace,
+            ..Self::default()
+        }
+    }
 }
 
 /// What one stage costs.

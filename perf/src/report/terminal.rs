@@ -35,7 +35,9 @@ fn chapter(text: &mut String, chapter: &Chapter) {
     let _ = writeln!(text, "\n{}: {}", chapter.case, chapter.sentence);
     if !chapter.measurements.is_empty() {
         let _ = writeln!(text, "{}", drawn(&compared(&chapter.measurements)));
-        let _ = writeln!(text, "{}", drawn(&stages(&chapter.measurements)));
+        if let Some(stages) = stages(&chapter.measurements) {
+            let _ = writeln!(text, "{}", drawn(&stages));
+        }
     }
     for table in &chapter.tables {
         let _ = writeln!(text, "{}\n{}", table.title, drawn(table));
@@ -72,13 +74,16 @@ pub(super) fn compared(measurements: &[Measurement]) -> Table {
     Table { title: String::new(), columns: columns.map(str::to_owned).to_vec(), rows }
 }
 
-/// Cycles by stage, and how full bursts were.
-pub(super) fn stages(measurements: &[Measurement]) -> Table {
+/// Cycles by stage, and how full bursts were; nothing where stages were not looked at.
+pub(super) fn stages(measurements: &[Measurement]) -> Option<Table> {
     let mut names: Vec<&str> = Vec::new();
     for stage in measurements.iter().flat_map(|each| &each.stages) {
         if !names.contains(&stage.name.as_str()) {
             names.push(&stage.name);
         }
+    }
+    if names.is_empty() {
+        return None;
     }
     let row = |each: &Measurement| {
         let cycles = names.iter().map(|name| {
@@ -90,7 +95,7 @@ pub(super) fn stages(measurements: &[Measurement]) -> Table {
     let rows = measurements.iter().map(row).collect();
     let columns =
         ["cycles a packet in"].iter().chain(&names).chain(&["packets a burst"]).map(|&name| name.to_owned()).collect();
-    Table { title: String::new(), columns, rows }
+    Some(Table { title: String::new(), columns, rows })
 }
 
 fn drawn(table: &Table) -> Drawn {

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use control::status::{Applied, Drops, MemoryStatus, WorkerStatus};
@@ -22,6 +23,7 @@ const START_MAX: Duration = Duration::from_secs(300);
 pub struct Millrace {
     // Asked through a shared reference: who watches one counter while changing another holds both.
     connection: RefCell<Connection>,
+    socket: PathBuf,
     process: Process,
 }
 
@@ -78,7 +80,7 @@ impl Millrace {
             read(&mut connection)?;
             Ok(connection)
         })?;
-        Ok(Self { connection: RefCell::new(connection), process })
+        Ok(Self { connection: RefCell::new(connection), socket, process })
     }
 
     /// Reads its counters.
@@ -106,14 +108,33 @@ impl Millrace {
         self.connection.borrow_mut().get("memory")
     }
 
-    /// Applies another configuration, as `millrace apply` does, and returns once every worker has it.
+    /// Applies another configuration, as `millrace apply` does, and calls `watch` with the counters, over and over, until
+    /// it has seen enough (true), but never ends before the configuration is in force.
     ///
     /// # Errors
-    /// When it is refused.
-    pub fn apply(&self, blueprint: &Blueprint) -> Outcome<u64> {
+    /// When the configuration is refused, or the appliance stops answering.
+    pub fn apply(&self, blueprint: &Blueprint, mut watch: impl FnMut(&Reading) -> bool) -> Outcome<()> {
         let text = blueprint.text()?;
-        let applied: Applied = self.connection.borrow_mut().post("apply?file=bench", &text)?;
-        Ok(applied.generation)
+        let mut connection = Connection::open(&self.socket)?;
+        thread::scope(|scope| {
+            let applying = scope.spawn(move || {
+                let applied: Outcome<Applied> = connection.post("apply?file=bench", &text);
+                applied.map(drop).map_err(|why| why.to_string())
+            });
+            let mut enough = false;
+            while !enough {
+                enough = watch(&self.read()?);
+                if applying.is_finished() && !enough {
+                    // A refusal ends the wait: nothing will come.
+                    break;
+                }
+            }
+            applying.join().map_err(|_| "the thread that applies ended by a fault")??;
+            while !enough {
+                enough = watch(&self.read()?);
+            }
+            Ok(())
+        })
     }
 
     /// Its process number.
