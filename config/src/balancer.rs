@@ -17,6 +17,7 @@ use crate::names::Names;
 use crate::policy::{Probe, Service};
 use crate::port_list::{port, port_range};
 use crate::section::Section;
+use crate::syn_cookies::syn_cookies;
 use crate::translate::{has_family, pool};
 use crate::tunnel::{self, TunnelKind};
 
@@ -97,6 +98,7 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
     let persistence = persistence(&mut section);
     let drain_timeout = section.or("drain_timeout", duration(Nanos::ZERO..=DAY), DRAIN_TIMEOUT);
     let on_backend_failure = section.or("on_backend_failure", choice(ON_FAILURE), OnBackendFailure::Reselect);
+    let syn_cookies = syn_cookies(&mut section, protocol, mode);
     let health = health(&mut section, protocol);
     let backends = backends(&mut section, mode, &ports, address.as_ref(), findings);
     let spec = ServiceSpec {
@@ -112,6 +114,7 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
         persistence,
         drain_timeout,
         on_backend_failure,
+        syn_cookies,
         backends: backends.iter().map(|(spec, _)| spec.clone()).collect(),
         probed: health.kind != Probe::None,
     };

@@ -40,6 +40,7 @@ mod routes;
 mod section;
 mod sessions;
 mod size;
+mod syn_cookies;
 mod translate;
 mod tunnel;
 mod validate;

@@ -8,7 +8,7 @@ use crossbeam::channel::Sender;
 use stage::balancer::Backend;
 use stage::firewall::{Action, Candidate};
 use stage::forward::Neighbor;
-use units::{Generation, Nanos, PortId, RuleId};
+use units::{Generation, Nanos, PortId, RuleId, ServiceId};
 use wire::MacAddr;
 use worker::{SessionRecord, Snapshot};
 
@@ -65,5 +65,16 @@ pub enum Note {
         address: IpAddr,
         /// The station.
         mac: MacAddr,
+    },
+    /// A service asks its clients for SYN cookies from now on, or no longer.
+    SynCookies {
+        /// The policy its number belongs to.
+        generation: Generation,
+        /// The service.
+        service: ServiceId,
+        /// Whether it asks for them.
+        engaged: bool,
+        /// Its sessions half open at that moment.
+        half_open: u32,
     },
 }

@@ -54,6 +54,15 @@ pub fn write(notes: &Receiver<Note>, appliance: &Arc<Running>) {
                 let name = known.and_then(|rule| snapshot.rules.name(rule)).unwrap_or("(earlier policy)");
                 log::info!(target: "firewall", "{} {} {}", verb(action), describe(&candidate), name);
             }
+            Note::SynCookies { generation, service, engaged, half_open } => {
+                let known = (generation == snapshot.generation).then(|| snapshot.services.service(service)).flatten();
+                let name = known.map_or("(earlier policy)", |service| service.spec().name.as_str());
+                if engaged {
+                    log::warn!("service {name}: SYN cookies on, {half_open} sessions are half open");
+                } else {
+                    log::info!("service {name}: SYN cookies off, {half_open} sessions are half open");
+                }
+            }
             Note::Conflict { port, address, mac } => {
                 if told.len() >= CONFLICTS {
                     told.clear();

@@ -207,7 +207,11 @@ pub fn services(services: &[ServiceStatus]) -> String {
     for service in services {
         let place = format!("{} {} {}", service.address, service.protocol, service.ports.join(","));
         let how = format!("{}, {}", service.algorithm, service.mode);
-        table.add_row([service.name.clone(), String::new(), place, how]);
+        let cookies = service.syn_cookies.as_ref().map_or_else(String::new, |cookies| {
+            let state = if cookies.engaged { "on" } else { "off" };
+            format!("; SYN cookies {state}, {} of {} proven", cookies.proven, cookies.sent)
+        });
+        table.add_row([service.name.clone(), String::new(), place, how + &cookies]);
         for backend in &service.backends {
             let place = match backend.port {
                 Some(port) => std::net::SocketAddr::new(backend.address, port).to_string(),
@@ -475,6 +479,7 @@ mod tests {
             path_mtu: None,
         };
         let text = services(&[ServiceStatus {
+            syn_cookies: None,
             name: "shop".into(),
             address: "198.51.100.10".parse().unwrap(),
             protocol: "tcp".into(),

@@ -254,8 +254,28 @@ pub struct ServiceStatus {
     pub algorithm: String,
     /// How it is reached.
     pub mode: String,
+    /// What is known of its handshakes; null where it never asks for SYN cookies.
+    #[serde(default)]
+    pub syn_cookies: Option<SynCookieStatus>,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
+}
+
+/// The handshakes of one virtual service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SynCookieStatus {
+    /// `adaptive` or `always`.
+    pub mode: String,
+    /// Whether SYNs are answered with cookies now.
+    pub engaged: bool,
+    /// Sessions half open now; counted with `adaptive`.
+    pub half_open: u32,
+    /// Times cookies were turned on by pressure.
+    pub engagements: u64,
+    /// SYNs answered with a cookie.
+    pub sent: u64,
+    /// Cookies that were brought back: connections that became sessions.
+    pub proven: u64,
 }
 
 /// One firewall rule of `show firewall`.

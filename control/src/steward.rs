@@ -238,6 +238,9 @@ impl<C: Clock> Steward<C> {
             Event::Log { at, generation, rule, action, candidate } => {
                 self.note(Note::Rule { at, generation, rule, action, candidate });
             }
+            Event::SynCookies { generation, service, engaged, half_open } => {
+                self.note(Note::SynCookies { generation, service, engaged, half_open });
+            }
             Event::Retired { snapshot, turns } => {
                 drop((snapshot, turns));
                 self.retired(position);

@@ -100,6 +100,7 @@ impl Appliance for Fake {
             path_mtu: None,
         };
         vec![ServiceStatus {
+            syn_cookies: None,
             name: "shop".into(),
             address: "198.51.100.10".parse().unwrap(),
             protocol: "tcp".into(),

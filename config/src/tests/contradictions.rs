@@ -25,6 +25,32 @@ fn refused(text: &str, code: &str, at: &str, other: &str) {
     assert!(!fault.advice.is_empty(), "{fault}");
 }
 
+/// The SYN cookies of the full file.
+const COOKIES: &str = "\n[virtual_service.syn_cookies]\nmode = \"adaptive\"\non_at = 1000\noff_at = 500\n";
+
+#[test]
+fn syn_cookies_where_they_mean_nothing() {
+    assert!(FULL.contains(COOKIES));
+    let code = |text: &str| {
+        let fault = only(text);
+        (fault.code, fault.place.map(|place| place.line))
+    };
+    let at = |text: &str, start: &str| Some(line_of(text, start));
+    let always = full_with("mode = \"adaptive\"", "mode = \"always\"");
+    assert_eq!(code(&always), ("meaningless-key", at(&always, "on_at")));
+    let udp =
+        full_with("address = \"198.51.100.10\"\nprotocol = \"tcp\"", "address = \"198.51.100.10\"\nprotocol = \"udp\"");
+    assert_eq!(code(&udp), ("meaningless-key", at(&udp, "[virtual_service.syn_cookies]")));
+    let inverted = full_with("off_at = 500", "off_at = 1000");
+    assert_eq!(code(&inverted), ("inverted-thresholds", at(&inverted, "off_at")));
+    let direct = full_with("mode = \"full-nat\"\nsource_address = [\"10.0.0.1\"]", "mode = \"direct\"");
+    let direct = direct.replace("port = 8080\n", "");
+    assert_eq!(code(&direct), ("meaningless-key", at(&direct, "[virtual_service.syn_cookies]")));
+    valid(&FULL.replace(COOKIES, "\n[virtual_service.syn_cookies]\n"));
+    valid(&FULL.replace(COOKIES, "\n[virtual_service.syn_cookies]\nmode = \"always\"\n"));
+    valid(&FULL.replace(COOKIES, "\n[virtual_service.syn_cookies]\non_at = 1\n"));
+}
+
 #[test]
 fn an_address_on_two_ports() {
     let text = full_with(
@@ -220,6 +246,7 @@ fn modes_and_their_keys() {
         ("missing-key", "[[virtual_service]] \"shop\" has the mode \"full-nat\" and no `source_address`")
     );
     let direct = FULL.replace("mode = \"full-nat\"\nsource_address = [\"10.0.0.1\"]", "mode = \"direct\"");
+    let direct = direct.replace(COOKIES, "\n");
     assert_eq!(codes(&direct), ["meaningless-key"]);
     valid(&direct.replace("\nport = 8080", ""));
     let routed = direct

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use session::Kind;
 use stage::balancer::{Admin, Backend, Health, Services};
 use stage::firewall::Action;
+use stage::syn_cookie::{CookieMode, SynCounts};
 use units::Nanos;
 use worker::{Measured, SessionRecord, Snapshot};
 
 use super::{DeviceCounters, WorkerView};
 use crate::status::{
-    BackendStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus, SessionStatus, StageStatus, TupleStatus,
-    WorkerStatus,
+    BackendStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus, SessionStatus, StageStatus, SynCookieStatus,
+    TupleStatus, WorkerStatus,
 };
 
 pub(super) const fn action_name(action: Action) -> &'static str {
@@ -72,6 +73,19 @@ fn health_status(backend: &Backend, now: Nanos) -> HealthStatus {
     }
 }
 
+fn syn_cookies(service: &stage::balancer::Service) -> Option<SynCookieStatus> {
+    let mode = service.spec().syn_cookies;
+    let SynCounts { engaged, half_open, engagements, sent, proven } = service.guard().counts();
+    (mode != CookieMode::Off).then(|| SynCookieStatus {
+        mode: mode.name().to_owned(),
+        engaged: engaged || mode == CookieMode::Always,
+        half_open,
+        engagements,
+        sent,
+        proven,
+    })
+}
+
 pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceStatus> {
     let backends = |service: &stage::balancer::Service| {
         let written = &service.spec().backends;
@@ -109,6 +123,7 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
                 ports: spec.ports.iter().map(ToString::to_string).collect(),
                 algorithm: spec.algorithm.name().to_owned(),
                 mode: spec.mode.name().to_owned(),
+                syn_cookies: syn_cookies(service),
                 backends: backends(service),
             }
         })

@@ -35,8 +35,9 @@ impl Direction {
     }
 
     /// What belongs to this direction in a pair.
+    #[must_use]
     #[inline(always)]
-    pub(crate) const fn of<T>(self, pair: &[T; 2]) -> &T {
+    pub const fn of<T>(self, pair: &[T; 2]) -> &T {
         let [original, reply] = pair;
         match self {
             Self::Original => original,
@@ -46,7 +47,7 @@ impl Direction {
 
     /// What belongs to this direction in a pair, to change it.
     #[inline(always)]
-    pub(crate) const fn of_mut<T>(self, pair: &mut [T; 2]) -> &mut T {
+    pub const fn of_mut<T>(self, pair: &mut [T; 2]) -> &mut T {
         let [original, reply] = pair;
         match self {
             Self::Original => original,

@@ -68,6 +68,7 @@ reasons! {
     NoSession "no_session" "It belongs to no session and does not open one."
     TcpOutOfWindow "tcp_out_of_window" "The sequence number lies outside the window of its session."
     TcpInvalidState "tcp_invalid_state" "The TCP flags do not fit the state of the session."
+    AwaitsBackend "awaits_backend" "Its client has proven itself with a SYN cookie and the backend has not answered yet."
     IcmpErrorUnmatched "icmp_error_unmatched" "An ICMP error about a packet of no session."
     IcmpUnwanted "icmp_unwanted" "An ICMP message that routers do not pass on."
     SessionTableFull "session_table_full" "The session table is full; established sessions go on."

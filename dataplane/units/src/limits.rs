@@ -26,8 +26,9 @@ pub const ZONES_MAX: usize = 255;
 /// Workers of one appliance.
 pub const WORKERS_MAX: usize = 64;
 
-/// Next hops a worker knows: sessions name them in 16 bits, three of which mean the kernel, a tunnel, and none.
-pub const NEXT_HOPS_MAX: usize = 65_533;
+/// Next hops a worker knows: sessions name them in 16 bits, four of which mean the kernel, a tunnel, none, and a connection
+/// that began with a SYN cookie.
+pub const NEXT_HOPS_MAX: usize = 65_532;
 
 /// Backends with sessions on one worker at one time: sessions name them in 16 bits; beyond, traffic flows uncounted.
 pub const BINDINGS_MAX: usize = 65_535;

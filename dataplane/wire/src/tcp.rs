@@ -129,6 +129,19 @@ impl TcpHeader {
         self.checksum.get()
     }
 
+    /// Writes the window, not scaled.
+    pub const fn set_window(&mut self, window: u16) {
+        self.window = U16::new(window);
+    }
+
+    /// Writes how many bytes of options follow; `None`, and nothing written, when they are not whole words or too many.
+    pub fn set_options_len(&mut self, bytes: usize) -> Option<()> {
+        let words =
+            u8::try_from((Self::LEN + bytes) / 4).ok().filter(|&words| bytes.is_multiple_of(4) && words <= 15)?;
+        self.data_offset = words << 4;
+        Some(())
+    }
+
     /// Writes the checksum.
     pub const fn set_checksum(&mut self, checksum: u16) {
         self.checksum = U16::new(checksum);

@@ -8,7 +8,7 @@ use session::{Direction, Kind, Session, Slot, TcpFault, TcpOutcome, datagram, tc
 use stage::DropReason;
 use stage::balancer::Fate;
 use stage::firewall::{Action, Candidate};
-use stage::translate::{Deltas, decrement_hop_limit};
+use stage::translate::{Deltas, Toward, decrement_hop_limit};
 use units::PortId;
 use wire::emit::{self, IcmpErrorKind};
 use wire::{Content, Facts, MacAddr, Transport};
@@ -22,6 +22,9 @@ use crate::shard::Shard;
 
 /// Session flag: the appliance's own kernel opened it, and the firewall is not asked.
 pub(crate) const FROM_KERNEL: u8 = 1;
+
+/// Session flag: its service counts it as half open.
+pub(crate) const HALF_OPEN: u8 = 0x80;
 
 /// What a session says of one of its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,9 @@ impl<B: Buffer> Shard<B> {
             return Acted::Verdict(verdict);
         }
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
+        if session.next_hop(direction) == NextHopId::SPLICED.get() {
+            return self.act_spliced::<A>(packet, &facts, slot, direction);
+        }
         let outcome = match facts.transport {
             Transport::Tcp(tcp) => tcp_state::observe(session, direction, &tcp),
             _ if datagram::observe(session, direction) => TcpOutcome::PassAndRetime,
@@ -104,6 +110,11 @@ impl<B: Buffer> Shard<B> {
         if session.flags() & FROM_KERNEL != 0 && session.state().is_over() {
             return true;
         }
+        if session.flags() & HALF_OPEN != 0 && !session.state().is_embryonic() {
+            self.bindings.end_handshake(BindingId::new(session.binding()));
+            let session = A::table_mut(&mut self.sessions).session_mut(slot);
+            session.set_flags(session.flags() & !HALF_OPEN);
+        }
         A::table_mut(&mut self.sessions).refresh_expiry(slot, self.tick);
         false
     }
@@ -155,7 +166,7 @@ impl<B: Buffer> Shard<B> {
     /// Looks up the next hop of one direction of a session again: routes may have changed.
     fn find_way_again<A: Family>(&mut self, slot: Slot, direction: Direction) {
         let session = A::table(&self.sessions).session(slot);
-        let old = NextHopId::new(session.next_hop(direction));
+        let old = self.hop_of::<A>(slot, direction);
         if matches!(old, NextHopId::KERNEL | NextHopId::TUNNEL) || speaks_for_kernel(session, direction) {
             return;
         }
@@ -170,11 +181,7 @@ impl<B: Buffer> Shard<B> {
         let new = self.hop_to(target).unwrap_or(NextHopId::NONE);
         self.next_hops.retain(new);
         self.next_hops.release(old);
-        A::table_mut(&mut self.sessions).session_mut(slot).set_next_hop(direction, new.get());
-    }
-
-    fn hop_of<A: Family>(&self, slot: Slot, direction: Direction) -> NextHopId {
-        NextHopId::new(A::table(&self.sessions).session(slot).next_hop(direction))
+        self.set_hop::<A>(slot, direction, new);
     }
 
     /// The next hop on the way to `target`.
@@ -252,6 +259,12 @@ impl<B: Buffer> Shard<B> {
                     Direction::Reply => deltas.negated(),
                 };
                 if !A::rewrite(bytes, facts, &session.outgoing(direction), deltas) {
+                    return Verdict::Drop(DropReason::UnknownEthertype);
+                }
+            }
+            if let Some(shift) = self.shift_of::<A>(slot) {
+                let toward = if direction == Direction::Original { Toward::Backend } else { Toward::Client };
+                if !shift.apply(bytes, facts, toward) {
                     return Verdict::Drop(DropReason::UnknownEthertype);
                 }
             }

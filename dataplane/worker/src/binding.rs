@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use stage::balancer::{Backend, Fate};
+use stage::syn_cookie::SynGuard;
 use units::Nanos;
 use units::limits::BINDINGS_MAX;
 
@@ -40,6 +41,8 @@ struct Binding {
     backend: Option<Arc<Backend>>,
     flushed: bool,
     sessions: u32,
+    /// Where handshakes of its sessions are counted.
+    guard: Option<Arc<SynGuard>>,
 }
 
 /// What every packet of a balanced session reads and writes of its binding.
@@ -137,6 +140,27 @@ impl Bindings {
         };
         self.by_backend.insert(identity(backend), number);
         number
+    }
+
+    /// A session of this binding begins its handshake; false when it cannot be counted.
+    pub(crate) fn begin_handshake(&mut self, id: BindingId, guard: &Arc<SynGuard>) -> bool {
+        let Some(entry) = self.entries.get_mut(usize::from(id.0)).filter(|_| id != BindingId::NONE) else {
+            return false;
+        };
+        if entry.guard.is_none() {
+            entry.guard = Some(Arc::clone(guard));
+        }
+        if let Some(guard) = &entry.guard {
+            guard.opened();
+        }
+        true
+    }
+
+    /// A handshake that was counted is over.
+    pub(crate) fn end_handshake(&self, id: BindingId) {
+        if let Some(guard) = self.entries.get(usize::from(id.0)).and_then(|entry| entry.guard.as_ref()) {
+            guard.settled();
+        }
     }
 
     /// A session of this binding ended: the backend's count falls by one (SE-48).

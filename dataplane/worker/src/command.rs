@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use stage::firewall::{Action, Candidate};
 use stage::forward::Evidence;
-use units::{Generation, Nanos, PortId, RuleId};
+use units::{Generation, Nanos, PortId, RuleId, ServiceId};
 use wire::MacAddr;
 
 use crate::snapshot::Snapshot;
@@ -127,6 +127,17 @@ pub enum Event {
         action: Action,
         /// The packet.
         candidate: Candidate,
+    },
+    /// A service asks its clients for SYN cookies from now on, or no longer.
+    SynCookies {
+        /// The policy its number belongs to.
+        generation: Generation,
+        /// The service.
+        service: ServiceId,
+        /// Whether it asks for them.
+        engaged: bool,
+        /// Its sessions half open at that moment.
+        half_open: u32,
     },
     /// The buffer of [`Command::Dump`], filled.
     Dumped(Box<Dump>),

@@ -14,7 +14,7 @@ use wire::{Facts, TcpFlags, Transport};
 use crate::act::Acted;
 use crate::binding::BindingId;
 use crate::family::Family;
-use crate::next_hop::{NextHopId, Way};
+use crate::next_hop::Way;
 use crate::packet::Verdict;
 use crate::shard::Shard;
 
@@ -45,9 +45,10 @@ impl<B> Shard<B> {
         if session.kind() != Kind::Tcp || session.is_one_sided() || session.state().is_over() {
             return;
         }
-        let hop = NextHopId::new(session.next_hop(direction));
         let tuple = session.outgoing(direction);
         let (sequence, acknowledgment) = session.reset_numbers(direction);
+        let sequence = self.as_received::<A>(slot, direction, sequence);
+        let hop = self.hop_of::<A>(slot, direction);
         let Some(Way::Open(port, destination_mac)) = self.next_hops.way(hop, self.tick) else { return };
         let reset = Reset {
             source_mac: self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac),

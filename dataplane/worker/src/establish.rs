@@ -9,12 +9,13 @@ use session::{Direction, InsertError, Kind, NewSession, Pickup, Slot, Tuple, tcp
 use stage::DropReason;
 use stage::balancer::{Member, Mode, Service};
 use stage::firewall::Candidate;
+use stage::syn_cookie::CookieMode;
 use stage::translate::{Covered, Deltas};
 use units::{RuleId, ServiceId};
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, TcpFlags, Transport};
 
-use crate::act::{Acted, FROM_KERNEL, echo};
+use crate::act::{Acted, FROM_KERNEL, HALF_OPEN, echo};
 use crate::binding::BindingId;
 use crate::family::{Family, ends};
 use crate::flow::Flow;
@@ -181,7 +182,12 @@ impl<B: Buffer> Shard<B> {
             }
         };
         let binding = self.bindings.open(backend);
-        A::table_mut(&mut self.sessions).session_mut(slot).set_binding(binding.get());
+        let session = A::table_mut(&mut self.sessions).session_mut(slot);
+        session.set_binding(binding.get());
+        let counted = matches!(service.spec().syn_cookies, CookieMode::Adaptive { .. });
+        if counted && session.state().is_embryonic() && self.bindings.begin_handshake(binding, service.guard()) {
+            session.set_flags(session.flags() | HALF_OPEN);
+        }
         Ok(slot)
     }
 

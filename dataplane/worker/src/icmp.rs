@@ -94,12 +94,14 @@ impl<B: Buffer> Shard<B> {
             return verdict;
         }
         let session = A::table(&self.sessions).session(slot);
-        if let QuotedTransport::Ports { sequence, .. } = quote.transport
-            && !session.has_sent(direction.opposite(), sequence)
-        {
-            return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+        let shift = self.shift_of::<A>(slot).filter(|_| direction == Direction::Original);
+        if let QuotedTransport::Ports { sequence, .. } = quote.transport {
+            let sequence = shift.map_or(sequence, |shift| shift.as_backend_counts(sequence));
+            if !session.has_sent(direction.opposite(), sequence) {
+                return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+            }
         }
-        let hop = NextHopId::new(session.next_hop(direction));
+        let hop = self.hop_of::<A>(slot, direction);
         let quoted = ends(&session.tuple(direction).reversed());
         let restored = ends(&session.tuple(direction.opposite()).to_owned());
         let translated = session.is_translated();
@@ -136,6 +138,11 @@ impl<B: Buffer> Shard<B> {
             if !A::rewrite_error(bytes, facts, quote, outer, &restored) {
                 return Verdict::Drop(DropReason::IcmpErrorUnmatched);
             }
+        }
+        if let Some(shift) = shift
+            && !shift.apply_to_quote(bytes, facts, quote)
+        {
+            return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }
         self.bindings.count(binding, usize::from(facts.end.saturating_sub(facts.network)));
         self.leave(bytes, facts, port, mac);

@@ -27,6 +27,8 @@ impl NextHopId {
     pub(crate) const NONE: Self = Self(u16::MAX - 1);
     /// The tunnel to the session's backend.
     pub(crate) const TUNNEL: Self = Self(u16::MAX - 2);
+    /// The connection began with a SYN cookie: its next hops are kept with what else is known of it (`splice`).
+    pub(crate) const SPLICED: Self = Self(u16::MAX - 3);
 
     /// The id with this number, as a session keeps it.
     #[must_use]
@@ -41,7 +43,7 @@ impl NextHopId {
     }
 }
 
-const _: () = assert!(NEXT_HOPS_MAX <= (u16::MAX - 2) as usize);
+const _: () = assert!(NEXT_HOPS_MAX <= (u16::MAX - 3) as usize);
 
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

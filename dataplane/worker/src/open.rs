@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 use frame::Buffer;
-use session::tcp_state;
+use session::{Pickup, tcp_state};
 use stage::DropReason;
 use stage::firewall::{Action, Candidate, Judgement};
 use stage::translate::MappingId;
@@ -14,6 +14,7 @@ use units::{ServiceId, ZoneId};
 use wire::emit::IcmpErrorKind;
 use wire::{Content, TcpFlags, Transport};
 
+use crate::challenge::Proof;
 use crate::command::Event;
 use crate::flow::Flow;
 use crate::local::is_ours;
@@ -38,6 +39,8 @@ pub(crate) enum Bound {
 pub(crate) struct Applicant {
     pub(crate) bound: Bound,
     pub(crate) candidate: Candidate,
+    /// The SYN cookie it brings back.
+    pub(crate) proof: Option<Proof>,
 }
 
 impl<B: Buffer> Shard<B> {
@@ -57,14 +60,14 @@ impl<B: Buffer> Shard<B> {
         let mut applicants = ArrayVec::<(usize, Applicant), BURST_MAX>::new();
         let mut candidates = ArrayVec::<Candidate, BURST_MAX>::new();
         for &position in misses {
-            let Some(Some(packet)) = packets.get(position) else { continue };
-            let verdict = match self.apply(packet) {
-                Ok(applicant) => {
+            let Some(Some(packet)) = packets.get_mut(position) else { continue };
+            let verdict = match self.apply(packet).map(|applicant| (self.challenge(packet, &applicant), applicant)) {
+                Ok((None, applicant)) => {
                     candidates.push(applicant.candidate);
                     applicants.push((position, applicant));
                     continue;
                 }
-                Err(verdict) => verdict,
+                Ok((Some(verdict), _)) | Err(verdict) => verdict,
             };
             if let Some(place) = verdicts.get_mut(position) {
                 *place = verdict;
@@ -114,8 +117,15 @@ impl<B: Buffer> Shard<B> {
         if packet.origin == Origin::Wire && is_link_local(source) && bound != Bound::Here {
             return Err(Verdict::Drop(DropReason::LinkLocalSource));
         }
+        let mut proof = None;
+        if let Transport::Tcp(tcp) = facts.transport
+            && tcp_state::open(&tcp, Pickup::Strict).is_none()
+        {
+            proof = self.proof(packet, facts, &tcp, bound);
+        }
         if let Transport::Tcp(tcp) = facts.transport
             && tcp_state::open(&tcp, self.snapshot.midstream.pickup()).is_none()
+            && proof.is_none()
             && !self.passes_without_session(bound, tcp.flags)
         {
             return Err(if self.snapshot.reject_unknown {
@@ -144,7 +154,7 @@ impl<B: Buffer> Shard<B> {
             source_port,
             destination_port,
         };
-        Ok(Applicant { bound, candidate })
+        Ok(Applicant { bound, candidate, proof })
     }
 
     /// Segments that open nothing and pass all the same, once the firewall has allowed them: of connections the kernel
@@ -171,6 +181,9 @@ impl<B: Buffer> Shard<B> {
                 Action::Reject => Verdict::Refuse(reason, Answer::Reject),
                 Action::Allow | Action::Deny => Verdict::Drop(reason),
             };
+        }
+        if let Some(proof) = &applicant.proof {
+            return self.open_proven(packet, applicant, proof, judgement.rule);
         }
         let Content::Ip(facts) = packet.frame.content else { return Verdict::Drop(DropReason::UnknownEthertype) };
         let opened = match Flow::of(&facts) {

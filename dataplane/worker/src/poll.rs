@@ -257,6 +257,7 @@ where
     fn move_on(&mut self, now: Nanos) {
         self.shard.expire(now.tick());
         self.shard.sweep(&mut self.sweeps);
+        self.shard.send_made(&mut self.exits);
         self.tell_ends();
     }
 
@@ -265,6 +266,7 @@ where
         if self.shard.bindings.refresh(now) {
             self.sweeps.end_doomed();
         }
+        self.shard.watch_handshakes();
         self.report_used(now.tick());
         for _ in 0..OVERDUE {
             let Some(overdue) = self.shard.next_hops.overdue(now.tick()) else { break };

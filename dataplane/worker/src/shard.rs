@@ -13,7 +13,7 @@ use stage::translate::{Mappings, PortSlice};
 use units::limits::KERNEL_SESSIONS;
 use units::{Nanos, Tick, WorkerId};
 
-use crate::act::FROM_KERNEL;
+use crate::act::{FROM_KERNEL, HALF_OPEN};
 use crate::binding::{BindingId, Bindings};
 use crate::command::Event;
 use crate::counters::WorkerCounters;
@@ -23,6 +23,7 @@ use crate::hide::{Freed, Leased};
 use crate::next_hop::{NextHopId, NextHops};
 use crate::originate::Allowance;
 use crate::snapshot::Snapshot;
+use crate::splice::Splices;
 use crate::tunnel::Tunnels;
 
 /// Places of the event ring that only what must be delivered may take.
@@ -53,6 +54,9 @@ pub struct Shard<B> {
     pub(crate) events: Arc<ArrayQueue<Event>>,
     owed: ArrayVec<Event, OWED>,
     pub(crate) resets: Resets,
+    pub(crate) splices: Splices,
+    /// When it was last asked whether floods are over.
+    pub(crate) relaxed: Tick,
     /// Sessions there may be, those of the kernel not counted.
     pub(crate) capacity: usize,
     /// Sessions the kernel has opened.
@@ -75,17 +79,22 @@ pub(crate) struct Held {
     client: IpAddr,
     from_kernel: bool,
     leased: Option<Leased>,
+    half_open: bool,
+    splice: Option<u32>,
 }
 
 impl Held {
     /// What this session holds on to.
     pub(crate) fn of<A: Family>(session: &Session<A>) -> Self {
+        let spliced = session.next_hop(Direction::Original) == NextHopId::SPLICED.get();
         Self {
             binding: BindingId::new(session.binding()),
             hops: [Direction::Original, Direction::Reply].map(|way| NextHopId::new(session.next_hop(way))),
             client: session.tuple(Direction::Original).source.into_ip(),
             from_kernel: session.flags() & FROM_KERNEL != 0,
-            leased: Leased::of(session),
+            leased: if spliced { None } else { Leased::of(session) },
+            half_open: session.flags() & HALF_OPEN != 0,
+            splice: spliced.then(|| session.lease()),
         }
     }
 }
@@ -127,6 +136,8 @@ impl<B> Shard<B> {
             events,
             owed: ArrayVec::new(),
             resets: Resets::new(),
+            splices: Splices::new(capacity),
+            relaxed: Tick::new(0),
             capacity,
             kernel_sessions: 0,
             now: Nanos::ZERO,
@@ -249,9 +260,13 @@ impl<B> Shard<B> {
             service.remember(held.client, backend, self.now);
         }
         self.kernel_sessions -= usize::from(held.from_kernel);
+        if held.half_open {
+            self.bindings.end_handshake(held.binding);
+        }
         self.bindings.close(held.binding);
         self.leave_tunnel(held.binding, held.hops);
-        for hop in held.hops {
+        let hops = held.splice.map_or(held.hops, |entry| self.splices.release(entry));
+        for hop in hops {
             self.next_hops.release(hop);
         }
         if let Some(leased) = &held.leased {

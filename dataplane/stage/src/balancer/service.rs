@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use units::Nanos;
 
 use crate::PortRange;
+use crate::syn_cookie::CookieMode;
 use crate::tunnel::Encapsulation;
 
 /// How a backend is chosen for a new session.
@@ -160,6 +161,8 @@ pub struct ServiceSpec {
     pub drain_timeout: Nanos,
     /// What happens to the sessions of a failed backend.
     pub on_backend_failure: OnBackendFailure,
+    /// Whether clients have to prove their handshake; TCP, and not with `direct`.
+    pub syn_cookies: CookieMode,
     /// The backends, at least one.
     pub backends: Vec<BackendSpec>,
     /// Whether backends are probed; without probes every backend counts as up from the start, with them it is out until

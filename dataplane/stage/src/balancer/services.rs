@@ -19,6 +19,7 @@ use super::schedule::Schedule;
 use super::service::{Algorithm, Mode, ServiceSpec};
 use super::stable_hash::StableHash;
 use super::{Backend, Health, Member, Persistence};
+use crate::syn_cookie::SynGuard;
 use crate::translate::Pool;
 use crate::tunnel::PathMtu;
 
@@ -83,6 +84,7 @@ pub struct Service {
     plan: Plan,
     pool: Arc<Pool>,
     persistence: Option<Arc<Persistence>>,
+    guard: Arc<SynGuard>,
 }
 
 impl Service {
@@ -114,6 +116,12 @@ impl Service {
     #[must_use]
     pub fn persistence(&self) -> Option<&Persistence> {
         self.persistence.as_deref()
+    }
+
+    /// What all workers count of its handshakes; the same as long as a service of this name is in the policy.
+    #[must_use]
+    pub const fn guard(&self) -> &Arc<SynGuard> {
+        &self.guard
     }
 
     pub(super) const fn plan(&self) -> &Plan {
@@ -215,7 +223,8 @@ impl Services {
                 let pool = Arc::new(Pool::new(&spec.source_address));
                 let persistence =
                     spec.persistence.map(|_| same.and_then(|same| same.persistence.clone()).unwrap_or_default());
-                Service { id, spec: Arc::new(spec), members, weights, plan, pool, persistence }
+                let guard = same.map(|same| Arc::clone(&same.guard)).unwrap_or_default();
+                Service { id, spec: Arc::new(spec), members, weights, plan, pool, persistence, guard }
             })
             .collect();
         let gone = running.values().filter(|backend| !places.contains_key(&backend.key()));

@@ -10,6 +10,7 @@ use units::{Nanos, ServiceId};
 
 use super::*;
 use crate::PortRange;
+use crate::syn_cookie::CookieMode;
 
 const NOW: Nanos = Nanos::from_secs(100);
 
@@ -40,6 +41,7 @@ fn spec(name: &str, algorithm: Algorithm, backends: Vec<BackendSpec>) -> Service
         persistence: None,
         drain_timeout: Nanos::from_secs(30),
         on_backend_failure: OnBackendFailure::Reselect,
+        syn_cookies: CookieMode::Off,
         backends,
         probed: true,
     }

@@ -12,6 +12,7 @@ pub mod port_slice;
 pub mod rewrite;
 pub mod segment_size;
 pub mod source_nat;
+pub mod splice;
 #[cfg(test)]
 mod tests;
 
@@ -26,3 +27,4 @@ pub use port_slice::{Candidates, PortSlice};
 pub use rewrite::{NewEndpoints, decrement_hop_limit, rewrite_v4, rewrite_v6};
 pub use segment_size::clamp_segment_size;
 pub use source_nat::{SourceNat, SourceNatRule, Together};
+pub use splice::{Shift, Toward};

@@ -10,6 +10,7 @@ mod echo;
 mod icmp_error;
 mod neighbor;
 mod reset;
+mod segment;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -23,9 +24,10 @@ pub use neighbor::{
     neighbor_advertisement, neighbor_solicitation, neighbor_solicitation_to, unsolicited_advertisement,
 };
 pub use reset::{Reset, tcp_reset, tcp_reset_to};
+pub use segment::{Segment, tcp_segment, tcp_segment_len, tcp_segment_to};
 
 /// Hops a packet of the appliance's own may take (IANA's recommended default).
-const HOP_LIMIT: u8 = 64;
+pub const HOP_LIMIT: u8 = 64;
 
 /// Writes `header` at `at` and returns where it ends.
 fn put<T: IntoBytes + Immutable>(out: &mut [u8], at: usize, header: &T) -> Option<usize> {

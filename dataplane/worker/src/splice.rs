@@ -1,0 +1,322 @@
+//! Connections that began with a SYN cookie: what is kept of each beside its session, and the segments that wait to be sent
+//! for them.
+//!
+//! Such a session names the special next hop [`NextHopId::SPLICED`] in both directions, and its entry here in its lease.
+//! So packets of all other sessions pay nothing for it: the plain path leaves special next hops to
+//! [`join`](crate::join). Entries are taken and given back in constant time; their memory is touched as they are used.
+
+use std::collections::VecDeque;
+
+use arrayvec::ArrayVec;
+use session::Slot;
+use stage::syn_cookie::Offer;
+use stage::translate::Shift;
+use units::{PortId, ServiceId, Tick};
+use wire::emit::{self, Segment};
+use wire::tcp_options::OPTIONS_MAX;
+use wire::{Endpoints, MacAddr, SeqNumber, TcpFlags, TcpOptions};
+
+use crate::next_hop::NextHopId;
+
+/// Segments made in one turn: what a burst from backends can call for, and as many repeated SYNs.
+pub(crate) const MADE: usize = 128;
+
+/// Connections that wait for their backend and are looked after; more than that end with their sessions, unseen.
+const WAITING_MAX: usize = 65_536;
+
+/// Ticks between two looks at a waiting connection: one second.
+const LOOK: u64 = 4;
+
+/// The looks at which the SYN is sent again, and the one at which the client is told.
+const REPEATED: [u8; 2] = [1, 3];
+const GIVEN_UP: u8 = 4;
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The client has proven itself; its backend was sent a SYN and has not answered.
+    Waiting,
+    /// Both halves are up: the backend began with this number.
+    Joined(SeqNumber),
+}
+
+/// One connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Splice {
+    pub(crate) phase: Phase,
+    /// The next hops of both directions, held on to for the session.
+    pub(crate) hops: [NextHopId; 2],
+    pub(crate) service: ServiceId,
+    /// The sequence number of the client's SYN.
+    pub(crate) opener: SeqNumber,
+    /// The cookie: what the client takes for the backend's first number.
+    pub(crate) cookie: SeqNumber,
+    pub(crate) offer: Offer,
+    /// The client's clock and the one it was told, where it sends timestamps.
+    pub(crate) clocks: Option<[u32; 2]>,
+    /// The client's window, as it sent it.
+    pub(crate) window: u16,
+    pub(crate) shift: Shift,
+    serial: u32,
+    looks: u8,
+}
+
+impl Splice {
+    /// A connection whose client has just proven itself.
+    pub(crate) fn new(service: ServiceId, opener: SeqNumber, cookie: SeqNumber, offer: Offer) -> Self {
+        Self {
+            phase: Phase::Waiting,
+            hops: [NextHopId::NONE; 2],
+            service,
+            opener,
+            cookie,
+            offer,
+            clocks: None,
+            window: 0,
+            shift: Shift::default(),
+            serial: 0,
+            looks: 0,
+        }
+    }
+
+    /// The options of the SYN in the client's name.
+    pub(crate) fn syn_options(&self) -> TcpOptions {
+        TcpOptions {
+            segment_size: Some(self.offer.segment_size),
+            window_scale: self.offer.window_scale,
+            sack_permitted: self.offer.sack_permitted,
+            timestamps: self.clocks.map(|[value, _]| wire::tcp_options::Timestamps { value, echo: 0 }),
+        }
+    }
+
+    /// The window of that SYN, which is not scaled.
+    pub(crate) fn syn_window(&self) -> u16 {
+        let bytes = u32::from(self.window) << self.offer.window_scale.unwrap_or(0).min(14);
+        u16::try_from(bytes).unwrap_or(u16::MAX)
+    }
+}
+
+/// A segment of the appliance's making, on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) port: PortId,
+    pub(crate) source_mac: MacAddr,
+    pub(crate) destination_mac: MacAddr,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) ports: [u16; 2],
+    pub(crate) sequence: SeqNumber,
+    pub(crate) acknowledgment: SeqNumber,
+    pub(crate) flags: TcpFlags,
+    pub(crate) window: u16,
+    pub(crate) options: TcpOptions,
+}
+
+impl Made {
+    /// The longest of them: Ethernet, IPv6, TCP with all its options.
+    pub(crate) const LONGEST: usize = 14 + 40 + 20 + OPTIONS_MAX;
+
+    /// Writes the frame; returns its bytes.
+    pub(crate) fn write(&self, out: &mut [u8]) -> Option<usize> {
+        let mut options = [0; OPTIONS_MAX];
+        let len = self.options.write(&mut options);
+        let [source_port, destination_port] = self.ports;
+        let segment = Segment {
+            source_port,
+            destination_port,
+            sequence: self.sequence,
+            acknowledgment: self.acknowledgment,
+            flags: self.flags,
+            window: self.window,
+            options: options.get(..len)?,
+        };
+        emit::tcp_segment_to(out, self.source_mac, self.destination_mac, &self.endpoints, &segment)
+    }
+}
+
+/// A session that waits for its backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) slot: Slot,
+    pub(crate) v6: bool,
+    pub(crate) entry: u32,
+    serial: u32,
+    due: Tick,
+}
+
+/// What is due for a waiting connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// The SYN is sent again.
+    Repeat,
+    /// The backend has not answered for too long.
+    GiveUp,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    Taken(Splice),
+    /// The next vacant one.
+    Vacant(u32),
+}
+
+/// No further vacant entry.
+const END: u32 = u32::MAX;
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub(crate) struct Splices {
+    entries: Vec<Entry>,
+    vacant: u32,
+    serial: u32,
+    waiting: VecDeque<Waiting>,
+    pub(crate) made: ArrayVec<Made, MADE>,
+}
+
+impl Splices {
+    /// Room for as many as there are sessions.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            entries: Vec::with_capacity(capacity),
+            vacant: END,
+            serial: 0,
+            waiting: VecDeque::with_capacity(WAITING_MAX),
+            made: ArrayVec::new(),
+        }
+    }
+
+    /// Whether `more` segments can be made in this turn.
+    pub(crate) const fn has_room(&self, more: usize) -> bool {
+        self.made.len() + more <= MADE
+    }
+
+    /// Keeps a connection; `None` when there is no room.
+    pub(crate) fn take(&mut self, splice: Splice) -> Option<u32> {
+        self.serial = self.serial.wrapping_add(1);
+        let entry = Entry::Taken(Splice { serial: self.serial, ..splice });
+        let number = self.vacant;
+        if let Some(place) = usize::try_from(number).ok().and_then(|number| self.entries.get_mut(number)) {
+            if let Entry::Vacant(next) = *place {
+                self.vacant = next;
+            }
+            *place = entry;
+            return Some(number);
+        }
+        if self.entries.len() == self.entries.capacity() {
+            return None;
+        }
+        let number = u32::try_from(self.entries.len()).ok()?;
+        self.entries.push(entry);
+        Some(number)
+    }
+
+    /// Forgets a connection; returns the next hops it held on to.
+    pub(crate) fn release(&mut self, number: u32) -> [NextHopId; 2] {
+        let vacant = self.vacant;
+        let Some(place) = usize::try_from(number).ok().and_then(|number| self.entries.get_mut(number)) else {
+            return [NextHopId::NONE; 2];
+        };
+        let Entry::Taken(splice) = *place else { return [NextHopId::NONE; 2] };
+        *place = Entry::Vacant(vacant);
+        self.vacant = number;
+        splice.hops
+    }
+
+    /// A connection.
+    pub(crate) fn get(&self, number: u32) -> Option<&Splice> {
+        match self.entries.get(usize::try_from(number).ok()?)? {
+            Entry::Taken(splice) => Some(splice),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    /// A connection, to change.
+    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Splice> {
+        match self.entries.get_mut(usize::try_from(number).ok()?)? {
+            Entry::Taken(splice) => Some(splice),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    /// Looks after a connection until its backend answers.
+    pub(crate) fn wait(&mut self, slot: Slot, v6: bool, entry: u32, now: Tick) {
+        let Some(serial) = self.get(entry).map(|splice| splice.serial) else { return };
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back(Waiting { slot, v6, entry, serial, due: Tick::new(now.get() + LOOK) });
+        }
+    }
+
+    /// The next connection whose time has come, and what is due; `None` when none is due. All wait equally long from look
+    /// to look, so they stand in order.
+    pub(crate) fn next_due(&mut self, now: Tick) -> Option<(Waiting, Due)> {
+        let waiting = *self.waiting.front().filter(|waiting| waiting.due <= now)?;
+        self.waiting.pop_front();
+        let splice = self.get_mut(waiting.entry);
+        let Some(splice) = splice.filter(|it| it.serial == waiting.serial && it.phase == Phase::Waiting) else {
+            return Some((waiting, Due::Nothing));
+        };
+        splice.looks += 1;
+        let due = match splice.looks {
+            looks if REPEATED.contains(&looks) => Due::Repeat,
+            GIVEN_UP => Due::GiveUp,
+            _ => Due::Nothing,
+        };
+        if due != Due::GiveUp {
+            self.waiting.push_back(Waiting { due: Tick::new(now.get() + LOOK), ..waiting });
+        }
+        Some((waiting, due))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn splice(sequence: u32) -> Splice {
+        let offer = Offer { segment_size: 1_460, window_scale: None, sack_permitted: false };
+        Splice::new(ServiceId::new(0), SeqNumber::new(sequence), SeqNumber::new(0), offer)
+    }
+
+    #[test]
+    fn entries_are_used_again_and_never_more_than_there_is_room_for() {
+        let mut splices = Splices::new(3);
+        let taken: Vec<_> = (0..3).map(|n| splices.take(splice(n)).unwrap()).collect();
+        assert_eq!((taken.as_slice(), splices.take(splice(9))), (&[0, 1, 2][..], None));
+        splices.release(1);
+        splices.release(0);
+        assert!(splices.get(1).is_none());
+        assert_eq!([0, 1].map(|n| splices.take(splice(10 + n))), [Some(0), Some(1)]);
+        assert_eq!(splices.get(1).unwrap().opener.get(), 11);
+        assert_eq!(splices.take(splice(9)), None);
+        // Twice given back is once given back.
+        splices.release(2);
+        splices.release(2);
+        assert_eq!([0, 1].map(|_| splices.take(splice(5))), [Some(2), None]);
+    }
+
+    #[test]
+    fn a_waiting_connection_is_repeated_twice_and_then_given_up() {
+        let mut splices = Splices::new(3);
+        let entry = splices.take(splice(1)).unwrap();
+        splices.wait(Slot::new(1), false, entry, Tick::new(0));
+        let mut dues = Vec::new();
+        for tick in 0..40 {
+            while let Some((_, due)) = splices.next_due(Tick::new(tick)) {
+                dues.push((tick, due));
+            }
+        }
+        assert_eq!(dues, [(4, Due::Repeat), (8, Due::Nothing), (12, Due::Repeat), (16, Due::GiveUp)]);
+    }
+
+    #[test]
+    fn an_entry_that_was_used_again_is_not_taken_for_the_one_before() {
+        let mut splices = Splices::new(1);
+        let entry = splices.take(splice(1)).unwrap();
+        splices.wait(Slot::new(1), false, entry, Tick::new(0));
+        splices.release(entry);
+        splices.take(splice(2)).unwrap();
+        assert_eq!(splices.next_due(Tick::new(4)).map(|(_, due)| due), Some(Due::Nothing));
+        assert!(splices.next_due(Tick::new(100)).is_none());
+    }
+}
