@@ -2,7 +2,9 @@
 //! written as values and masks of the same fields.
 //!
 //! `rte_acl` wants one byte first and then groups of four; numbers in network order in keys and in host order in rules.
-//! Zones are 16-bit fields so that two of them fill a group.
+//! Zones are 16-bit fields so that two of them fill a group. They come last: behind the addresses only few rules are left to
+//! tell apart, whereas in front they would multiply the tries of all that follows (1,000 rules: five times the memory and
+//! nearly twice the time of a search).
 
 use dpdk_sys::{rte_acl_field, rte_acl_field_def};
 use ipnet::IpNet;
@@ -32,12 +34,12 @@ pub(super) trait Key<const N: usize>: Copy + Default + Send + Sync {
 pub(super) struct KeyV4 {
     protocol: u8,
     unused: [u8; 3],
-    from: [u8; 2],
-    to: [u8; 2],
     source: [u8; 4],
     destination: [u8; 4],
     source_port: [u8; 2],
     destination_port: [u8; 2],
+    from: [u8; 2],
+    to: [u8; 2],
 }
 const _: () = assert!(size_of::<KeyV4>() == 20);
 
@@ -47,12 +49,12 @@ const _: () = assert!(size_of::<KeyV4>() == 20);
 pub(super) struct KeyV6 {
     protocol: u8,
     unused: [u8; 3],
-    from: [u8; 2],
-    to: [u8; 2],
     source: [u8; 16],
     destination: [u8; 16],
     source_port: [u8; 2],
     destination_port: [u8; 2],
+    from: [u8; 2],
+    to: [u8; 2],
 }
 const _: () = assert!(size_of::<KeyV6>() == 44);
 
@@ -110,12 +112,12 @@ impl Key<7> for KeyV4 {
     fn layout() -> [rte_acl_field_def; 7] {
         [
             place(0, BITMASK, 1, 0, 0),
-            place(1, MASK, 2, 1, 4),
-            place(2, MASK, 2, 1, 6),
-            place(3, MASK, 4, 2, 8),
-            place(4, MASK, 4, 3, 12),
-            place(5, RANGE, 2, 4, 16),
-            place(6, RANGE, 2, 4, 18),
+            place(1, MASK, 4, 1, 4),
+            place(2, MASK, 4, 2, 8),
+            place(3, RANGE, 2, 3, 12),
+            place(4, RANGE, 2, 3, 14),
+            place(5, MASK, 2, 4, 16),
+            place(6, MASK, 2, 4, 18),
         ]
     }
 
@@ -137,12 +139,12 @@ impl Key<7> for KeyV4 {
         let (IpNet::V4(source), IpNet::V4(destination)) = (entry.source, entry.destination) else { return None };
         Some([
             byte(entry.protocol),
-            zone(entry.from),
-            zone(entry.to),
             word(source.network().into(), source.prefix_len()),
             word(destination.network().into(), destination.prefix_len()),
             ports(entry.source_port),
             ports(entry.destination_port),
+            zone(entry.from),
+            zone(entry.to),
         ])
     }
 }
@@ -153,18 +155,18 @@ impl Key<13> for KeyV6 {
     fn layout() -> [rte_acl_field_def; 13] {
         [
             place(0, BITMASK, 1, 0, 0),
-            place(1, MASK, 2, 1, 4),
-            place(2, MASK, 2, 1, 6),
-            place(3, MASK, 4, 2, 8),
-            place(4, MASK, 4, 3, 12),
-            place(5, MASK, 4, 4, 16),
-            place(6, MASK, 4, 5, 20),
-            place(7, MASK, 4, 6, 24),
-            place(8, MASK, 4, 7, 28),
-            place(9, MASK, 4, 8, 32),
-            place(10, MASK, 4, 9, 36),
-            place(11, RANGE, 2, 10, 40),
-            place(12, RANGE, 2, 10, 42),
+            place(1, MASK, 4, 1, 4),
+            place(2, MASK, 4, 2, 8),
+            place(3, MASK, 4, 3, 12),
+            place(4, MASK, 4, 4, 16),
+            place(5, MASK, 4, 5, 20),
+            place(6, MASK, 4, 6, 24),
+            place(7, MASK, 4, 7, 28),
+            place(8, MASK, 4, 8, 32),
+            place(9, RANGE, 2, 9, 36),
+            place(10, RANGE, 2, 9, 38),
+            place(11, MASK, 2, 10, 40),
+            place(12, MASK, 2, 10, 42),
         ]
     }
 
@@ -186,8 +188,6 @@ impl Key<13> for KeyV6 {
         let (IpNet::V6(source), IpNet::V6(destination)) = (entry.source, entry.destination) else { return None };
         Some([
             byte(entry.protocol),
-            zone(entry.from),
-            zone(entry.to),
             word_of(source, 0),
             word_of(source, 1),
             word_of(source, 2),
@@ -198,6 +198,8 @@ impl Key<13> for KeyV6 {
             word_of(destination, 3),
             ports(entry.source_port),
             ports(entry.destination_port),
+            zone(entry.from),
+            zone(entry.to),
         ])
     }
 }
