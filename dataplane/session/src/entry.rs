@@ -85,7 +85,7 @@ pub struct Session<A> {
     created: u32,
     /// The slot before this one in its timer list, 0 for none.
     pub(crate) previous: u32,
-    /// The slot after this one in its timer list or in the free list, 0 for none.
+    /// The slot after this one in its timer list, 0 for none.
     pub(crate) next: u32,
     /// The timer list it is on, as `expiry` numbers them.
     pub(crate) list: u16,

@@ -164,7 +164,8 @@ impl Expiry {
         None
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether no session is on any list.
+    pub(crate) fn is_empty(&self) -> bool {
         self.wheels.iter().all(|wheel| wheel.occupied.iter().flatten().all(|&word| word == 0))
     }
 

@@ -59,6 +59,12 @@ impl Index {
         self.buckets.bytes()
     }
 
+    /// Whether there is no entry, and none that went further is counted.
+    #[cfg(test)]
+    pub(crate) fn is_blank(&self) -> bool {
+        (0..self.count).all(|bucket| self.buckets.at(bucket).0 == [0; 16])
+    }
+
     #[inline(always)]
     fn home(&self, hash: u64) -> Home {
         Home { bucket: ((u64::from(low(hash)) * u64::from(self.count)) >> 32) as u32, tag: self.tag(hash) }

@@ -34,6 +34,8 @@ pub(crate) unsafe trait Zeroed {}
 
 // SAFETY: integers only.
 unsafe impl Zeroed for Line {}
+// SAFETY: an integer.
+unsafe impl Zeroed for u32 {}
 // SAFETY: integers and addresses, which are integers too: `Address` is sealed, there are only IPv4's and IPv6's. Enums are
 // kept as bits of integers.
 unsafe impl<A: Address> Zeroed for Session<A> {}
@@ -126,6 +128,15 @@ impl<T: Zeroed> Row<T> {
         prefetch(place);
         if size_of::<T>() > 128 {
             prefetch(place.wrapping_add(64));
+        }
+    }
+
+    /// Asks for all lines of the value at `position`.
+    #[inline(always)]
+    pub(crate) fn prefetch_whole(&self, position: u32) {
+        let place = self.first.as_ptr().wrapping_add(position as usize).cast::<u8>();
+        for line in (0..size_of::<T>()).step_by(64) {
+            prefetch(place.wrapping_add(line));
         }
     }
 

@@ -79,6 +79,32 @@ impl Sessions {
         if self.is_full() { Err(InsertError::Full) } else { self.v6.insert(new, now) }
     }
 
+    /// As [`Sessions::insert_v4`], for tuples whose hashes are known: the original's and the reply's.
+    ///
+    /// # Errors
+    /// As [`Sessions::insert_v4`].
+    pub fn insert_hashed_v4(
+        &mut self,
+        new: &NewSession<Ipv4Addr>,
+        hashes: [u64; 2],
+        now: Tick,
+    ) -> Result<Slot, InsertError> {
+        if self.is_full() { Err(InsertError::Full) } else { self.v4.insert_hashed(new, hashes, now) }
+    }
+
+    /// As [`Sessions::insert_v6`], for tuples whose hashes are known: the original's and the reply's.
+    ///
+    /// # Errors
+    /// As [`Sessions::insert_v6`].
+    pub fn insert_hashed_v6(
+        &mut self,
+        new: &NewSession<Ipv6Addr>,
+        hashes: [u64; 2],
+        now: Tick,
+    ) -> Result<Slot, InsertError> {
+        if self.is_full() { Err(InsertError::Full) } else { self.v6.insert_hashed(new, hashes, now) }
+    }
+
     /// Removes what has been silent for too long, of either family; see [`Table::advance`]. The budget is shared.
     pub fn advance(
         &mut self,

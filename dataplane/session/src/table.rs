@@ -58,9 +58,12 @@ pub enum InsertError {
     TupleInUse,
 }
 
+/// Sessions whose memory is asked for at once before they end.
+const DUE_AHEAD: usize = 8;
+
 /// One worker's sessions of one address family.
 ///
-/// Shape: 64 bytes of index for each 3.75 sessions of capacity, and 128 (IPv4) or 192 (IPv6) bytes each; untouched memory
+/// Shape: 64 bytes of index for each 3.75 sessions of capacity, and 132 (IPv4) or 196 (IPv6) bytes each; untouched memory
 /// is not backed until it is used.
 #[derive(Debug)]
 pub struct Table<A> {
@@ -72,10 +75,11 @@ pub struct Table<A> {
     idle: IdleTicks,
     capacity: u32,
     occupied: u32,
-    /// The first slot that was never used; those below it are occupied or on the free list.
+    /// The first slot that was never used; those below it are occupied or vacant.
     fresh: u32,
-    /// The vacant slot that was used last, 0 for none.
-    free: u32,
+    /// The vacant slots below `fresh`, the one that was used last at the end: known ahead, so that they can be asked for.
+    vacant: Row<u32>,
+    vacant_len: u32,
 }
 
 impl<A: Address> Table<A> {
@@ -98,7 +102,8 @@ impl<A: Address> Table<A> {
             capacity,
             occupied: 0,
             fresh: 1,
-            free: 0,
+            vacant: Row::new(capacity as usize)?,
+            vacant_len: 0,
         })
     }
 
@@ -129,7 +134,7 @@ impl<A: Address> Table<A> {
     /// Bytes set aside, touched or not.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.index.bytes() + self.sessions.bytes()
+        self.index.bytes() + self.sessions.bytes() + self.vacant.bytes()
     }
 
     /// The keyed hash of what a packet is looked up by.
@@ -195,7 +200,30 @@ impl<A: Address> Table<A> {
     /// `TupleInUse` when either tuple belongs to a session or both are the same; `Full` when there is no room. Nothing
     /// has changed then.
     pub fn insert(&mut self, new: &NewSession<A>, now: Tick) -> Result<Slot, InsertError> {
-        let [original, reply] = [&new.original, &new.reply].map(|tuple| self.hash(new.kind, tuple));
+        let hashes = [&new.original, &new.reply].map(|tuple| self.hash(new.kind, tuple));
+        self.insert_hashed(new, hashes, now)
+    }
+
+    /// Asks for the memory of the session that will be inserted when `ahead` others have been.
+    #[inline]
+    pub fn prefetch_vacant(&self, ahead: u32) {
+        let slot = match self.vacant_len.checked_sub(ahead.saturating_add(1)) {
+            Some(place) => *self.vacant.at(place),
+            None => self.fresh.saturating_add(ahead - self.vacant_len),
+        };
+        self.sessions.prefetch_whole(slot);
+    }
+
+    /// As [`Table::insert`], for tuples whose hashes are known: the original's and the reply's.
+    ///
+    /// # Errors
+    /// As [`Table::insert`].
+    pub fn insert_hashed(
+        &mut self,
+        new: &NewSession<A>,
+        [original, reply]: [u64; 2],
+        now: Tick,
+    ) -> Result<Slot, InsertError> {
         if new.original == new.reply
             || self.lookup(original, new.kind, &new.original).is_some()
             || self.lookup(reply, new.kind, &new.reply).is_some()
@@ -272,6 +300,9 @@ impl<A: Address> Table<A> {
     pub fn advance(&mut self, now: Tick, budget: usize, mut on_expire: impl FnMut(Slot, &Session<A>)) -> usize {
         for looked_at in 0..budget {
             let Some(slot) = self.expiry.next_turn(now) else { return looked_at };
+            if looked_at % DUE_AHEAD == 0 {
+                self.prefetch_due(slot);
+            }
             if self.expires(slot, now) > now {
                 self.refresh_expiry(slot, now);
             } else {
@@ -280,6 +311,29 @@ impl<A: Address> Table<A> {
             }
         }
         budget
+    }
+
+    /// Asks for what ending the next few sessions from `first` on will touch: themselves, then their buckets. They are
+    /// chained, so each is waited for once; without this, for each of its lines.
+    fn prefetch_due(&self, first: Slot) {
+        let mut slots = [0; DUE_AHEAD];
+        let mut next = first.get();
+        for slot in &mut slots {
+            *slot = next;
+            let session = self.sessions.at(next);
+            next = session.next;
+            self.sessions.prefetch_whole(next);
+            if next == 0 {
+                break;
+            }
+        }
+        for slot in slots.into_iter().filter(|&slot| slot != 0) {
+            let session = self.sessions.at(slot);
+            let kind = session.kind();
+            for direction in Direction::BOTH {
+                self.index.prefetch(self.hash(kind, session.tuple(direction)));
+            }
+        }
     }
 
     /// The TCP handshake under way that is nearest its end: what to give up for a new session when the table is full.
@@ -315,10 +369,9 @@ impl<A: Address> Table<A> {
     }
 
     fn take_slot(&mut self) -> Option<Slot> {
-        if self.free != 0 {
-            let slot = self.free;
-            self.free = self.sessions.at(slot).next;
-            Some(Slot(slot))
+        if let Some(last) = self.vacant_len.checked_sub(1) {
+            self.vacant_len = last;
+            Some(Slot(*self.vacant.at(last)))
         } else if self.fresh <= self.capacity {
             let slot = self.fresh;
             self.fresh += 1;
@@ -329,8 +382,8 @@ impl<A: Address> Table<A> {
     }
 
     const fn return_slot(&mut self, slot: Slot) {
-        self.sessions.at_mut(slot.get()).next = self.free;
-        self.free = slot.get();
+        *self.vacant.at_mut(self.vacant_len) = slot.get();
+        self.vacant_len += 1;
     }
 }
 
