@@ -183,13 +183,13 @@ impl Fib {
 }
 
 impl RouteTable for Fib {
-    fn lookup(&self, destination: IpAddr) -> Option<Route> {
+    fn lookup(&self, destination: IpAddr) -> Option<&Route> {
         let answer = match destination {
             IpAddr::V4(destination) => self.answer_v4(destination),
             IpAddr::V6(destination) => self.answer_v6(destination),
         };
         let place = usize::try_from(answer.checked_sub(1)?).ok()?;
-        self.routes.get(place).copied()
+        self.routes.get(place)
     }
 
     fn memory(&self) -> usize {

@@ -9,6 +9,7 @@ pub mod balancer;
 pub mod drop_reason;
 pub mod firewall;
 pub mod forward;
+pub mod keyed_hash;
 pub mod limiter;
 pub mod port_range;
 pub mod shared_table;
@@ -17,4 +18,5 @@ pub mod translate;
 pub mod tunnel;
 
 pub use drop_reason::DropReason;
+pub use keyed_hash::Keyed;
 pub use port_range::PortRange;

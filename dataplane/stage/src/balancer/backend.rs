@@ -265,7 +265,12 @@ impl Backend {
     /// A session was directed to it (SE-48, SE-67). Call it right after the choice, so that the next choice, of whichever
     /// worker, sees it.
     pub fn opened(&self) {
-        self.counters.opened.fetch_add(1, Ordering::Relaxed);
+        self.opened_together(1);
+    }
+
+    /// As [`opened`](Self::opened), for several sessions of a burst whose choices did not depend on how many there were.
+    pub fn opened_together(&self, sessions: u64) {
+        self.counters.opened.fetch_add(sessions, Ordering::Relaxed);
     }
 
     /// A session it had has closed, expired or moved on. Exactly once for each [`opened`](Self::opened).

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use units::ServiceId;
 
 use super::service::{ServiceProtocol, ServiceSpec};
-use crate::PortRange;
+use crate::{Keyed, PortRange};
 
 /// A range of ports of one address and protocol, and the service it belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +50,9 @@ impl Claims {
 /// The addresses of one policy's services.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    virtuals: HashMap<IpAddr, Claims>,
-    backends: HashMap<IpAddr, Claims>,
-    pools: HashSet<IpAddr>,
+    virtuals: HashMap<IpAddr, Claims, Keyed>,
+    backends: HashMap<IpAddr, Claims, Keyed>,
+    pools: HashSet<IpAddr, Keyed>,
 }
 
 impl Index {

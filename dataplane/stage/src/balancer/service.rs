@@ -24,6 +24,12 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Whether each choice depends on the sessions that earlier ones opened (SE-67).
+    #[must_use]
+    pub const fn counts_sessions(self) -> bool {
+        matches!(self, Self::LeastConnections | Self::LeastLoad)
+    }
+
     /// The word of the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -19,6 +19,7 @@ use super::schedule::Schedule;
 use super::service::{Algorithm, Mode, ServiceSpec};
 use super::stable_hash::StableHash;
 use super::{Backend, Health, Member, Persistence};
+use crate::Keyed;
 use crate::syn_cookie::SynGuard;
 use crate::translate::Pool;
 use crate::tunnel::PathMtu;
@@ -154,7 +155,7 @@ impl Service {
 pub struct Services {
     services: Arc<[Service]>,
     index: Arc<Index>,
-    places: Arc<HashMap<u64, (ServiceId, usize)>>,
+    places: Arc<HashMap<u64, (ServiceId, usize), Keyed>>,
     /// Backends of earlier policies that this one has not: whoever still has sessions of one keeps it alive.
     departed: Arc<[Weak<Backend>]>,
     /// The paths of tunnels, by the address they lead to.
@@ -185,7 +186,7 @@ impl Services {
             .collect();
         let index = Index::new(&specs);
         let mut numbers = 0u32..;
-        let mut places = HashMap::new();
+        let mut places = HashMap::default();
         let services: Arc<[Service]> = specs
             .into_iter()
             .zip(0u32..)

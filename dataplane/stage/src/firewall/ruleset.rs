@@ -72,6 +72,7 @@ pub struct RuleCounts<'a> {
 #[derive(Debug)]
 pub struct Ruleset {
     rules: Box<[InForce]>,
+    names: Box<[String]>,
     default: Action,
     default_hits: Arc<AtomicU64>,
     classifier: Box<dyn Classifier>,
@@ -79,16 +80,18 @@ pub struct Ruleset {
     next_number: u64,
 }
 
-/// One rule, reduced to what is done once it has matched.
+/// One rule, reduced to what is done once it has matched: one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 struct InForce {
-    name: String,
-    action: Action,
-    log: bool,
+    cell: Arc<Cell>,
     rate: Option<Rate>,
     rate_per_source: Option<Rate>,
-    cell: Arc<Cell>,
+    action: Action,
+    log: bool,
 }
+
+const _: () = assert!(size_of::<InForce>() == 64);
 
 /// What workers write of a rule; outlives the policy, as long as a rule of that name is in the next one. Two cache
 /// lines, so that rules do not slow each other.
@@ -109,24 +112,30 @@ impl Ruleset {
     #[must_use]
     pub fn new(rules: Vec<Rule>, default: Action, classifier: Box<dyn Classifier>, previous: Option<&Self>) -> Self {
         let before: HashMap<&str, &Arc<Cell>> =
-            previous.iter().flat_map(|ruleset| &ruleset.rules).map(|rule| (rule.name.as_str(), &rule.cell)).collect();
+            previous.iter().flat_map(|ruleset| ruleset.named()).map(|(name, rule)| (name, &rule.cell)).collect();
         let mut next_number = previous.map_or(0, |ruleset| ruleset.next_number);
-        let rules: Box<[InForce]> = rules
+        let (names, rules): (Vec<String>, Vec<InForce>) = rules
             .into_iter()
             .map(|rule| {
                 let cell = before.get(rule.name.as_str()).copied().cloned().unwrap_or_else(|| {
                     next_number += 1;
                     Arc::new(Cell { number: next_number, ..Cell::default() })
                 });
-                InForce::new(rule, cell)
+                let in_force = InForce::new(&rule, cell);
+                (rule.name, in_force)
             })
-            .collect();
+            .unzip();
+        let (names, rules): (Box<[String]>, Box<[InForce]>) = (names.into(), rules.into());
         let sources = rules.iter().any(|rule| rule.rate_per_source.is_some()).then(|| {
             let before = previous.and_then(|ruleset| ruleset.sources.clone());
             before.unwrap_or_else(|| Arc::new(PerSource::new(units::limits::LIMITED_SOURCES)))
         });
         let default_hits = previous.map(|ruleset| Arc::clone(&ruleset.default_hits)).unwrap_or_default();
-        Self { rules, default, default_hits, classifier, sources, next_number }
+        Self { rules, names, default, default_hits, classifier, sources, next_number }
+    }
+
+    fn named(&self) -> impl ExactSizeIterator<Item = (&str, &InForce)> {
+        self.names.iter().map(String::as_str).zip(&self.rules)
     }
 
     /// Judges first packets, each into the same place of `judgements` (the shorter slice says how many): counts hits,
@@ -153,8 +162,8 @@ impl Ruleset {
 
     /// Every rule in order, with its counts.
     pub fn counts(&self) -> impl ExactSizeIterator<Item = RuleCounts<'_>> {
-        self.rules.iter().map(|rule| RuleCounts {
-            name: &rule.name,
+        self.named().map(|(name, rule)| RuleCounts {
+            name,
             action: rule.action,
             hits: rule.cell.hits.load(Ordering::Relaxed),
             limited_by_rule: rule.cell.limited_by_rule.load(Ordering::Relaxed),
@@ -165,7 +174,7 @@ impl Ruleset {
     /// The name of a rule.
     #[must_use]
     pub fn name(&self, rule: RuleId) -> Option<&str> {
-        self.rule(rule).map(|rule| rule.name.as_str())
+        self.names.get(rule.index()).map(String::as_str)
     }
 
     /// What happens to packets that no rule matches.
@@ -183,7 +192,7 @@ impl Ruleset {
     /// Bytes of memory the rules hold: classifier, cells, and buckets of sources.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let names: usize = self.rules.iter().map(|rule| rule.name.len()).sum();
+        let names: usize = self.names.iter().map(|name| size_of::<String>() + name.len()).sum();
         size_of_val(&*self.rules)
             + names
             + size_of::<Cell>() * self.rules.len()
@@ -205,9 +214,18 @@ impl Ruleset {
         for (candidates, judgements) in candidates.chunks(BURST_MAX).zip(judgements.chunks_mut(BURST_MAX)) {
             let mut found = [None; BURST_MAX];
             self.classifier.classify(candidates, &mut found);
+            self.fetch_cells(&found);
             for ((candidate, found), judgement) in candidates.iter().zip(found).zip(judgements) {
                 judge(self, candidate, found, judgement);
             }
+        }
+    }
+
+    /// Reads the cells of several rules once, so that the waits for memory overlap: what comes then is a locked addition to
+    /// each, one after the other.
+    fn fetch_cells(&self, found: &[Option<RuleId>]) {
+        for rule in found.iter().flatten().filter_map(|&id| self.rule(id)) {
+            let _ = rule.cell.hits.load(Ordering::Relaxed);
         }
     }
 
@@ -251,9 +269,8 @@ impl Ruleset {
 }
 
 impl InForce {
-    fn new(rule: Rule, cell: Arc<Cell>) -> Self {
+    fn new(rule: &Rule, cell: Arc<Cell>) -> Self {
         Self {
-            name: rule.name,
             action: rule.action,
             log: rule.log,
             rate: rule.new_sessions_per_second.map(Rate::new),

@@ -32,7 +32,7 @@ impl Route {
 /// A finished routing table for both families.
 pub trait RouteTable: Send + Sync + Debug {
     /// The route with the longest prefix that holds `destination`; of several with the same prefix the one listed first.
-    fn lookup(&self, destination: IpAddr) -> Option<Route>;
+    fn lookup(&self, destination: IpAddr) -> Option<&Route>;
 
     /// Bytes of memory the table takes.
     fn memory(&self) -> usize;
@@ -61,9 +61,9 @@ impl LinearRoutes {
 }
 
 impl RouteTable for LinearRoutes {
-    fn lookup(&self, destination: IpAddr) -> Option<Route> {
+    fn lookup(&self, destination: IpAddr) -> Option<&Route> {
         let routes = if destination.is_ipv6() { &self.v6 } else { &self.v4 };
-        routes.iter().find(|route| route.to.contains(&destination)).copied()
+        routes.iter().find(|route| route.to.contains(&destination))
     }
 
     fn memory(&self) -> usize {
@@ -144,8 +144,8 @@ mod tests {
                 .collect();
             let destination = IpAddr::V4(destination.into());
             let best = routes.iter().filter(|route| route.to.contains(&destination)).map(|r| r.to.prefix_len()).max();
-            let found = LinearRoutes::new(&routes).lookup(destination);
-            prop_assert_eq!(found.map(|route| route.to.prefix_len()), best);
+            let table = LinearRoutes::new(&routes);
+            prop_assert_eq!(table.lookup(destination).map(|route| route.to.prefix_len()), best);
         }
     }
 }
