@@ -1,5 +1,5 @@
 //! The common packet, read in one straight line: Ethernet without tags, addressed to one station, IPv4 without options or
-//! IPv6 without extension headers, whole, TCP (no SYN) or UDP, from and to ordinary hosts, checksums right.
+//! IPv6 without extension headers, whole, TCP or UDP, from and to ordinary hosts, checksums right.
 //!
 //! Called by a worker for each packet before [`dissect`](crate::dissect), which reads all others and says what is wrong
 //! with bad ones. Where both accept a packet they agree on every fact; nothing that `dissect` refuses is accepted here.
@@ -132,7 +132,6 @@ fn read_transport<const ADDRESSES: usize>(protocol: u8, covered: &[u8], verify: 
             let is_plain = source != 0
                 && destination != 0
                 && flags.is_legal()
-                && !flags.contains(TcpFlags::SYN)
                 && tcp::are_legal(options)
                 && sum_is_right::<ADDRESSES>(protocol, covered, verify, header.checksum());
             is_plain.then_some(Ports { source, destination, tcp: true })
@@ -168,6 +167,27 @@ fn ports(segment: &[u8]) -> Option<[u16; 2]> {
 #[must_use]
 pub fn plain_tcp(bytes: &[u8], transport: usize, length: u16) -> Option<Tcp> {
     let (header, _) = TcpHeader::ref_from_prefix(bytes.get(transport..)?).ok()?;
+    if header.flags().contains(TcpFlags::SYN) {
+        return None;
+    }
+    read_tcp(header, transport, length)
+}
+
+/// As [`plain_tcp`], for the first segment of a session: SYN and its window scale included.
+#[inline]
+#[must_use]
+pub fn plain_opening(bytes: &[u8], transport: usize, length: u16) -> Option<Tcp> {
+    let (header, rest) = TcpHeader::ref_from_prefix(bytes.get(transport..)?).ok()?;
+    let tcp = read_tcp(header, transport, length)?;
+    if !tcp.flags.contains(TcpFlags::SYN) {
+        return Some(tcp);
+    }
+    let options = rest.get(..header.header_len().checked_sub(TcpHeader::LEN)?)?;
+    Some(Tcp { window_scale: tcp::window_scale(options), ..tcp })
+}
+
+#[inline(always)]
+fn read_tcp(header: &TcpHeader, transport: usize, length: u16) -> Option<Tcp> {
     let headers = offset(transport - NETWORK + header.header_len());
     Some(Tcp {
         source_port: header.source_port(),

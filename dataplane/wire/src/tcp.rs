@@ -184,7 +184,13 @@ pub(crate) fn read(packet: &Packet<'_>) -> Result<Frame, Malformed> {
     Ok(packet.finish(Transport::Tcp(tcp), sum == Sum::Partial))
 }
 
-/// Whether the options of a segment without SYN are well-formed.
+/// The window scale among well-formed options.
+#[inline]
+pub(crate) fn window_scale(options: &[u8]) -> Option<u8> {
+    if options.is_empty() { None } else { walk_options(options).ok().flatten() }
+}
+
+/// Whether the options of a segment are well-formed.
 #[inline]
 pub(crate) fn are_legal(options: &[u8]) -> bool {
     matches!(options, [] | [1, 1, 8, 10, _, _, _, _, _, _, _, _]) || walk_options(options).is_ok()
