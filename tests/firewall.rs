@@ -547,3 +547,39 @@ fn the_appliances_own_connections_need_no_rule() {
         SourceOwnAddress,
     );
 }
+
+/// SE-36: several copies of a first packet that come at once are one session and one hit; the rules see a copy only when the
+/// first was refused.
+#[test]
+fn copies_of_a_first_packet_in_one_burst_are_judged_once() {
+    let dns =
+        "[[firewall.rule]]\nname = \"dns\"\naction = \"allow\"\nprotocol = \"udp\"\ndestination_port = [\"53\"]\n";
+    let mut rig = Rig::new(&format!("{WEB}{dns}"));
+    for (client, server) in v4_and_v6() {
+        let (other, ask) = (client.replace(":40000", ":40001"), server.replace(":80", ":53"));
+        for (rule, first, neighbor) in [
+            ("web", tcp(client, server).syn().seq(1000), tcp(&other, server).syn().seq(9000)),
+            ("dns", udp(client, &ask).data(b"who"), udp(&other, &ask).data(b"who")),
+            ("ping", ping(host(client), host(server), 7), ping(host(client), host(server), 8)),
+        ] {
+            let (hits, sessions) = (rig.hits(rule).0, rig.session_count());
+            let came = [first.clone(), first.clone(), neighbor, first];
+            let went = came.clone().map(|packet| (INSIDE, packet.routed()));
+            rig.case(rule, &came.map(|packet| (OUTSIDE, packet)), &went, &[]);
+            assert_eq!((rig.hits(rule).0 - hits, rig.session_count() - sessions), (2, 2), "{rule}");
+        }
+        for (rule, reason, first) in [
+            ("telnet", FirewallRejected, tcp(client, &server.replace(":80", ":23")).syn()),
+            ("time", FirewallRejected, udp(client, &server.replace(":80", ":37"))),
+        ] {
+            let hits = rig.hits(rule).0;
+            for _ in 0..3 {
+                rig.put(OUTSIDE, &first);
+            }
+            let dropped = rig.dropped(reason);
+            rig.settle();
+            rig.take();
+            assert_eq!((rig.hits(rule).0 - hits, rig.dropped(reason) - dropped), (3, 3), "{rule}");
+        }
+    }
+}

@@ -137,14 +137,18 @@ pub fn compile(
         .collect();
     let pools: Vec<String> = policy.source_nat.iter().map(|rule| rule.name.clone()).collect();
     let pool_uses = PoolUses::compile(&pools, previous.map(|snapshot| &*snapshot.pool_uses));
+    let source_nat = SourceNat::new(policy.source_nat.clone(), &pool_uses);
+    let hiding = services.pool_addresses().chain(source_nat.addresses());
+    let ours = own.keys().copied().chain(services.virtual_addresses()).chain(hiding).collect();
     Ok(Snapshot {
         generation,
         own,
+        ours: Arc::new(ours),
         broadcast: broadcasts(policy),
         rules: Arc::new(rules),
         services: Arc::new(services),
         service_zones,
-        source_nat: Arc::new(SourceNat::new(policy.source_nat.clone(), &pool_uses)),
+        source_nat: Arc::new(source_nat),
         pool_uses: Arc::new(pool_uses),
         timeouts: timeouts(policy),
         midstream: match policy.sessions.midstream {
@@ -163,11 +167,8 @@ pub fn compile(
 /// that hide clients (source NAT and `full-nat`). In order, each once.
 #[must_use]
 pub fn answered_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
-    let Snapshot { own, services, source_nat, .. } = snapshot;
-    let hiding = services.pool_addresses().chain(source_nat.addresses());
-    let mut addresses: Vec<IpAddr> = own.keys().copied().chain(services.virtual_addresses()).chain(hiding).collect();
+    let mut addresses: Vec<IpAddr> = snapshot.ours.iter().copied().collect();
     addresses.sort_unstable();
-    addresses.dedup();
     addresses
 }
 

@@ -12,8 +12,8 @@ use worker::{Measured, SessionRecord, Snapshot};
 
 use super::{DeviceCounters, WorkerView};
 use crate::status::{
-    BackendStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus, SessionStatus, StageStatus, SynCookieStatus,
-    TupleStatus, WorkerStatus,
+    BackendStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus, SessionStatus, StageStatus,
+    SynCookieStatus, TupleStatus, WorkerStatus,
 };
 
 pub(super) const fn action_name(action: Action) -> &'static str {

@@ -162,7 +162,8 @@ fn ports(segment: &[u8]) -> Option<[u16; 2]> {
     Some([u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])])
 }
 
-/// What the TCP header says that begins at `transport` in a plain frame, whose IP packet has `length` bytes.
+/// What the TCP header says that begins at `transport` in a plain frame, whose IP packet has `length` bytes. `None` for a
+/// SYN, whose options matter: see [`plain_opening`].
 #[inline]
 #[must_use]
 pub fn plain_tcp(bytes: &[u8], transport: usize, length: u16) -> Option<Tcp> {

@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+use stage::Keyed;
 use stage::balancer::{Backend, Fate};
 use stage::syn_cookie::SynGuard;
 use units::Nanos;
-use units::limits::BINDINGS_MAX;
+use units::limits::{BINDINGS_MAX, BURST_MAX};
 
 /// Bindings looked after in one turn.
 const REFRESHED_AT_ONCE: usize = 16;
@@ -41,6 +43,8 @@ struct Binding {
     backend: Option<Arc<Backend>>,
     flushed: bool,
     sessions: u32,
+    /// Of these, opened in this burst.
+    untold: u32,
     /// Where handshakes of its sessions are counted.
     guard: Option<Arc<SynGuard>>,
 }
@@ -76,14 +80,21 @@ pub(crate) struct Bindings {
     entries: Vec<Binding>,
     /// By the same numbers. What sessions without a backend count here is never read.
     tallies: Vec<Tally>,
-    by_backend: HashMap<usize, u16>,
+    by_backend: HashMap<u64, u16, Keyed>,
     free: Vec<u16>,
     hand: usize,
+    /// The binding that was opened last of the backends whose places in memory are alike: a guess, proved by its entry.
+    guesses: [u16; GUESSES],
+    /// Bindings opened in this burst whose backends have not been told.
+    untold: ArrayVec<u16, BURST_MAX>,
 }
 
+/// Bindings that are found without the index.
+const GUESSES: usize = 64;
+
 /// A backend is the same as long as it is the same allocation: policies carry it over by name, address and port.
-fn identity(backend: &Arc<Backend>) -> usize {
-    Arc::as_ptr(backend).addr()
+fn identity(backend: &Arc<Backend>) -> u64 {
+    Arc::as_ptr(backend).addr() as u64
 }
 
 impl Bindings {
@@ -98,25 +109,69 @@ impl Bindings {
             entries,
             tallies,
             // Twice as much as is ever in it, so that it never grows.
-            by_backend: HashMap::with_capacity(2 * BINDINGS_MAX),
+            by_backend: HashMap::with_capacity_and_hasher(2 * BINDINGS_MAX, Keyed::default()),
             free: Vec::with_capacity(BINDINGS_MAX),
             hand: 0,
+            guesses: [0; GUESSES],
+            untold: ArrayVec::new_const(),
         }
     }
 
     /// A new session of `backend`. The backend's count rises by one (SE-67).
     pub(crate) fn open(&mut self, backend: &Arc<Backend>) -> BindingId {
-        let number = match self.by_backend.get(&identity(backend)) {
-            Some(&number) => number,
-            None => self.bind(backend),
-        };
+        let opened = self.open_in_burst(backend);
+        self.tell_opened();
+        opened
+    }
+
+    /// As [`open`](Self::open), but the backend's count rises only with [`tell_opened`](Self::tell_opened): for choices that
+    /// do not depend on it.
+    #[inline]
+    pub(crate) fn open_in_burst(&mut self, backend: &Arc<Backend>) -> BindingId {
+        let number = self.number_of(backend);
         if let Some(entry) = self.entries.get_mut(usize::from(number))
             && number != 0
         {
             entry.sessions += 1;
-            backend.opened();
+            if entry.untold == 0 && self.untold.try_push(number).is_err() {
+                backend.opened();
+            } else {
+                entry.untold += 1;
+            }
         }
         BindingId(number)
+    }
+
+    /// Tells the backends what was opened in this burst, each once: their shared counts are written with locked
+    /// instructions.
+    pub(crate) fn tell_opened(&mut self) {
+        for number in self.untold.drain(..) {
+            if let Some(entry) = self.entries.get_mut(usize::from(number)) {
+                let count = core::mem::take(&mut entry.untold);
+                if let Some(backend) = &entry.backend {
+                    backend.opened_together(u64::from(count));
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn number_of(&mut self, backend: &Arc<Backend>) -> u16 {
+        // Backends are allocated by themselves, on lines of their own.
+        let place = usize::try_from(identity(backend) >> 7).unwrap_or(0) % GUESSES;
+        let guess = self.guesses.get(place).copied().unwrap_or(0);
+        let known = self.entries.get(usize::from(guess)).and_then(|entry| entry.backend.as_ref());
+        if known.is_some_and(|known| Arc::ptr_eq(known, backend)) {
+            return guess;
+        }
+        let number = match self.by_backend.get(&identity(backend)) {
+            Some(&number) => number,
+            None => self.bind(backend),
+        };
+        if let Some(guess) = self.guesses.get_mut(place) {
+            *guess = number;
+        }
+        number
     }
 
     fn bind(&mut self, backend: &Arc<Backend>) -> u16 {

@@ -114,7 +114,7 @@ impl<B: Buffer> Shard<B> {
 
     /// A packet of a service whose backends answer directly, while the table is full: the backend follows from the
     /// client alone, so that every packet of a connection finds the same one without being remembered.
-    fn forward_untracked<A: Family>(
+    pub(crate) fn forward_untracked<A: Family>(
         &mut self,
         packet: &mut Packet<B>,
         facts: &Facts,
@@ -218,22 +218,30 @@ impl<B: Buffer> Shard<B> {
     /// Adds a session. A full table gives up the handshake nearest its end before it refuses what is new; what is
     /// established is never given up. A conversation that is over makes room for a new one with the same tuple.
     pub(crate) fn insert<A: Family>(&mut self, new: &NewSession<A>) -> Result<Slot, DropReason> {
+        let hashes = [&new.original, &new.reply].map(|tuple| A::table(&self.sessions).hash(new.kind, tuple));
+        let slot = self.insert_held(new, hashes)?;
+        for hop in new.next_hop {
+            self.next_hops.retain(NextHopId::new(hop));
+        }
+        Ok(slot)
+    }
+
+    /// As [`insert`](Self::insert), for tuples whose hashes are known and next hops that are held already.
+    #[inline]
+    pub(crate) fn insert_held<A: Family>(&mut self, new: &NewSession<A>, hashes: [u64; 2]) -> Result<Slot, DropReason> {
         let from_kernel = new.flags & FROM_KERNEL != 0;
         if !from_kernel && self.is_full() && !self.give_up_a_handshake() {
             return Err(DropReason::SessionTableFull);
         }
-        let mut inserted = A::insert(&mut self.sessions, new, self.tick);
+        let mut inserted = A::insert(&mut self.sessions, new, hashes, self.tick);
         if inserted == Err(InsertError::TupleInUse) && self.clear_the_way(new) {
-            inserted = A::insert(&mut self.sessions, new, self.tick);
+            inserted = A::insert(&mut self.sessions, new, hashes, self.tick);
         }
         let slot = inserted.map_err(|error| match error {
             InsertError::Full => DropReason::SessionTableFull,
             InsertError::TupleInUse => DropReason::TupleInUse,
         })?;
         self.kernel_sessions += usize::from(from_kernel);
-        for hop in new.next_hop {
-            self.next_hops.retain(NextHopId::new(hop));
-        }
         Ok(slot)
     }
 

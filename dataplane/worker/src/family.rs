@@ -9,6 +9,7 @@ use wire::plain::{TRANSPORT_V4, TRANSPORT_V6, plain_v4, plain_v6};
 use wire::{Endpoints, Facts};
 
 use crate::lane::Head;
+use crate::snapshot::Snapshot;
 
 /// A family: its session table, its addresses, its headers.
 pub(crate) trait Family: Address {
@@ -30,11 +31,22 @@ pub(crate) trait Family: Address {
     /// Both ends of a tuple.
     fn endpoints(tuple: &Tuple<Self>) -> Endpoints;
 
-    /// Adds a session under the capacity both families share.
+    /// Whether an address means the same behind every port, unlike IPv6's of one link (RFC 4291 section 2.5.6).
+    fn is_everywhere(address: Self) -> bool;
+
+    /// Whether an address is the broadcast address of a connected network.
+    fn is_broadcast(snapshot: &Snapshot, address: Self) -> bool;
+
+    /// Adds a session under the capacity both families share; `hashes` are those of its tuples.
     ///
     /// # Errors
     /// As `Sessions::insert_v4`.
-    fn insert(sessions: &mut Sessions, new: &NewSession<Self>, now: Tick) -> Result<Slot, InsertError>;
+    fn insert(
+        sessions: &mut Sessions,
+        new: &NewSession<Self>,
+        hashes: [u64; 2],
+        now: Tick,
+    ) -> Result<Slot, InsertError>;
 
     /// The addresses of a pool for this client, its own first.
     fn pool(pool: &Pool, client: Self) -> impl Iterator<Item = Self>;
@@ -89,8 +101,24 @@ impl Family for Ipv4Addr {
         Endpoints::V4 { source: tuple.source, destination: tuple.destination }
     }
 
-    fn insert(sessions: &mut Sessions, new: &NewSession<Self>, now: Tick) -> Result<Slot, InsertError> {
-        sessions.insert_v4(new, now)
+    #[inline(always)]
+    fn is_everywhere(_: Self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn is_broadcast(snapshot: &Snapshot, address: Self) -> bool {
+        snapshot.is_broadcast(address)
+    }
+
+    #[inline]
+    fn insert(
+        sessions: &mut Sessions,
+        new: &NewSession<Self>,
+        hashes: [u64; 2],
+        now: Tick,
+    ) -> Result<Slot, InsertError> {
+        sessions.insert_hashed_v4(new, hashes, now)
     }
 
     fn pool(pool: &Pool, client: Self) -> impl Iterator<Item = Self> {
@@ -143,8 +171,24 @@ impl Family for Ipv6Addr {
         Endpoints::V6 { source: tuple.source, destination: tuple.destination }
     }
 
-    fn insert(sessions: &mut Sessions, new: &NewSession<Self>, now: Tick) -> Result<Slot, InsertError> {
-        sessions.insert_v6(new, now)
+    #[inline(always)]
+    fn is_everywhere(address: Self) -> bool {
+        !address.is_unicast_link_local()
+    }
+
+    #[inline]
+    fn is_broadcast(_: &Snapshot, _: Self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn insert(
+        sessions: &mut Sessions,
+        new: &NewSession<Self>,
+        hashes: [u64; 2],
+        now: Tick,
+    ) -> Result<Slot, InsertError> {
+        sessions.insert_hashed_v6(new, hashes, now)
     }
 
     fn pool(pool: &Pool, client: Self) -> impl Iterator<Item = Self> {

@@ -79,6 +79,9 @@ pub(crate) enum Task {
     Error,
 }
 
+/// Places in a burst.
+pub(crate) type Places = ArrayVec<usize, BURST_MAX>;
+
 /// The packets of a burst that were read in full: each with what is to be done and what was decided.
 #[derive(Debug)]
 pub(crate) struct Others<B> {
@@ -90,6 +93,8 @@ pub(crate) struct Others<B> {
     pub(crate) verdicts: ArrayVec<Verdict, BURST_MAX>,
     /// Those without a session, in the order they came.
     pub(crate) misses: ArrayVec<usize, BURST_MAX>,
+    /// The places in the burst of plain packets without a session, IPv4 and IPv6.
+    pub(crate) newcomers: [Places; 2],
 }
 
 impl<B> Others<B> {
@@ -101,6 +106,7 @@ impl<B> Others<B> {
             tasks: ArrayVec::new_const(),
             verdicts: ArrayVec::new_const(),
             misses: ArrayVec::new_const(),
+            newcomers: [const { ArrayVec::new_const() }; 2],
         }
     }
 

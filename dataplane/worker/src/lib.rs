@@ -24,6 +24,7 @@ mod join;
 mod kernel_rings;
 mod lane;
 mod local;
+mod newcomer;
 mod next_hop;
 mod open;
 mod originate;

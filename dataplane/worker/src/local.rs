@@ -37,10 +37,7 @@ pub(crate) fn answers_for(snapshot: &Snapshot, port: PortId, address: IpAddr) ->
 /// Whether `address` belongs to the appliance in any way.
 #[must_use]
 pub(crate) fn is_ours(snapshot: &Snapshot, address: IpAddr) -> bool {
-    snapshot.own.contains_key(&address)
-        || snapshot.services.owns(address)
-        || snapshot.services.owns_pool_address(address)
-        || snapshot.source_nat.owns(address)
+    snapshot.ours.contains(&address)
 }
 
 /// Punts to the kernel where one stands beside the port; otherwise the packet has done what it could.

@@ -8,8 +8,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use stage::DropReason;
 use stage::translate::Hop;
+use stage::{DropReason, Keyed};
 use units::limits::{HELD_MAX, HELD_PER_NEIGHBOR, NEXT_HOPS_MAX};
 use units::{PortId, Tick};
 use wire::MacAddr;
@@ -114,9 +114,23 @@ pub(crate) struct NextHops<B> {
     exits: Vec<Exit>,
     /// MAC and MTU of the ports.
     ports: Vec<(MacAddr, u16)>,
-    index: HashMap<(PortId, IpAddr), u16>,
+    index: HashMap<(PortId, IpAddr), u16, Keyed>,
     waiting: VecDeque<(u16, Tick, B)>,
     hand: usize,
+    /// The next hop that was asked for last of those whose addresses end in the same bits: a guess, proved by its entry.
+    guesses: [u16; GUESSES],
+}
+
+/// Next hops that are found without the index.
+const GUESSES: usize = 64;
+
+/// The guess of an address behind a port.
+const fn guess_of(port: PortId, address: &IpAddr) -> usize {
+    let last = match address {
+        IpAddr::V4(v4) => v4.octets()[3],
+        IpAddr::V6(v6) => v6.octets()[15],
+    };
+    (last as usize ^ port.index() << 3) % GUESSES
 }
 
 impl<B> NextHops<B> {
@@ -129,9 +143,10 @@ impl<B> NextHops<B> {
             ports: Vec::new(),
             // Twice as much as is ever in it: with fewer than half of its places taken a map never grows, whatever was
             // taken out of it before.
-            index: HashMap::with_capacity(2 * NEXT_HOPS_MAX),
+            index: HashMap::with_capacity_and_hasher(2 * NEXT_HOPS_MAX, Keyed::default()),
             waiting: VecDeque::with_capacity(HELD_MAX),
             hand: 0,
+            guesses: [0; GUESSES],
         }
     }
 
@@ -141,9 +156,21 @@ impl<B> NextHops<B> {
     }
 
     /// The next hop `address` behind `port`, made if it is new; `None` when the table is full of next hops in use.
+    #[inline]
     pub(crate) fn obtain(&mut self, port: PortId, address: IpAddr) -> Option<NextHopId> {
+        let guess = self.guesses.get_mut(guess_of(port, &address))?;
+        if self.entries.get(usize::from(*guess)).is_some_and(|entry| entry.port == port && entry.address == address) {
+            return Some(NextHopId(*guess));
+        }
+        let number = self.find_or_make(port, address)?;
+        *self.guesses.get_mut(guess_of(port, &address))? = number;
+        Some(NextHopId(number))
+    }
+
+    #[inline(never)]
+    fn find_or_make(&mut self, port: PortId, address: IpAddr) -> Option<u16> {
         if let Some(&number) = self.index.get(&(port, address)) {
-            return Some(NextHopId(number));
+            return Some(number);
         }
         // Asked in a future that never comes: the first packet asks.
         let never = Reach::Asked(Tick::new(u64::MAX));
@@ -162,7 +189,7 @@ impl<B> NextHops<B> {
             number
         };
         self.index.insert((port, address), number);
-        Some(NextHopId(number))
+        Some(number)
     }
 
     /// A next hop no session and no packet needs, sought over a bounded stretch so that a flood costs little.

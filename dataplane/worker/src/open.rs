@@ -17,6 +17,7 @@ use wire::{Content, TcpFlags, Transport};
 use crate::challenge::Proof;
 use crate::command::Event;
 use crate::flow::Flow;
+use crate::lane::{Others, Task};
 use crate::local::is_ours;
 use crate::packet::{Answer, Origin, Packet, Verdict};
 use crate::shard::Shard;
@@ -55,8 +56,35 @@ impl<B: Buffer> Shard<B> {
         self.snapshot.routes.lookup(destination).map_or(ZoneId::APPLIANCE, |route| self.snapshot.zone(route.port))
     }
 
-    /// Decides about first packets. Verdicts are put where the packets' own are.
-    pub(crate) fn open_all(&mut self, packets: &mut [Option<Packet<B>>], misses: &[usize], verdicts: &mut [Verdict]) {
+    /// Decides about the first packets among those read in full. A further packet of a flow waits for what becomes of the
+    /// first: the rules judge and count it only when that has opened no session.
+    pub(crate) fn open_all(&mut self, others: &mut Others<B>) {
+        let (mut first, mut waiting) = (ArrayVec::<usize, BURST_MAX>::new(), ArrayVec::<usize, BURST_MAX>::new());
+        let mut hashes = ArrayVec::<u64, BURST_MAX>::new();
+        for miss in core::mem::take(&mut others.misses) {
+            match others.tasks.get(miss) {
+                Some(Task::Find(_, hash)) if hashes.contains(hash) => waiting.push(miss),
+                Some(Task::Find(_, hash)) => {
+                    hashes.push(*hash);
+                    first.push(miss);
+                }
+                Some(Task::Done | Task::Error) | None => first.push(miss),
+            }
+        }
+        self.open_some(&mut others.packets, &first, &mut others.verdicts);
+        for place in waiting {
+            self.act_other(others, place);
+        }
+        let refused = core::mem::take(&mut others.misses);
+        self.open_some(&mut others.packets, &refused, &mut others.verdicts);
+    }
+
+    /// Has the firewall judge first packets together, and opens the sessions of those it allows. Verdicts are put where the
+    /// packets' own are.
+    fn open_some(&mut self, packets: &mut [Option<Packet<B>>], misses: &[usize], verdicts: &mut [Verdict]) {
+        if misses.is_empty() {
+            return;
+        }
         let mut applicants = ArrayVec::<(usize, Applicant), BURST_MAX>::new();
         let mut candidates = ArrayVec::<Candidate, BURST_MAX>::new();
         for &position in misses {
@@ -191,13 +219,10 @@ impl<B: Buffer> Shard<B> {
             Some(Flow::V6(kind, tuple)) => self.open(packet, &facts, kind, tuple, applicant, judgement.rule),
             None => Err(DropReason::NoSession),
         };
-        opened.unwrap_or_else(|reason| match reason {
-            DropReason::NoRoute => Verdict::Refuse(reason, Answer::Icmp(IcmpErrorKind::NetUnreachable)),
-            _ => Verdict::Drop(reason),
-        })
+        opened.unwrap_or_else(refusal)
     }
 
-    fn log(&mut self, candidate: &Candidate, judgement: &Judgement) {
+    pub(crate) fn log(&mut self, candidate: &Candidate, judgement: &Judgement) {
         if self.log_allowance.take(self.now, self.snapshot.log_rate.get()) {
             self.tell(Event::Log {
                 at: self.now,
@@ -209,6 +234,14 @@ impl<B: Buffer> Shard<B> {
         } else {
             self.counters.log_suppressed.add(1);
         }
+    }
+}
+
+/// What becomes of an allowed packet whose session cannot be opened.
+pub(crate) const fn refusal(reason: DropReason) -> Verdict {
+    match reason {
+        DropReason::NoRoute => Verdict::Refuse(reason, Answer::Icmp(IcmpErrorKind::NetUnreachable)),
+        _ => Verdict::Drop(reason),
     }
 }
 

@@ -21,8 +21,10 @@ pub(crate) enum Passed {
     Forward(PortId),
     /// Its session has taken it in, with an outcome that calls for more; nothing else is done.
     Followed(Slot, Direction, TcpOutcome),
-    /// Nothing is done.
+    /// Something stands in its way; nothing is done.
     Not,
+    /// It has no session; nothing is done.
+    New,
 }
 
 impl<B: Buffer> Shard<B> {
@@ -33,7 +35,7 @@ impl<B: Buffer> Shard<B> {
         let Some(head) = A::head(bytes) else { return Passed::Not };
         let table = A::table_mut(&mut self.sessions);
         let Some((slot, direction)) = table.lookup_hinted(known.hint, known.hash, known.kind, &head.tuple) else {
-            return Passed::Not;
+            return Passed::New;
         };
         let session = table.session_mut(slot);
         // The special next hops (the kernel, a tunnel, none) are not in the table.

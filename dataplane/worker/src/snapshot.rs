@@ -3,12 +3,13 @@
 //! A worker holds an `Arc` of the set, takes a new one between two bursts and sends the old one back to control, so that
 //! no packet sees two policies and no worker ever frees a table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use session::{Pickup, Timeouts};
+use stage::Keyed;
 use stage::balancer::Services;
 use stage::firewall::Ruleset;
 use stage::forward::RouteTable;
@@ -63,6 +64,8 @@ pub struct Snapshot {
     pub ports: Vec<PortFacts>,
     /// The appliance's own addresses.
     pub own: HashMap<IpAddr, PortId>,
+    /// Every address that belongs to the appliance in any way: its own, virtual ones, those that hide others.
+    pub ours: Arc<HashSet<IpAddr, Keyed>>,
     /// Broadcast addresses of the connected prefixes.
     pub broadcast: Vec<Ipv4Addr>,
     /// The routes, connected prefixes included.

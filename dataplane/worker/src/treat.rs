@@ -18,8 +18,9 @@ use crate::counters::Measured;
 use crate::exits::Exits;
 use crate::family::Family;
 use crate::flow::Flow;
-use crate::lane::{Known, Lane, Others, Task};
+use crate::lane::{Known, Lane, Others, Places, Task};
 use crate::local::{self, Audience};
+use crate::newcomer::Crowd;
 use crate::originate;
 use crate::packet::{Answer, Handover, Origin, Packet, Verdict};
 use crate::pass::Passed;
@@ -52,10 +53,17 @@ impl<B: Buffer> Shard<B> {
             watch.lap(Measured::Parse, 0, &self.counters);
             self.act_rest(rest, lanes, met, &mut others, door);
             watch.lap(Measured::Act, rest.len(), &self.counters);
+            let newcomers = core::mem::take(&mut others.newcomers);
+            let count = newcomers.iter().map(|places| places.len()).sum();
+            if count > 0 {
+                self.welcome_all(rest, lanes, &newcomers, &mut others, door);
+                watch.lap(Measured::Open, count, &self.counters);
+            }
         }
         if !others.misses.is_empty() {
-            self.open_all(&mut others.packets, &others.misses, &mut others.verdicts);
-            watch.lap(Measured::Open, others.misses.len(), &self.counters);
+            let count = others.misses.len();
+            self.open_all(&mut others);
+            watch.lap(Measured::Open, count, &self.counters);
         }
         self.send_all(exits, &mut buffers, lanes, &mut others, door);
     }
@@ -114,7 +122,7 @@ impl<B: Buffer> Shard<B> {
         door: Door,
     ) {
         let mut met = Some(met);
-        for (place, lane) in rest.iter_mut().zip(lanes) {
+        for ((place, lane), position) in rest.iter_mut().zip(lanes).zip(0..) {
             let met = met.take();
             let passed = match (&*lane, place.as_mut()) {
                 (Lane::Known(known), Some(buffer)) => met.unwrap_or_else(|| self.pass_one(buffer, known)),
@@ -128,8 +136,35 @@ impl<B: Buffer> Shard<B> {
                 *lane = Lane::Forward(port);
                 continue;
             }
+            if let (Passed::New, Lane::Known(known)) = (passed, &*lane) {
+                let [v4, v6] = &mut others.newcomers;
+                if known.is_v6 { v6 } else { v4 }.push(position);
+                continue;
+            }
             if let Some(buffer) = place.take() {
                 *lane = self.read_again(buffer, lane, passed, others, door);
+            }
+        }
+    }
+
+    /// Opens the sessions of plain packets that have none, IPv4's and IPv6's; what is not common among them is read in
+    /// full.
+    #[inline(never)]
+    fn welcome_all(
+        &mut self,
+        rest: &mut [Option<B>],
+        lanes: &mut [Lane],
+        [v4, v6]: &[Places; 2],
+        others: &mut Others<B>,
+        door: Door,
+    ) {
+        let mut crowd = Crowd { buffers: rest, lanes, others, port: door.port };
+        let unusual = [self.welcome::<Ipv4Addr>(&mut crowd, v4), self.welcome::<Ipv6Addr>(&mut crowd, v6)];
+        for &position in unusual.iter().flatten() {
+            if let (Some(place), Some(lane)) = (crowd.buffers.get_mut(position), crowd.lanes.get_mut(position))
+                && let Some(buffer) = place.take()
+            {
+                *lane = self.read_again(buffer, lane, Passed::New, crowd.others, door);
             }
         }
     }
@@ -177,7 +212,7 @@ impl<B: Buffer> Shard<B> {
     /// Treats a packet that was read in full, if it belongs to a session.
     #[cold]
     #[inline(never)]
-    fn act_other(&mut self, others: &mut Others<B>, other: usize) {
+    pub(crate) fn act_other(&mut self, others: &mut Others<B>, other: usize) {
         let (Some(Some(packet)), Some(task)) = (others.packets.get_mut(other), others.tasks.get(other)) else { return };
         let verdict = match *task {
             Task::Done => return,
