@@ -350,7 +350,16 @@ pub fn memory(memory: &MemoryStatus) -> String {
     };
     row("packet buffers", memory.buffers_in_use, memory.buffers_total);
     row("sessions", memory.sessions_in_use, memory.sessions_capacity);
-    table.add_row(["bytes".to_owned(), memory.bytes.to_string()]);
+    for (name, bytes) in [
+        ("bytes", memory.bytes),
+        ("  of packet buffers", memory.buffer_bytes),
+        ("  of sessions", memory.session_bytes),
+        ("  of firewall rules", memory.rule_bytes),
+        ("  of routes", memory.route_bytes),
+        ("  of services", memory.service_bytes),
+    ] {
+        table.add_row([name.to_owned(), bytes.to_string()]);
+    }
     drawn(&table)
 }
 

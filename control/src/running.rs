@@ -422,13 +422,21 @@ impl Appliance for Running {
             let state = lock(&self.state);
             (Arc::clone(&state.snapshot), state.policy.sessions.capacity as u64)
         };
-        let tables = snapshot.rules.memory() + snapshot.routes.memory() + snapshot.services.memory();
+        let rule_bytes = snapshot.rules.memory() as u64;
+        let route_bytes = snapshot.routes.memory() as u64;
+        let service_bytes = snapshot.services.memory() as u64;
+        let tables = rule_bytes + route_bytes + service_bytes;
         MemoryStatus {
             buffers_total: buffers.total,
             buffers_in_use: buffers.in_use,
             sessions_capacity: capacity,
             sessions_in_use: self.fixed.workers.iter().map(|view| view.counters.sessions.get()).sum(),
-            bytes: buffers.bytes + self.fixed.session_bytes + tables as u64,
+            bytes: buffers.bytes + self.fixed.session_bytes + tables,
+            buffer_bytes: buffers.bytes,
+            session_bytes: self.fixed.session_bytes,
+            rule_bytes,
+            route_bytes,
+            service_bytes,
         }
     }
 

@@ -378,6 +378,16 @@ pub struct MemoryStatus {
     pub sessions_in_use: u64,
     /// Bytes of the packet buffers, the session tables and the compiled policy.
     pub bytes: u64,
+    /// Of these, the packet buffers.
+    pub buffer_bytes: u64,
+    /// Of these, the session tables, touched or not.
+    pub session_bytes: u64,
+    /// Of these, the firewall's rules: the classifier, counters, and the limits of sources.
+    pub rule_bytes: u64,
+    /// Of these, the routes.
+    pub route_bytes: u64,
+    /// Of these, the services: their rings and schedules, and who was where.
+    pub service_bytes: u64,
 }
 
 /// One policy that is or was in force.

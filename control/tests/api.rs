@@ -146,7 +146,7 @@ impl Appliance for Fake {
         BTreeMap::from([("no_route".into(), 3), ("firewall_denied".into(), 0)])
     }
     fn memory(&self) -> MemoryStatus {
-        MemoryStatus { buffers_total: 8192, buffers_in_use: 512, sessions_capacity: 100, sessions_in_use: 7, bytes: 1 }
+        MemoryStatus { buffers_total: 8192, buffers_in_use: 512, sessions_capacity: 100, sessions_in_use: 7, bytes: 1, ..MemoryStatus::default() }
     }
     fn policy(&self) -> PolicyStatus {
         let applied_at = "2026-01-02T03:04:05Z".parse().unwrap();

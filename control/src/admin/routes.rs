@@ -26,7 +26,7 @@ use crate::session_match::SessionMatch;
 use crate::status::{Drain, Refusal, RefusalKind, Target};
 
 /// Bytes of a policy that are read, as `config` has it for files.
-const BODY_MAX: usize = 16 << 20;
+const BODY_MAX: usize = 64 << 20;
 
 type Asked = State<Arc<dyn Appliance>>;
 type Answer = Result<Response, Refused>;
