@@ -13,12 +13,12 @@ use crate::error::Faults;
 use crate::findings::{Finding, Findings, Spot};
 
 /// Largest configuration: a hundred thousand rules.
-pub(crate) const BYTES_MAX: usize = 16 << 20;
+pub(crate) const BYTES_MAX: usize = 64 << 20;
 
 /// The text of the configuration file at `path`, checked as [`load`](crate::load) checks it: UTF-8, Unix line ends.
 ///
 /// # Errors
-/// One fault: the file cannot be read, is no regular file, is larger than 16 MiB, or is not such a text.
+/// One fault: the file cannot be read, is no regular file, is larger than 64 MiB, or is not such a text.
 pub fn read(path: &Path) -> Result<String, Faults> {
     let refused = |text: &str, finding| {
         let findings = Findings::default();
@@ -45,7 +45,7 @@ pub fn read(path: &Path) -> Result<String, Faults> {
 /// What keeps a text from being a configuration before its TOML is looked at.
 pub(crate) fn unsuited(text: &str) -> Option<Finding> {
     if text.len() > BYTES_MAX {
-        return Some(Finding::whole("file-too-large", "the configuration is larger than 16 MiB"));
+        return Some(Finding::whole("file-too-large", "the configuration is larger than 64 MiB"));
     }
     let at = |offset| Spot { path: String::new(), offset };
     if text.starts_with('\u{feff}') {
@@ -86,7 +86,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Finding> {
     let limit = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     if bytes.len() > BYTES_MAX {
-        return Err(Finding::whole("file-too-large", "the configuration is larger than 16 MiB"));
+        return Err(Finding::whole("file-too-large", "the configuration is larger than 64 MiB"));
     }
     Ok(bytes)
 }

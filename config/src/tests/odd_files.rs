@@ -28,7 +28,7 @@ fn odd_files_are_refused_in_one_sentence() {
     assert!(crlf.starts_with(&format!("FILE:1:{end}: error[carriage-return]: ")), "{crlf}");
     assert!(with("latin1", b"[appliance]\nname = \"gr\xfcn\"\n").starts_with("FILE:2:11: error[not-utf-8]: "));
     assert!(with("utf16", b"\xff\xfe[\0a\0]\0").starts_with("FILE:1:1: error[not-utf-8]: "));
-    assert!(with("large", &vec![b'#'; 50_000_000]).starts_with("FILE: error[file-too-large]: "));
+    assert!(with("large", &vec![b'#'; 70_000_000]).starts_with("FILE: error[file-too-large]: "));
     assert!(refusal(folder.path()).starts_with("FILE: error[not-a-file]: it is a directory"));
     assert!(refusal(&place("nothing")).starts_with("FILE: error[no-such-file]: "));
     symlink(place("loop-b"), place("loop-a")).unwrap();
