@@ -1,10 +1,12 @@
 //! The file as written: its tables, each read by the module of its name, in the order in which they refer to each other.
 
+use stage::tunnel::Ending;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::appliance::{self, DpdkRead};
 use crate::balancer::{self, ServiceRead};
+use crate::decapsulate;
 use crate::findings::{Finding, Findings, Spot};
 use crate::firewall::{self, FirewallRead};
 use crate::links::Links;
@@ -43,6 +45,7 @@ pub(crate) struct File {
     pub(crate) neighbors: Vec<Neighbor>,
     pub(crate) firewall: FirewallRead,
     pub(crate) source_nat: SourceNatRead,
+    pub(crate) endings: Vec<Ending>,
     pub(crate) services: Vec<ServiceRead>,
 }
 
@@ -67,9 +70,23 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let neighbors = routes::neighbors(&mut root, &ports, &links, findings);
     let firewall = firewall::firewall(&mut root, &ports.zones, findings);
     let source_nat = translate::source_nat(&mut root, &ports.zones, &links, cores.workers.len(), findings);
+    let endings = decapsulate::endings(&mut root, &links, findings);
     let services = balancer::services(&mut root, &links, findings);
     root.finish();
-    Some(File { appliance, cores, dpdk, sessions, ports, links, routes, neighbors, firewall, source_nat, services })
+    Some(File {
+        appliance,
+        cores,
+        dpdk,
+        sessions,
+        ports,
+        links,
+        routes,
+        neighbors,
+        firewall,
+        source_nat,
+        endings,
+        services,
+    })
 }
 
 /// The text as TOML, or every syntax error in it.

@@ -12,6 +12,7 @@ use stage::balancer::{BackendSpec, ServiceSpec};
 use stage::firewall::{Action, Rule};
 use stage::forward::Route;
 use stage::translate::SourceNatRule;
+use stage::tunnel::Ending;
 use units::{Nanos, PerSecond, PortId, ZoneId};
 use wire::MacAddr;
 
@@ -38,6 +39,8 @@ pub struct Policy {
     pub firewall: Firewall,
     /// Source NAT, first match wins.
     pub source_nat: Vec<SourceNatRule>,
+    /// Tunnels that end here.
+    pub endings: Vec<Ending>,
     /// Virtual services by `ServiceId`.
     pub services: Vec<Service>,
 }

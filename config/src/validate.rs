@@ -47,6 +47,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         neighbors: file.neighbors,
         firewall: file.firewall.firewall,
         source_nat: file.source_nat.rules,
+        endings: file.endings,
         services: file.services.into_iter().map(|read| read.service).collect(),
     };
     let wanted = policy.buffers_wanted();

@@ -15,6 +15,7 @@ use stage::balancer::Services;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
 use stage::translate::{PoolUses, SourceNat};
+use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
 use worker::{PortFacts, Snapshot};
@@ -148,6 +149,7 @@ pub fn compile(
         rules: Arc::new(rules),
         services: Arc::new(services),
         service_zones,
+        endings: Arc::new(Endings::new(&policy.endings)),
         source_nat: Arc::new(source_nat),
         pool_uses: Arc::new(pool_uses),
         timeouts: timeouts(policy),

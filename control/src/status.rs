@@ -111,6 +111,8 @@ pub struct WorkerStatus {
     pub forwarded_untracked: u64,
     /// Packets wrapped for a tunnel to a backend.
     pub encapsulated: u64,
+    /// Packets taken out of tunnels that end here.
+    pub decapsulated: u64,
     /// Handshakes given up for new sessions because the table was full.
     #[serde(default)]
     pub handshakes_given_up: u64,

@@ -444,3 +444,15 @@ fn a_segment_size_without_segments() {
     );
     assert!(codes(&text).contains(&"meaningless-key"), "{:?}", codes(&text));
 }
+
+#[test]
+fn a_tunnel_that_ends_here_and_contradicts_itself() {
+    let ending = |keys: &str| codes(&format!("{FULL}\n[[decapsulate]]\nname = \"more\"\n{keys}\n"));
+    let four = "address = \"10.0.0.1\"\nfrom = [\"10.0.0.9\"]\n";
+    assert!(ending(&format!("{four}kind = \"ipip\"")).is_empty());
+    assert_eq!(ending(&format!("{four}kind = \"ipip\"\ngre_key = 1")), ["meaningless-key"]);
+    assert_eq!(ending(&format!("{four}kind = \"gre\"\ngue_port = 1")), ["meaningless-key"]);
+    let six = four.replace("10.0.0.9", "2001:db8::9");
+    assert_eq!(ending(&format!("{six}kind = \"gue\"")), ["family-mismatch"]);
+    assert_eq!(ending(&format!("{}kind = \"ipip\"", four.replace("10.0.0.1\"", "10.0.0.2\""))), ["not-own-address"]);
+}

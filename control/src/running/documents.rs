@@ -232,6 +232,7 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         originated_lost: counters.originated_lost.get(),
         forwarded_untracked: counters.forwarded_untracked.get(),
         encapsulated: counters.encapsulated.get(),
+        decapsulated: counters.decapsulated.get(),
         handshakes_given_up: counters.handshakes_given_up.get(),
         stages,
     }

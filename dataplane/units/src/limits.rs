@@ -17,6 +17,9 @@ pub const IPV6_EXTENSIONS_MAX: usize = 16;
 /// Bytes of headers any parser looks at in one packet: bounds the work a packet can cause.
 pub const HEADER_BYTES_MAX: usize = 512;
 
+/// Tunnels in tunnels that are taken off one packet: a provider's, a site's, and as many again (MAL-15).
+pub const TUNNEL_DEPTH_MAX: usize = 4;
+
 /// Ports of one appliance.
 pub const PORTS_MAX: usize = 64;
 

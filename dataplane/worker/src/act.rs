@@ -42,7 +42,7 @@ impl<B: Buffer> Shard<B> {
             return Acted::Verdict(Verdict::Drop(DropReason::UnknownEthertype));
         };
         let session = A::table(&self.sessions).session(slot);
-        if packet.origin == Origin::Wire && speaks_for_kernel(session, direction) {
+        if packet.origin != Origin::Kernel && speaks_for_kernel(session, direction) {
             return Acted::Verdict(Verdict::Drop(DropReason::SourceOwnAddress));
         }
         if session.generation() != self.snapshot.generation.short()

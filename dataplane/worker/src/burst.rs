@@ -155,7 +155,7 @@ impl<B: Buffer> Shard<B> {
         if door.steer
             && let Some(owner) = self.owner_elsewhere(kind, tuple)
         {
-            lanes.push(Lane::HandOver(owner));
+            lanes.push(Lane::HandOver(owner, door.origin));
             return;
         }
         let table = A::table(&self.sessions);

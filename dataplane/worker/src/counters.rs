@@ -109,6 +109,8 @@ pub struct WorkerCounters {
     pub forwarded_untracked: Counter,
     /// Packets wrapped for a tunnel.
     pub encapsulated: Counter,
+    /// Packets taken out of tunnels that end here.
+    pub decapsulated: Counter,
     /// Handshakes given up because the table was full.
     pub handshakes_given_up: Counter,
     /// Events control had no room for.
@@ -146,6 +148,7 @@ impl Default for WorkerCounters {
             sessions_closed: Counter::default(),
             forwarded_untracked: Counter::default(),
             encapsulated: Counter::default(),
+            decapsulated: Counter::default(),
             handshakes_given_up: Counter::default(),
             events_lost: Counter::default(),
             log_suppressed: Counter::default(),

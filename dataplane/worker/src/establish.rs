@@ -22,7 +22,7 @@ use crate::flow::Flow;
 use crate::local::is_ours;
 use crate::next_hop::NextHopId;
 use crate::open::{Applicant, Bound};
-use crate::packet::{Answer, Packet, Verdict};
+use crate::packet::{Answer, Origin, Packet, Verdict};
 use crate::shard::Shard;
 use crate::steer;
 
@@ -64,7 +64,7 @@ impl<B: Buffer> Shard<B> {
             Bound::Service(service) if opens => self.open_service(service, new),
             Bound::Service(_) => Err(DropReason::SessionTableFull),
             Bound::Mapped(mapping) => self.open_mapped(mapping, applicant, new),
-            Bound::Beyond => self.open_beyond(applicant, new),
+            Bound::Beyond => self.open_beyond(applicant, new, packet.origin),
         };
         let slot = match (opened, applicant.bound) {
             (Err(DropReason::SessionTableFull), Bound::Service(service)) => {
@@ -192,7 +192,12 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// A session that is only forwarded, hidden behind a pool address where source NAT says so.
-    fn open_beyond<A: Family>(&mut self, applicant: &Applicant, mut new: NewSession<A>) -> Result<Slot, DropReason> {
+    fn open_beyond<A: Family>(
+        &mut self,
+        applicant: &Applicant,
+        mut new: NewSession<A>,
+        origin: Origin,
+    ) -> Result<Slot, DropReason> {
         let snapshot = Arc::clone(&self.snapshot);
         let forth = self.hop_to(new.original.destination.into_ip())?;
         let back = self.hop_back(new.original.source.into_ip());
@@ -201,7 +206,11 @@ impl<B: Buffer> Shard<B> {
         let source = new.original.source.into_ip();
         match snapshot.source_nat.find(from, to, source) {
             Some(rule) => self.hide(&snapshot, rule, new),
-            None => self.insert(&new),
+            None => {
+                // Who gets packets out of a tunnel answers by any way.
+                new.one_sided = origin == Origin::Tunnel;
+                self.insert(&new)
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use wire::Ports;
 
 use crate::family::Family;
 use crate::flow::Flow;
-use crate::packet::{Packet, Verdict};
+use crate::packet::{Origin, Packet, Verdict};
 use crate::steer::Ends;
 
 /// Packets that go through a stage before the next stage begins. More prefetches at once than this are partly lost.
@@ -61,7 +61,7 @@ pub(crate) enum Lane {
     /// Read in full: its place among the [`Others`].
     Other(usize),
     /// For another worker.
-    HandOver(WorkerId),
+    HandOver(WorkerId, Origin),
     /// Dropped already.
     Gone,
 }

@@ -12,6 +12,7 @@ mod challenge;
 mod clock;
 mod command;
 mod counters;
+mod decapsulate;
 mod end;
 mod establish;
 mod exits;

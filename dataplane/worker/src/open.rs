@@ -132,7 +132,7 @@ impl<B: Buffer> Shard<B> {
             }
             Transport::Other => (0, 0),
         };
-        if packet.origin == Origin::Wire && is_ours(&self.snapshot, source) {
+        if packet.origin != Origin::Kernel && is_ours(&self.snapshot, source) {
             return Err(Verdict::Drop(DropReason::SourceOwnAddress));
         }
         let service = self.snapshot.services.find(destination, facts.protocol, destination_port);
@@ -142,7 +142,7 @@ impl<B: Buffer> Shard<B> {
             None if is_link_local(destination) => Bound::Here,
             None => Bound::Beyond,
         };
-        if packet.origin == Origin::Wire && is_link_local(source) && bound != Bound::Here {
+        if packet.origin != Origin::Kernel && is_link_local(source) && bound != Bound::Here {
             return Err(Verdict::Drop(DropReason::LinkLocalSource));
         }
         let mut proof = None;

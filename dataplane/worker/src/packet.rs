@@ -12,6 +12,8 @@ use crate::next_hop::NextHopId;
 pub enum Origin {
     /// From the wire, through the port's device.
     Wire,
+    /// From the wire, out of a tunnel that ends here.
+    Tunnel,
     /// From the kernel, through the port's kernel interface.
     Kernel,
 }

@@ -14,6 +14,7 @@ use stage::balancer::Services;
 use stage::firewall::Ruleset;
 use stage::forward::RouteTable;
 use stage::translate::{PoolUses, SourceNat};
+use stage::tunnel::Endings;
 use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
 use wire::MacAddr;
 
@@ -76,6 +77,8 @@ pub struct Snapshot {
     pub services: Arc<Services>,
     /// The zone each service's backends are in, by [`ServiceId`].
     pub service_zones: Vec<ZoneId>,
+    /// The tunnels that end here.
+    pub endings: Arc<Endings>,
     /// Source NAT.
     pub source_nat: Arc<SourceNat>,
     /// What the pools of source NAT are used for.

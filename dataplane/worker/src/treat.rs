@@ -15,6 +15,7 @@ use crate::act::Acted;
 use crate::burst::{Door, Lanes};
 use crate::clock::Clock;
 use crate::counters::Measured;
+use crate::decapsulate::Whose;
 use crate::exits::Exits;
 use crate::family::Family;
 use crate::flow::Flow;
@@ -25,9 +26,7 @@ use crate::originate;
 use crate::packet::{Answer, Handover, Origin, Packet, Verdict};
 use crate::pass::Passed;
 use crate::shard::Shard;
-use crate::steer;
 use crate::stopwatch::Stopwatch;
-use crate::tunnel_error;
 
 impl<B: Buffer> Shard<B> {
     /// Goes on with a burst in which a packet was met that needs more than passing: the one at `from`, which came as far
@@ -90,17 +89,15 @@ impl<B: Buffer> Shard<B> {
                 return Lane::Gone;
             }
         };
-        if door.steer
-            && let Content::Ip(facts) = &frame.content
-        {
-            let ends = tunnel_error::ends(buffer.bytes(), facts, &self.snapshot);
-            let owner = steer::owner(&ends, &self.snapshot, &self.slice, self.workers);
-            if owner != self.id {
-                *place = Some(buffer);
-                return Lane::HandOver(owner);
-            }
-        }
         let mut packet = Packet { buffer, frame, port: door.port, origin: door.origin };
+        match self.whose(&mut packet, door.steer) {
+            Whose::Mine => {}
+            Whose::Of(owner) => {
+                *place = Some(packet.buffer);
+                return Lane::HandOver(owner, packet.origin);
+            }
+            Whose::Nobodys => return Lane::Gone,
+        }
         let mut verdict = Verdict::Consumed;
         let task = self.sort(&mut packet, &mut verdict);
         if let Task::Find(flow, hash) = &task {
@@ -142,7 +139,7 @@ impl<B: Buffer> Shard<B> {
                 continue;
             }
             if let Some(buffer) = place.take() {
-                *lane = self.read_again(buffer, lane, passed, others, door);
+                *lane = self.read_again(buffer, place, lane, passed, others, door);
             }
         }
     }
@@ -164,7 +161,7 @@ impl<B: Buffer> Shard<B> {
             if let (Some(place), Some(lane)) = (crowd.buffers.get_mut(position), crowd.lanes.get_mut(position))
                 && let Some(buffer) = place.take()
             {
-                *lane = self.read_again(buffer, lane, Passed::New, crowd.others, door);
+                *lane = self.read_again(buffer, place, lane, Passed::New, crowd.others, door);
             }
         }
     }
@@ -178,7 +175,15 @@ impl<B: Buffer> Shard<B> {
     /// Reads a plain packet in full, because more is to be done with it than usual, and does it.
     #[cold]
     #[inline(never)]
-    fn read_again(&mut self, buffer: B, lane: &Lane, passed: Passed, others: &mut Others<B>, door: Door) -> Lane {
+    fn read_again(
+        &mut self,
+        buffer: B,
+        place: &mut Option<B>,
+        lane: &Lane,
+        passed: Passed,
+        others: &mut Others<B>,
+        door: Door,
+    ) -> Lane {
         let frame = match dissect(buffer.bytes(), Verify::Nothing) {
             Ok(frame) => frame,
             Err(fault) => {
@@ -188,6 +193,14 @@ impl<B: Buffer> Shard<B> {
         };
         let mut packet = Packet { buffer, frame, port: door.port, origin: door.origin };
         let Passed::Followed(slot, direction, outcome) = passed else {
+            match self.whose(&mut packet, false) {
+                Whose::Mine => {}
+                Whose::Of(owner) => {
+                    *place = Some(packet.buffer);
+                    return Lane::HandOver(owner, packet.origin);
+                }
+                Whose::Nobodys => return Lane::Gone,
+            }
             let mut verdict = Verdict::Consumed;
             let task = self.sort(&mut packet, &mut verdict);
             let other = others.push(packet, task, verdict);
@@ -248,8 +261,8 @@ impl<B: Buffer> Shard<B> {
                         self.finish(exits, packet, verdict);
                     }
                 }
-                (&Lane::HandOver(owner), Some(buffer)) => {
-                    exits.hand_over(&self.counters, owner, Handover { buffer, port: door.port, origin: door.origin });
+                (&Lane::HandOver(owner, origin), Some(buffer)) => {
+                    exits.hand_over(&self.counters, owner, Handover { buffer, port: door.port, origin });
                 }
                 _ => {}
             }
@@ -298,7 +311,7 @@ impl<B: Buffer> Shard<B> {
                     _ if packet.origin == Origin::Kernel && destination_is_group(packet) => {
                         Verdict::Forward(packet.port)
                     }
-                    Audience::Link | Audience::One if is_discovery(&facts) && packet.origin == Origin::Wire => {
+                    Audience::Link | Audience::One if is_discovery(&facts) && packet.origin != Origin::Kernel => {
                         local::discovery(&self.snapshot, packet, &facts, &mut |event| self.tell(event))
                     }
                     Audience::Link => self.punt_or(packet.port, DropReason::MulticastUnwanted),
@@ -313,14 +326,14 @@ impl<B: Buffer> Shard<B> {
 
     fn unicast(&self, packet: &Packet<B>, verdict: &mut Verdict) -> Task {
         let Content::Ip(facts) = &packet.frame.content else { return Task::Done };
-        if packet.origin == Origin::Wire && packet.frame.link.destination.is_multicast() {
+        if packet.origin != Origin::Kernel && packet.frame.link.destination.is_multicast() {
             // Unicast inside a link-layer broadcast is never forwarded (RFC 1122 section 3.3.6).
             *verdict = Verdict::Drop(DropReason::MulticastUnwanted);
             return Task::Done;
         }
         if facts.fragment != Fragment::No {
             *verdict = match packet.origin {
-                Origin::Wire => Verdict::Drop(DropReason::Fragment),
+                Origin::Wire | Origin::Tunnel => Verdict::Drop(DropReason::Fragment),
                 Origin::Kernel => Verdict::Forward(packet.port),
             };
             return Task::Done;
@@ -333,11 +346,11 @@ impl<B: Buffer> Shard<B> {
                 };
                 return Task::Find(flow, hash);
             }
-            (None, Transport::IcmpError { .. }) if packet.origin == Origin::Wire => return Task::Error,
+            (None, Transport::IcmpError { .. }) if packet.origin != Origin::Kernel => return Task::Error,
             (None, _) => {}
         }
         *verdict = match packet.origin {
-            Origin::Wire => Verdict::Drop(DropReason::IcmpUnwanted),
+            Origin::Wire | Origin::Tunnel => Verdict::Drop(DropReason::IcmpUnwanted),
             Origin::Kernel => Verdict::Forward(packet.port),
         };
         Task::Done
@@ -349,7 +362,7 @@ impl<B: Buffer> Shard<B> {
         const LINK_GROUP: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
         match packet.origin {
             Origin::Kernel => Verdict::Forward(packet.port),
-            Origin::Wire => {
+            Origin::Wire | Origin::Tunnel => {
                 let destination = packet.frame.link.destination;
                 if !destination.is_multicast() || destination.octets().starts_with(&LINK_GROUP) {
                     self.punt_or(packet.port, DropReason::UnknownEthertype)
@@ -393,7 +406,7 @@ impl<B: Buffer> Shard<B> {
         match (packet.origin, packet.frame.content) {
             (Origin::Kernel, Content::Ip(facts)) => Some(self.open_for_kernel(packet, &facts)),
             (Origin::Kernel, _) => Some(Verdict::Forward(packet.port)),
-            (Origin::Wire, _) => None,
+            (Origin::Wire | Origin::Tunnel, _) => None,
         }
     }
 

@@ -62,13 +62,19 @@ impl<'lab> Appliance<'lab> {
     /// Starts it, and waits until it answers.
     #[must_use]
     pub fn launch(lab: &'lab Lab, configuration: &Configuration) -> Self {
-        let file = lab.file("millrace.toml");
+        Self::launch_on(lab, &lab.appliance, "millrace", configuration)
+    }
+
+    /// Starts one more on a host of its own, its files under this name, and waits until it answers.
+    #[must_use]
+    pub fn launch_on(lab: &'lab Lab, host: &'lab Namespace, name: &str, configuration: &Configuration) -> Self {
+        let file = lab.file(&format!("{name}.toml"));
         std::fs::write(&file, configuration.text()).expect("the lab's directory takes a file");
         let binary = binary().expect("skipped where it is not built");
         let line = format!("{} run --config {}", binary.display(), file.display());
-        let process = lab.appliance.start(&line, &lab.file("millrace.log"));
+        let process = host.start(&line, &lab.file(&format!("{name}.log")));
         let mut appliance = Self {
-            host: &lab.appliance,
+            host,
             process,
             binary,
             socket: configuration.socket().to_owned(),

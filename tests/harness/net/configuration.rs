@@ -19,6 +19,13 @@ impl Configuration {
         configuration.replacing("/run/millrace/control.sock", &socket.display().to_string())
     }
 
+    /// A file of the test's own, its control socket where the test wants it.
+    #[must_use]
+    pub fn written(text: &str, socket: &Path) -> Self {
+        let appliance = format!("[appliance]\ncontrol_socket = \"{}\"", socket.display());
+        Self { text: text.replacen("[appliance]", &appliance, 1), socket: socket.to_owned() }
+    }
+
     /// With `from`, which has to be there, replaced by `to` wherever it stands.
     #[must_use]
     pub fn replacing(mut self, from: &str, to: &str) -> Self {

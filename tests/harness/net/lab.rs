@@ -37,6 +37,7 @@ pub struct Lab {
     pub shop_b: Namespace,
     /// Where both name servers run.
     pub resolver: Namespace,
+    name: String,
     directory: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
@@ -72,6 +73,7 @@ impl Lab {
             shop_a: host("shop-a"),
             shop_b: host("shop-b"),
             resolver: host("resolver"),
+            name: name.clone(),
             directory,
             _turn: turn,
         };
@@ -116,6 +118,12 @@ impl Lab {
             far.raise(interface);
         }
         self.connected();
+    }
+
+    /// One more host, with nothing connected.
+    #[must_use]
+    pub fn host(&self, role: &str) -> Namespace {
+        Namespace::new(format!("{}-{role}", self.name))
     }
 
     /// Where the test keeps its files; it goes with the lab.

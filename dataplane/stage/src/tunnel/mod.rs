@@ -3,8 +3,10 @@
 //!
 //! Pure functions of bytes, and one atomic word a path. Which tunnel a packet takes is the worker's to know.
 
+pub mod decapsulate;
 pub mod encapsulate;
 pub mod path;
 
+pub use decapsulate::{Ending, Endings, carry_congestion, class};
 pub use encapsulate::{Encapsulation, GueVariant, Outer};
 pub use path::{PathMtu, floor};

@@ -1,0 +1,247 @@
+//! Tunnels that end here: what is inside goes on as if it had come by itself, judged by the same rules; and what should not
+//! come out of a tunnel does not.
+
+use millrace_tests::packet::{Packet, end, host, icmp_error, ip, ping, pong, station, tcp, udp};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, TWO_PORTS};
+use stage::DropReason::{
+    FirewallDenied, Fragment, HopLimitExceeded, Malformed as Bad, SourceOwnAddress, TunnelCongestion, TunnelHeader,
+    TunnelNesting, TunnelSource,
+};
+use wire::Malformed;
+
+const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
+const CLIENT: &str = "203.0.113.7:40000";
+const CLIENT6: &str = "[2001:db8:99::7]:40000";
+const SERVER: &str = "10.0.0.11:80";
+const SERVER6: &str = "[2001:db8:10::11]:80";
+/// Who sends into the tunnels.
+const PEER: &str = "198.51.100.50";
+const PEER6: &str = "2001:db8:51::50";
+
+/// How the packet is wrapped, and the keys of the tunnel.
+#[derive(Clone, Copy, Debug)]
+enum Wrap {
+    IpIp,
+    Gre,
+    GreKey,
+    Gue,
+    GueHeader,
+}
+
+const WRAPS: [(Wrap, &str); 5] = [
+    (Wrap::IpIp, "kind = \"ipip\""),
+    (Wrap::Gre, "kind = \"gre\""),
+    (Wrap::GreKey, "kind = \"gre\"\ngre_key = 77"),
+    (Wrap::Gue, "kind = \"gue\""),
+    (Wrap::GueHeader, "kind = \"gue\"\ngue_port = 6090"),
+];
+
+/// Tunnels of this kind that end at both addresses of the outside port.
+fn endings(keys: &str) -> String {
+    let one = |name: &str, address: &str, from: &str| {
+        format!("[[decapsulate]]\nname = \"{name}\"\naddress = \"{address}\"\nfrom = [\"{from}\"]\n{keys}\n")
+    };
+    one("four", "198.51.100.1", PEER) + &one("six", "2001:db8:51::1", PEER6)
+}
+
+/// `inside`, wrapped by the peer.
+fn wrapped(wrap: Wrap, outer_v6: bool, inside: &Packet) -> Packet {
+    from(if outer_v6 { PEER6 } else { PEER }, wrap, inside)
+}
+
+fn from(peer: &str, wrap: Wrap, inside: &Packet) -> Packet {
+    let v6 = inside.addresses().unwrap().0.is_ipv6();
+    let here = if peer.contains(':') { "2001:db8:51::1" } else { "198.51.100.1" };
+    let packet = inside.bytes_of_ip();
+    let (protocol, ethertype) = if v6 { (41, [0x86, 0xdd]) } else { (4, [8, 0]) };
+    let gre = |flags: &[u8], key: &[u8]| ip(peer, here, 47, &[flags, &ethertype, key, &packet].concat());
+    let gue = |port, header: &[u8]| udp(&end(peer, 51_000), &end(here, port)).data(&[header, &packet].concat());
+    match wrap {
+        Wrap::IpIp => ip(peer, here, protocol, &packet),
+        Wrap::Gre => gre(&[0, 0], &[]),
+        Wrap::GreKey => gre(&[0x20, 0], &[0, 0, 0, 77]),
+        Wrap::Gue => gue(6080, &[]),
+        Wrap::GueHeader => gue(6090, &[0, protocol, 0, 0]),
+    }
+}
+
+fn both() -> [(&'static str, &'static str); 2] {
+    [(CLIENT, SERVER), (CLIENT6, SERVER6)]
+}
+
+/// Every kind, both families inside and outside. Only one direction of a connection comes this way.
+#[test]
+fn what_is_inside_goes_on() {
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{ALLOW}{}", endings(keys)));
+        for outer_v6 in [false, true] {
+            for (client, server) in both() {
+                let client = client.replace("40000", if outer_v6 { "40006" } else { "40004" });
+                let mut passes = |sentence: &str, packet: Packet| {
+                    let came = wrapped(wrap, outer_v6, &packet);
+                    rig.passes(&format!("{sentence}, {wrap:?}"), ((OUTSIDE, came), (INSIDE, packet.routed())));
+                };
+                let up = || tcp(&client, server);
+                passes("SYN", up().syn().seq(1).tcp_options(&[2, 4, 5, 0xb4]));
+                passes("the ACK of an answer that went another way", up().ack(77).seq(2));
+                passes("data, far on", up().ack(1_000_000).seq(500_000).data(b"much later"));
+                passes("FIN", up().fin(1_000_000).seq(500_010));
+                passes("a datagram", udp(&client, server).class(0xb8));
+            }
+        }
+        assert_eq!(rig.count(|c| &c.decapsulated), 20);
+        let padded = udp(CLIENT, SERVER);
+        let came = wrapped(wrap, false, &padded).padded(&[0; 7]);
+        rig.passes("padding is not inside", ((OUTSIDE, came), (INSIDE, padded.routed())));
+    }
+}
+
+/// What is inside is judged by the zone it came from, and is balanced, translated and answered like anything else.
+#[test]
+fn what_is_inside_is_judged() {
+    let rules = "[firewall]\ndefault = \"deny\"\n[[firewall.rule]]\nname = \"web\"\naction = \"allow\"\nfrom = [\"wan\"]\n\
+                 protocol = \"tcp\"\ndestination_port = [\"80\"]\n[[firewall.rule]]\nname = \"ping\"\naction = \"allow\"\n\
+                 protocol = \"icmp\"\n";
+    let shop = "[[virtual_service]]\nname = \"shop\"\naddress = \"198.51.100.10\"\nprotocol = \"tcp\"\nports = [\"80\"]\n\
+                [[virtual_service.backend]]\nname = \"a\"\naddress = \"10.0.0.12\"\nport = 8080\n";
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{rules}{shop}{}", endings(keys)));
+        let mut row = |sentence: &str, packet: &Packet, out: &[(_, Packet)], drops: &[_]| {
+            rig.case(sentence, &[(OUTSIDE, wrapped(wrap, false, packet))], out, drops);
+        };
+        row("no rule allows it", &udp(CLIENT, SERVER), &[], &[FirewallDenied]);
+        let syn = tcp(CLIENT, "198.51.100.10:80").syn().seq(1);
+        let balanced = tcp(CLIENT, "10.0.0.12:8080").syn().seq(1).routed();
+        row("a virtual service", &syn, &[(INSIDE, balanced)], &[]);
+        let asks = ping("203.0.113.7", "198.51.100.1", 7);
+        let answers = pong("198.51.100.1", "203.0.113.7", 7).via(PEER);
+        row("a ping of the appliance", &asks, &[(OUTSIDE, answers)], &[]);
+        assert_eq!(rig.hits("web").0, 1);
+    }
+}
+
+/// Whoever may send into a tunnel chooses the sources of what is inside: only the listed may, only what the tunnel has.
+#[test]
+fn a_tunnel_takes_only_its_own() {
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{ALLOW}{}", endings(keys)));
+        let inside = udp(CLIENT, SERVER);
+        for peer in ["198.51.100.51", "203.0.113.50", "2001:db8:51::51"] {
+            rig.drops_all("somebody else", &[(OUTSIDE, from(peer, wrap, &inside))], TunnelSource);
+        }
+        let wrong = match wrap {
+            Wrap::IpIp => ip(PEER, "198.51.100.1", 4, &udp(CLIENT6, SERVER6).bytes_of_ip()),
+            Wrap::Gre => wrapped(Wrap::GreKey, false, &inside),
+            Wrap::GreKey => wrapped(Wrap::Gre, false, &inside),
+            Wrap::Gue => udp("198.51.100.50:1", "198.51.100.1:6080").data(b"\x80 is of a version to come"),
+            Wrap::GueHeader => udp("198.51.100.50:1", "198.51.100.1:6090").data(&[0x20, 4, 0, 0, 0x45, 0]),
+        };
+        rig.drops_all("not the tunnel's header", &[(OUTSIDE, wrong)], TunnelHeader);
+        let outer = wrapped(wrap, false, &inside).fragment(24, false);
+        rig.drops_all("a fragment of it", &[(OUTSIDE, outer)], Fragment);
+    }
+}
+
+/// What is inside is a packet like any other: malformed ones, and those nobody can have sent, are named as ever (MAL-13).
+#[test]
+fn what_is_inside_has_to_be_a_packet() {
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{ALLOW}{}", endings(keys)));
+        for (sentence, inside, reason) in [
+            ("from loopback", udp(CLIENT, SERVER).from("127.0.0.1"), Bad(Malformed::SourceLoopback)),
+            ("from a group", udp(CLIENT, SERVER).from("224.0.0.9"), Bad(Malformed::SourceMulticast)),
+            ("from itself", tcp(SERVER, SERVER).syn(), Bad(Malformed::Land)),
+            ("from the appliance", udp(CLIENT, SERVER).from("10.0.0.1"), SourceOwnAddress),
+            ("a wrong header checksum", udp(CLIENT, SERVER).wrong_ip_checksum(1), Bad(Malformed::Ipv4Checksum)),
+            ("a wrong checksum", udp(CLIENT, SERVER).wrong_checksum(1), Bad(Malformed::UdpChecksum)),
+            ("longer than what carries it", udp(CLIENT, SERVER).total_length(900), Bad(Malformed::Ipv4TotalLength)),
+            ("a fragment", udp(CLIENT, SERVER).data(&[0; 16]).fragment(24, false), Fragment),
+        ] {
+            let sentence = format!("{sentence}, {wrap:?}");
+            rig.drops_all(&sentence, &[(OUTSIDE, wrapped(wrap, false, &inside))], reason);
+        }
+        assert_eq!(rig.session_count(), 0);
+    }
+}
+
+/// MAL-15: tunnels in tunnels, one to sixteen deep: four are taken off, not one more; and what has no hop left ends here.
+#[test]
+fn tunnels_in_tunnels_are_taken_off_to_a_depth() {
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{ALLOW}{}", endings(keys)));
+        for depth in 1..=16 {
+            let inside = udp(CLIENT, SERVER);
+            let mut packet = inside.clone();
+            for layer in 0..depth {
+                packet = wrapped(wrap, layer % 2 == 1, &packet);
+            }
+            let sentence = format!("{depth} deep, {wrap:?}");
+            if depth <= 4 {
+                rig.case(&sentence, &[(OUTSIDE, packet)], &[(INSIDE, inside.routed())], &[]);
+            } else {
+                rig.drops_all(&sentence, &[(OUTSIDE, packet)], TunnelNesting);
+            }
+        }
+        let last = udp(CLIENT, SERVER).hops(1);
+        let told = icmp_error("198.51.100.1", host(CLIENT), 11, 0, 0, &last, 548).class(0xc0).atomic().via(PEER);
+        rig.case("its last hop", &[(OUTSIDE, wrapped(wrap, false, &last))], &[(OUTSIDE, told)], &[HopLimitExceeded]);
+        let none = udp(CLIENT, SERVER).hops(0);
+        rig.put(OUTSIDE, &wrapped(wrap, false, &none));
+        rig.settle();
+        assert!(rig.take().iter().all(|(side, _)| *side == OUTSIDE), "no hop at all");
+    }
+}
+
+/// RFC 6040 section 4.2: congestion on the way through the tunnel is told to the ends, or the packet is dropped.
+#[test]
+fn congestion_in_the_tunnel_reaches_the_ends() {
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{ALLOW}{}", endings(keys)));
+        for outer_v6 in [false, true] {
+            for (client, server) in both() {
+                let capable = udp(client, server).class(0x02);
+                let came = wrapped(wrap, outer_v6, &capable).class(0x03);
+                rig.passes("marked", ((OUTSIDE, came), (INSIDE, udp(client, server).class(0x03).routed())));
+                let came = wrapped(wrap, outer_v6, &udp(client, server)).class(0x03);
+                rig.drops_all("cannot be marked", &[(OUTSIDE, came)], TunnelCongestion);
+            }
+        }
+    }
+}
+
+/// Whichever worker receives the outer packet, the one that owns the session inside treats it.
+#[test]
+fn what_is_inside_finds_the_worker_that_owns_it() {
+    for (wrap, keys) in WRAPS {
+        let layout = Layout { workers: 3, queues: 3, buffers: 4_096 };
+        let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{ALLOW}{}", endings(keys)), layout);
+        for port in 0..24 {
+            for (client, server) in both() {
+                let client = client.replace("40000", &format!("{}", 40_000 + port));
+                let syn = tcp(&client, server).syn().seq(1);
+                let there = (OUTSIDE, wrapped(wrap, port % 2 == 0, &syn));
+                rig.case("SYN", &[there], &[(INSIDE, syn.routed())], &[]);
+                let data = tcp(&client, server).ack(9).seq(2).data(b"GET /");
+                let there = (OUTSIDE, wrapped(wrap, port % 2 == 1, &data));
+                rig.case("data", &[there], &[(INSIDE, data.clone().routed())], &[]);
+                let answer = tcp(server, &client).ack(7).seq(9).data(b"found");
+                let router = if client.contains('[') { "2001:db8:51::fe" } else { "198.51.100.254" };
+                rig.case("an answer", &[(INSIDE, answer.clone())], &[(OUTSIDE, answer.routed().via(router))], &[]);
+            }
+        }
+        assert!(rig.sessions_by_worker().iter().all(|&sessions| sessions > 0), "{:?}", rig.sessions_by_worker());
+    }
+}
+
+/// Without tunnels that end here nothing changes: such packets are the kernel's, if a rule lets them reach it.
+#[test]
+fn packets_of_no_tunnel_are_the_kernels() {
+    let mut rig = Rig::new(&format!("{ALLOW}{}", endings("kind = \"gue\"")));
+    let other = wrapped(Wrap::IpIp, false, &udp(CLIENT, SERVER));
+    rig.put(OUTSIDE, &other);
+    rig.settle();
+    let out = rig.take();
+    let [(side, bytes)] = out.as_slice() else { panic!("{out:?}") };
+    assert_eq!(*side, millrace_tests::OUTSIDE_KERNEL);
+    assert_eq!(bytes[6..12], station(PEER.parse().unwrap()).octets());
+}
