@@ -530,3 +530,81 @@ fn a_backend_that_asks_its_own_service_is_not_sent_its_own_packet() {
     talk.open(&mut rig);
     talk.chat(&mut rig);
 }
+
+/// RFC 9000 section 17.3.1: a short header, its connection id as the servers give them out (rotation 1, two bytes of id).
+fn quic_short(server: [u8; 2]) -> Vec<u8> {
+    [&[0x41, 0x3f], &server[..], b"nonce and all that is protected"].concat()
+}
+
+/// A client whose address changes is found again by the connection id its server gave it; everything else goes by address.
+#[test]
+fn a_quic_client_stays_with_its_backend_when_its_address_changes() {
+    for (address, hosts, backends, client) in [
+        ("198.51.100.44", "198.51.100", ["10.0.0.11", "10.0.0.12", "10.0.0.13"], "."),
+        ("2001:db8:51::44", "2001:db8:51:", ["2001:db8:10::11", "2001:db8:10::12", "2001:db8:10::13"], ":"),
+    ] {
+        let keys = service(address, "algorithm = \"round-robin\"\npersistence = { by = \"quic-cid\", config_rotation = 1, server_id_length = 2 }")
+            .replace("tcp", "udp")
+            .replace("80", "443");
+        let listed: String = ["0a01", "0a02", "0a03"]
+            .into_iter()
+            .zip(["a", "b", "c"].into_iter().zip(backends))
+            .map(|(id, (name, address))| backend(name, address, &format!("server_id = \"{id}\"")))
+            .collect();
+        let mut rig = Rig::new(&format!("{ALLOW}{keys}{listed}"));
+        let asked = millrace_tests::packet::end(address, 443);
+        let mut host = 20;
+        let mut goes_to = |rig: &mut Rig, data: &[u8]| {
+            host += 1;
+            let source = millrace_tests::packet::end(&format!("{hosts}{client}{host}"), 4_433);
+            rig.put(OUTSIDE, &udp(&source, &asked).data(data));
+            rig.settle();
+            let out = rig.take();
+            let [(INSIDE, bytes)] = out.as_slice() else { panic!("one packet inside: {out:?}") };
+            backends.into_iter().position(|each| bytes[..6] == station(each.parse().unwrap()).octets()).unwrap()
+        };
+        for _ in 0..3 {
+            assert_eq!(goes_to(&mut rig, &quic_short([0x0a, 3])), 2, "the id names it");
+        }
+        assert_eq!(goes_to(&mut rig, &quic_short([0x0a, 1])), 0);
+        let initial = [&[0xc1, 0, 0, 0, 1, 8, 0x3f, 0x0a, 0x03], &[0; 40][..]].concat();
+        let turns: Vec<_> = (0..3).map(|_| goes_to(&mut rig, &initial)).collect();
+        assert_eq!(turns, [0, 1, 2], "a long header goes by the algorithm");
+        let turns: Vec<_> = (0..3).map(|_| goes_to(&mut rig, &quic_short([0x0b, 3]))).collect();
+        assert_eq!(turns, [0, 1, 2], "an id that names nobody, too");
+        assert_eq!(goes_to(&mut rig, b"\x41\x3f\x0a"), 0, "and what is too short for one");
+        rig.drain("shop", "c");
+        assert_eq!(goes_to(&mut rig, &quic_short([0x0a, 3])), 2, "a draining backend keeps its connections");
+        rig.health("shop", "c", Health::Failed);
+        assert_ne!(goes_to(&mut rig, &quic_short([0x0a, 3])), 2, "a failed one does not");
+    }
+}
+
+/// A question of one shot leaves nothing behind once its answer has passed: as many answers as questions, however they mix.
+#[test]
+fn a_one_shot_session_ends_with_its_last_answer() {
+    let keys = |more: &str| service("198.51.100.53", more).replace("tcp", "udp").replace("80", "53");
+    let one = backend("a", "10.0.0.53", "port = 5353");
+    for (mode, shown) in
+        [("mode = \"nat\"", CLIENT), ("mode = \"full-nat\"\nsource_address = [\"10.0.0.1\"]", "10.0.0.1:40000")]
+    {
+        let mut rig = Rig::new(&format!("{ALLOW}{}{one}", keys(&format!("one_shot = true\n{mode}"))));
+        let talk = Talk::udp((OUTSIDE, CLIENT, "198.51.100.53:53"), (INSIDE, shown, "10.0.0.53:5353"));
+        for _ in 0..3 {
+            rig.passes("a question", talk.up(|p| p));
+            assert_eq!((rig.session_count(), rig.active("shop")), (1, vec![1]));
+            rig.passes("its answer", talk.down(|p| p.data(b"an answer")));
+            assert_eq!((rig.session_count(), rig.active("shop")), (0, vec![0]));
+        }
+        rig.drops_all("another answer", &[talk.down(|p| p).0], NoSession);
+        rig.passes("for the IPv4 address", talk.up(|p| p.data(b"A?")));
+        rig.passes("and for the IPv6 one", talk.up(|p| p.data(b"AAAA?")));
+        rig.passes("one answer", talk.down(|p| p.data(b"A")));
+        assert_eq!(rig.session_count(), 1);
+        rig.passes("and the other", talk.down(|p| p.data(b"AAAA")));
+        assert_eq!((rig.session_count(), rig.active("shop")), (0, vec![0]));
+        rig.passes("one that is lost", talk.up(|p| p));
+        rig.wait(31);
+        assert_eq!(rig.session_count(), 0, "ends with the time for unanswered ones");
+    }
+}

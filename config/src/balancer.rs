@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use stage::PortRange;
-use stage::balancer::{Algorithm, BackendSpec, Mode, OnBackendFailure, ServiceProtocol, ServiceSpec};
+use stage::balancer::{Algorithm, BackendSpec, Mode, OnBackendFailure, QuicIds, ServiceProtocol, ServiceSpec};
 use units::Nanos;
 
 use crate::address::host;
+use crate::connection_ids;
 use crate::duration::duration;
 use crate::findings::{At, Finding, Findings, Spot};
 use crate::health::health;
@@ -95,12 +96,13 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
     let (mode, tunnel_source) = mode(&mut section, links);
     let mss_clamp = tunnel::mss_clamp(&mut section, protocol);
     let source_address = source_address(&mut section, mode, address.as_ref(), links);
-    let persistence = persistence(&mut section);
+    let (persistence, quic) = persistence(&mut section, protocol);
+    let one_shot = one_shot(&mut section, protocol, mode);
     let drain_timeout = section.or("drain_timeout", duration(Nanos::ZERO..=DAY), DRAIN_TIMEOUT);
     let on_backend_failure = section.or("on_backend_failure", choice(ON_FAILURE), OnBackendFailure::Reselect);
     let syn_cookies = syn_cookies(&mut section, protocol, mode);
     let health = health(&mut section, protocol);
-    let backends = backends(&mut section, mode, &ports, address.as_ref(), findings);
+    let backends = backends(&mut section, mode, quic, &ports, address.as_ref(), findings);
     let spec = ServiceSpec {
         name: name.value,
         address: address.as_ref().map_or(IpAddr::from([0; 4]), |address| address.value),
@@ -112,6 +114,8 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
         mss_clamp,
         source_address: source_address.iter().map(|address| address.value).collect(),
         persistence,
+        quic,
+        one_shot,
         drain_timeout,
         on_backend_failure,
         syn_cookies,
@@ -169,26 +173,59 @@ fn source_address(
     pool_addresses
 }
 
-/// Reads `persistence`.
-fn persistence(service: &mut Section<'_>) -> Option<Nanos> {
-    let mut section = service.table("persistence")?;
-    section.required("by", choice(&[("source", ())]), "say by what: by = \"source\"");
-    let timeout =
-        section.required("timeout", duration(Nanos::from_secs(1)..=DAY), "say for how long: timeout = \"5m\"");
+/// What a client is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KnownBy {
+    Source,
+    ConnectionId,
+}
+
+/// Reads `persistence`: for how long sources keep their backends, or how connection ids name them.
+fn persistence(service: &mut Section<'_>, protocol: ServiceProtocol) -> (Option<Nanos>, Option<QuicIds>) {
+    let Some(mut section) = service.table("persistence") else { return (None, None) };
+    let words = &[("source", KnownBy::Source), ("quic-cid", KnownBy::ConnectionId)];
+    let by = section.required("by", choice(words), "say by what: by = \"source\" or \"quic-cid\"");
+    let known = by.as_ref().map(|by| by.value);
+    let (mut timeout, mut quic) = (None, None);
+    if known == Some(KnownBy::ConnectionId) {
+        quic = connection_ids::quic_ids(&mut section);
+        if let Some(by) = by.filter(|_| protocol != ServiceProtocol::Udp) {
+            let message = format!("{} has QUIC connection ids, but its protocol is not \"udp\"", service.title);
+            let finding = Finding::error("meaningless-key", &by.spot, message);
+            section.report(finding.advice("write protocol = \"udp\", or by = \"source\""));
+        }
+    } else {
+        let advice = "say for how long: timeout = \"5m\"";
+        timeout = section.required("timeout", duration(Nanos::from_secs(1)..=DAY), advice);
+    }
     section.finish();
-    timeout.map(|timeout| timeout.value)
+    (timeout.map(|timeout| timeout.value), quic)
+}
+
+/// Reads `one_shot`.
+fn one_shot(section: &mut Section<'_>, protocol: ServiceProtocol, mode: Mode) -> bool {
+    let one_shot = section.or("one_shot", boolean, false);
+    if one_shot && (protocol != ServiceProtocol::Udp || mode.returns_directly()) {
+        let message = format!("{} has `one_shot`, but its answers are not datagrams that pass here", section.title);
+        let finding = Finding::error("meaningless-key", &section.spot_of("one_shot"), message);
+        section
+            .report(finding.advice("remove it: it is for protocol = \"udp\" and the modes \"nat\" and \"full-nat\""));
+    }
+    one_shot
 }
 
 /// Reads the backends of a service, each with the place of its address.
 fn backends(
     service: &mut Section<'_>,
     mode: Mode,
+    quic: Option<QuicIds>,
     ports: &[At<PortRange>],
     address: Option<&At<IpAddr>>,
     findings: &Findings,
 ) -> Vec<(BackendSpec, Option<At<IpAddr>>)> {
     let mut names = Names::of("backends of one service", findings);
     let mut seen: HashMap<(IpAddr, Option<u16>), Spot> = HashMap::new();
+    let mut server_ids: HashMap<u128, Spot> = HashMap::new();
     let mut backends = Vec::new();
     let sections = service.tables("backend");
     if sections.is_empty() {
@@ -197,7 +234,7 @@ fn backends(
         service.report(Finding::error("missing-key", &service.spot, message).advice(advice));
     }
     for section in sections {
-        let (spec, at) = backend(section, &mut names, mode, ports);
+        let (spec, at) = backend(section, &mut names, mode, quic, &mut server_ids, ports);
         if let Some(at) = &at {
             if let Some(first) = seen.insert((spec.address, spec.port), at.spot.clone()) {
                 let port = spec.port.map_or_else(String::new, |port| format!(" port {port}"));
@@ -232,6 +269,8 @@ fn backend(
     mut section: Section<'_>,
     names: &mut Names<'_>,
     mode: Mode,
+    quic: Option<QuicIds>,
+    server_ids: &mut HashMap<u128, Spot>,
     ports: &[At<PortRange>],
 ) -> (BackendSpec, Option<At<IpAddr>>) {
     let name = section.name();
@@ -256,6 +295,7 @@ fn backend(
         address: address.as_ref().map_or(IpAddr::from([0; 4]), |address| address.value),
         port: written_port.map(|port| port.value),
         weight: section.or("weight", integer(0..=WEIGHT_MAX), 1),
+        server_id: connection_ids::server_id(&mut section, quic, server_ids),
         hops: section.or("hops", integer(0..=HOPS_MAX), 0),
         disabled: section.or("disabled", boolean, false),
     };

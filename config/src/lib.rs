@@ -17,6 +17,7 @@ mod address;
 mod address_range;
 mod appliance;
 mod balancer;
+mod connection_ids;
 mod decapsulate;
 mod device;
 mod duration;

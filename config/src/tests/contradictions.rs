@@ -196,7 +196,7 @@ fn two_things_of_one_name() {
             "virtual_service",
             "name = \"shop\"\naddress = \"198.51.100.10\"\nprotocol = \"tcp\"\nports = [79]\n[[virtual_service.backend]]\nname = \"b\"\naddress = \"10.0.0.3\"",
         ),
-        ("virtual_service.backend", "name = \"video-a\"\naddress = \"10.0.0.3\""),
+        ("virtual_service.backend", "name = \"meet-a\"\naddress = \"10.0.0.3\""),
     ] {
         let name = again.lines().next().unwrap();
         let text = format!("{FULL}\n[[{table}]]\n{}\n", again.replacen(name, &format!("{name} # again"), 1));
@@ -288,7 +288,7 @@ fn protocols_and_ports_belong_together() {
 #[test]
 fn a_service_no_client_may_reach_is_a_warning() {
     let faults = faults(&full_with("destination_port = [\"80\", \"8000-8100\"]", "destination_port = [\"81\"]"));
-    assert_eq!(faults.len(), FULL.matches("[[virtual_service]]").count());
+    assert_eq!(faults.len(), FULL.matches("[[virtual_service]]").count() - 1, "one is not of TCP");
     for fault in faults {
         assert_eq!((fault.code, fault.severity), ("service-not-allowed", Severity::Warning));
     }
@@ -455,4 +455,46 @@ fn a_tunnel_that_ends_here_and_contradicts_itself() {
     let six = four.replace("10.0.0.9", "2001:db8::9");
     assert_eq!(ending(&format!("{six}kind = \"gue\"")), ["family-mismatch"]);
     assert_eq!(ending(&format!("{}kind = \"ipip\"", four.replace("10.0.0.1\"", "10.0.0.2\""))), ["not-own-address"]);
+}
+
+/// A UDP service that its rule lets clients reach, with two backends.
+fn quic(keys: &str, backends: [&str; 2]) -> String {
+    let [first, second] = backends;
+    format!(
+        "{FULL}\n[[virtual_service]]\nname = \"more\"\naddress = \"198.51.100.11\"\nprotocol = \"udp\"\nports = [\"443\"]\n{keys}\n\
+         [[virtual_service.backend]]\nname = \"more-a\"\naddress = \"10.0.0.51\"\n{first}\n\
+         [[virtual_service.backend]]\nname = \"more-b\"\naddress = \"10.0.0.52\"\n{second}\n"
+    )
+}
+
+#[test]
+fn connection_ids_and_what_they_name() {
+    let keys = "persistence = { by = \"quic-cid\", server_id_length = 2 }";
+    let (a, b) = ("server_id = \"000a\"", "server_id = \"000b\"");
+    valid(&quic(keys, [a, b]));
+    valid(&quic(keys, [a, ""]));
+    assert_eq!(codes(&quic(keys, [a, a])), ["duplicate-server-id"]);
+    assert_eq!(codes(&quic(keys, [a, "server_id = \"0b\""])), ["out-of-bounds"]);
+    assert_eq!(codes(&quic("", [a, ""])), ["meaningless-key"]);
+    assert_eq!(codes(&quic("persistence = { by = \"source\", timeout = \"5m\" }", [a, ""])), ["meaningless-key"]);
+    assert_eq!(codes(&quic("persistence = { by = \"quic-cid\" }", ["", ""])), ["missing-key"]);
+    let timed = "persistence = { by = \"quic-cid\", server_id_length = 2, timeout = \"5m\" }";
+    assert_eq!(codes(&quic(timed, ["", ""])), ["unknown-key"]);
+    let text = quic(keys, [a, b]).replace(
+        "name = \"more\"\naddress = \"198.51.100.11\"\nprotocol = \"udp\"",
+        "name = \"more\"\naddress = \"198.51.100.11\"\nprotocol = \"tcp\"",
+    );
+    assert!(codes(&text).contains(&"meaningless-key"), "{:?}", codes(&text));
+}
+
+#[test]
+fn one_shot_where_answers_do_not_pass() {
+    valid(&quic("one_shot = true", ["", ""]));
+    valid(&quic("one_shot = false\nmode = \"direct\"", ["", ""]));
+    for mode in ["direct", "ipip", "gre", "gue"] {
+        assert_eq!(codes(&quic(&format!("one_shot = true\nmode = \"{mode}\""), ["", ""])), ["meaningless-key"]);
+    }
+    let tcp = quic("one_shot = true", ["", ""])
+        .replace("198.51.100.11\"\nprotocol = \"udp\"", "198.51.100.11\"\nprotocol = \"tcp\"");
+    assert!(codes(&tcp).contains(&"meaningless-key"), "{:?}", codes(&tcp));
 }

@@ -35,6 +35,7 @@ const CALLER_FLAGS: u16 = 0x00ff;
 const ONE_SIDED: u16 = 1 << 8;
 const CHALLENGED: u16 = 1 << 9;
 const CHALLENGED_REPLY: u16 = 1 << 10;
+const ONE_SHOT: u16 = 1 << 11;
 
 /// Window scale nibble of a side whose SYN offered none.
 pub(crate) const SCALE_ABSENT: u8 = 15;
@@ -115,6 +116,8 @@ pub struct NewSession<A> {
     /// Only the original direction passes here (the backend answers its client directly): nothing may be concluded
     /// from the silence of the other.
     pub one_sided: bool,
+    /// It is over when its questions are answered ([`datagram`](crate::datagram)).
+    pub one_shot: bool,
     /// The policy that admitted it, `Generation::short`.
     pub generation: u16,
     /// The rule that admitted it.
@@ -145,6 +148,7 @@ impl<A: Address> NewSession<A> {
             reply,
             tcp: None,
             one_sided: false,
+            one_shot: false,
             generation: 0,
             rule: None,
             next_hop: [0; 2],
@@ -178,7 +182,9 @@ impl<A: Address> Session<A> {
             next: 0,
             list: 0,
             ingress: new.ingress.map(PortId::get),
-            flags: u16::from(new.flags) | if new.one_sided { ONE_SIDED } else { 0 },
+            flags: u16::from(new.flags)
+                | if new.one_sided { ONE_SIDED } else { 0 }
+                | if new.one_shot { ONE_SHOT } else { 0 },
             lease: new.lease,
             challenge: 0,
         };
@@ -400,6 +406,12 @@ impl<A: Address> Session<A> {
     #[must_use]
     pub const fn is_one_sided(&self) -> bool {
         self.flags & ONE_SIDED != 0
+    }
+
+    /// Whether it is over when its questions are answered.
+    #[must_use]
+    pub const fn is_one_shot(&self) -> bool {
+        self.flags & ONE_SHOT != 0
     }
 
     /// Whether packets came from the answering side as well.

@@ -61,7 +61,10 @@ impl<B: Buffer> Shard<B> {
             Bound::Here => {
                 return self.open_here(packet, facts, new, opens);
             }
-            Bound::Service(service) if opens => self.open_service(service, new),
+            Bound::Service(service) if opens => {
+                let named = self.named_backend(service, packet, facts);
+                self.open_service(service, new, named)
+            }
             Bound::Service(_) => Err(DropReason::SessionTableFull),
             Bound::Mapped(mapping) => self.open_mapped(mapping, applicant, new),
             Bound::Beyond => self.open_beyond(applicant, new, packet.origin),
@@ -146,13 +149,30 @@ impl<B: Buffer> Shard<B> {
         Ok(verdict)
     }
 
-    /// A session of a virtual service: the backend its client had before, or the balancer's choice.
-    fn open_service<A: Family>(&mut self, id: ServiceId, mut new: NewSession<A>) -> Result<Slot, DropReason> {
+    /// The backend that a datagram names by its QUIC connection id.
+    fn named_backend(&self, service: ServiceId, packet: &Packet<B>, facts: &Facts) -> Option<usize> {
+        if !matches!(facts.transport, Transport::Udp { .. }) {
+            return None;
+        }
+        let begin = usize::from(facts.transport_offset) + wire::udp::UdpHeader::LEN;
+        let datagram = packet.buffer.bytes().get(begin..usize::from(facts.end))?;
+        self.snapshot.services.service(service)?.named_by(datagram, self.now)
+    }
+
+    /// A session of a virtual service: the backend its first packet names, the one its client had before, or the
+    /// balancer's choice.
+    fn open_service<A: Family>(
+        &mut self,
+        id: ServiceId,
+        mut new: NewSession<A>,
+        named: Option<usize>,
+    ) -> Result<Slot, DropReason> {
         let snapshot = Arc::clone(&self.snapshot);
         let service = snapshot.services.service(id).ok_or(DropReason::NoBackend)?;
         let client = new.original.source.into_ip();
         let turn = self.turns.get_mut(id.index()).ok_or(DropReason::NoBackend)?;
-        let chosen = service.choose(client, new.original.source_port, turn, self.now);
+        let chosen = named.or_else(|| service.choose(client, new.original.source_port, turn, self.now));
+        new.one_shot = service.spec().one_shot;
         let position = chosen.ok_or(DropReason::NoBackend)?;
         let member = service.members().get(position).ok_or(DropReason::NoBackend)?;
         let backend = &member.backend;

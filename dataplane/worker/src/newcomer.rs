@@ -227,6 +227,8 @@ impl<B: Buffer> Shard<B> {
                     let spec = snapshot.services.service(service)?.spec();
                     let common = matches!(spec.mode, Mode::Nat | Mode::Direct)
                         && !spec.algorithm.counts_sessions()
+                        && spec.quic.is_none()
+                        && !spec.one_shot
                         && (kind != Kind::Tcp || (spec.mss_clamp.is_none() && spec.syn_cookies == CookieMode::Off));
                     if !common {
                         return None;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use units::Nanos;
 
+use super::quic::QuicIds;
 use crate::PortRange;
 use crate::syn_cookie::CookieMode;
 use crate::tunnel::Encapsulation;
@@ -136,6 +137,8 @@ pub struct BackendSpec {
     pub weight: u32,
     /// Physical connections between this appliance and it (SE-58).
     pub hops: u32,
+    /// What QUIC connection ids call it.
+    pub server_id: Option<u128>,
     /// Taken out of service by the operator: it keeps its sessions until the drain timeout.
     pub disabled: bool,
 }
@@ -163,6 +166,10 @@ pub struct ServiceSpec {
     pub mss_clamp: Option<SegmentClamp>,
     /// For how long after its last session a source address keeps its backend.
     pub persistence: Option<Nanos>,
+    /// How QUIC connection ids name backends, if they do.
+    pub quic: Option<QuicIds>,
+    /// Whether a session ends when its questions are answered (UDP).
+    pub one_shot: bool,
     /// For how long a removed or disabled backend keeps its sessions.
     pub drain_timeout: Nanos,
     /// What happens to the sessions of a failed backend.

@@ -84,6 +84,8 @@ pub struct Service {
     weights: Arc<[u32]>,
     plan: Plan,
     pool: Arc<Pool>,
+    /// Positions of backends by what QUIC connection ids call them.
+    named: Arc<HashMap<u128, usize>>,
     persistence: Option<Arc<Persistence>>,
     guard: Arc<SynGuard>,
 }
@@ -123,6 +125,10 @@ impl Service {
     #[must_use]
     pub const fn guard(&self) -> &Arc<SynGuard> {
         &self.guard
+    }
+
+    pub(super) fn named(&self) -> &HashMap<u128, usize> {
+        &self.named
     }
 
     pub(super) const fn plan(&self) -> &Plan {
@@ -222,10 +228,12 @@ impl Services {
                     .filter(|same| same.has_plan_of(spec.algorithm, &members, &weights))
                     .map_or_else(|| Plan::new(spec.algorithm, &members, &weights), |same| same.plan.clone());
                 let pool = Arc::new(Pool::new(&spec.source_address));
+                let written = spec.backends.iter().enumerate();
+                let named = written.filter_map(|(position, backend)| Some((backend.server_id?, position))).collect();
                 let persistence =
                     spec.persistence.map(|_| same.and_then(|same| same.persistence.clone()).unwrap_or_default());
                 let guard = same.map(|same| Arc::clone(&same.guard)).unwrap_or_default();
-                Service { id, spec: Arc::new(spec), members, weights, plan, pool, persistence, guard }
+                Service { id, spec: Arc::new(spec), members, weights, plan, pool, named: Arc::new(named), persistence, guard }
             })
             .collect();
         let gone = running.values().filter(|backend| !places.contains_key(&backend.key()));

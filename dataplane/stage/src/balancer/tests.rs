@@ -24,7 +24,7 @@ fn client(n: u32) -> IpAddr {
 
 fn backend(n: u8, weight: u32, hops: u32) -> BackendSpec {
     let address = address(&format!("10.0.0.{n}"));
-    BackendSpec { name: format!("b{n}"), address, port: Some(8080), weight, hops, disabled: false }
+    BackendSpec { name: format!("b{n}"), address, port: Some(8080), weight, hops, server_id: None, disabled: false }
 }
 
 fn spec(name: &str, algorithm: Algorithm, backends: Vec<BackendSpec>) -> ServiceSpec {
@@ -39,6 +39,8 @@ fn spec(name: &str, algorithm: Algorithm, backends: Vec<BackendSpec>) -> Service
         tunnel_source: Vec::new(),
         mss_clamp: None,
         persistence: None,
+        quic: None,
+        one_shot: false,
         drain_timeout: Nanos::from_secs(30),
         on_backend_failure: OnBackendFailure::Reselect,
         syn_cookies: CookieMode::Off,
