@@ -22,7 +22,8 @@ use crate::syn_cookies::syn_cookies;
 use crate::translate::{has_family, pool};
 use crate::tunnel::{self, TunnelKind};
 
-const PROTOCOLS: &[(&str, ServiceProtocol)] = &[("tcp", ServiceProtocol::Tcp), ("udp", ServiceProtocol::Udp)];
+pub(crate) const PROTOCOLS: &[(&str, ServiceProtocol)] =
+    &[("tcp", ServiceProtocol::Tcp), ("udp", ServiceProtocol::Udp)];
 
 const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("round-robin", Algorithm::RoundRobin),

@@ -9,6 +9,7 @@ use crate::balancer::{self, ServiceRead};
 use crate::decapsulate;
 use crate::findings::{Finding, Findings, Spot};
 use crate::firewall::{self, FirewallRead};
+use crate::forward::{self, ForwardRead};
 use crate::links::Links;
 use crate::policy::{Appliance, Cores, Neighbor, Sessions};
 use crate::ports::{self, Ports};
@@ -46,6 +47,7 @@ pub(crate) struct File {
     pub(crate) firewall: FirewallRead,
     pub(crate) source_nat: SourceNatRead,
     pub(crate) endings: Vec<Ending>,
+    pub(crate) forwards: Vec<ForwardRead>,
     pub(crate) services: Vec<ServiceRead>,
 }
 
@@ -71,6 +73,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let firewall = firewall::firewall(&mut root, &ports.zones, findings);
     let source_nat = translate::source_nat(&mut root, &ports.zones, &links, cores.workers.len(), findings);
     let endings = decapsulate::endings(&mut root, &links, findings);
+    let forwards = forward::forwards(&mut root, &ports.zones, &links, findings);
     let services = balancer::services(&mut root, &links, findings);
     root.finish();
     Some(File {
@@ -85,6 +88,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         firewall,
         source_nat,
         endings,
+        forwards,
         services,
     })
 }

@@ -25,6 +25,7 @@ mod error;
 mod file;
 mod findings;
 mod firewall;
+mod forward;
 mod health;
 mod icmp;
 mod kind;

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use stage::balancer::{BackendSpec, ServiceSpec};
 use stage::firewall::{Action, Rule};
 use stage::forward::Route;
-use stage::translate::SourceNatRule;
+use stage::translate::{ForwardRule, SourceNatRule};
 use stage::tunnel::Ending;
 use units::{Nanos, PerSecond, PortId, ZoneId};
 use wire::MacAddr;
@@ -41,6 +41,8 @@ pub struct Policy {
     pub source_nat: Vec<SourceNatRule>,
     /// Tunnels that end here.
     pub endings: Vec<Ending>,
+    /// Destination NAT: forwards, which do not overlap.
+    pub destination_nat: Vec<ForwardRule>,
     /// Virtual services by `ServiceId`.
     pub services: Vec<Service>,
 }

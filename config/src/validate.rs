@@ -14,8 +14,9 @@ use crate::balancer::ServiceRead;
 use crate::file::File;
 use crate::findings::{At, Finding, Findings, Spot};
 use crate::firewall::FirewallRead;
+use crate::forward::{self, ForwardRead};
 use crate::links::Links;
-use crate::policy::{Dpdk, Policy, Service};
+use crate::policy::{Dpdk, Policy};
 use crate::ports::PortRead;
 use crate::prefix_map::PrefixMap;
 use crate::routes::Routes;
@@ -25,6 +26,8 @@ use crate::size::words;
 pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     overlapping_services(&file.services, findings);
     file.source_nat.beside_services(&file.services, findings);
+    forward::overlaps(&file.forwards, &file.services, findings);
+    forward::servers(&file.forwards, &file.services, &file.links, &file.routes, findings);
     let taken = Taken::of(&file);
     next_hops(&file.routes, &taken, findings);
     backends(&file.services, &file.links, &file.routes, &taken, findings);
@@ -33,6 +36,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         rules(&file.firewall, findings);
         if findings.errors() == 0 {
             closed_services(&file.services, &file.firewall, findings);
+            closed_forwards(&file.forwards, &file.firewall, findings);
         }
     }
     let dpdk = Dpdk { hugepages: file.dpdk.hugepages, memory: file.dpdk.memory, buffers: 0, buffer_size: 0 };
@@ -48,6 +52,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         firewall: file.firewall.firewall,
         source_nat: file.source_nat.rules,
         endings: file.endings,
+        destination_nat: file.forwards.into_iter().map(|read| read.rule).collect(),
         services: file.services.into_iter().map(|read| read.service).collect(),
     };
     let wanted = policy.buffers_wanted();
@@ -130,6 +135,7 @@ impl<'f> Taken<'f> {
     fn of(file: &'f File) -> Self {
         let services = file.services.iter().filter_map(|read| read.address.as_ref());
         let pools = file.source_nat.addresses.iter().chain(file.services.iter().flat_map(|read| &read.source_address));
+        let pools = pools.chain(file.forwards.iter().filter_map(|read| read.address.as_ref()));
         Self {
             services: services.map(|at| (at.value, &at.spot)).collect(),
             pools: pools.map(|at| (at.value, &at.spot)).collect(),
@@ -142,7 +148,7 @@ fn next_hops(routes: &Routes, taken: &Taken<'_>, findings: &Findings) {
     for via in &routes.next_hops {
         let (what, other) = match (taken.services.get(&via.value), taken.pools.get(&via.value)) {
             (Some(service), _) => ("the address of a virtual service", service),
-            (None, Some(pool)) => ("an address that hides other sources", pool),
+            (None, Some(pool)) => ("an address that hides other sources or has forwards", pool),
             (None, None) => continue,
         };
         let message = format!("the next hop {} is {what}, so it is this appliance itself", via.value);
@@ -171,7 +177,8 @@ fn backends(services: &[ServiceRead], links: &Links, routes: &Routes, taken: &Ta
                 let finding = Finding::error("backend-loop", &backend.spot, message).contradicts(service);
                 findings.report(finding.advice("write the server's own address"));
             } else if let Some(pool) = taken.pools.get(&address) {
-                let message = format!("the backend {address} is also an address that hides other sources");
+                let message =
+                    format!("the backend {address} is also an address that hides other sources or has forwards");
                 let finding = Finding::error("own-address", &backend.spot, message).contradicts(pool);
                 findings.report(
                     finding.advice("an address belongs to the server or to this appliance; mend one of the two"),
@@ -258,7 +265,7 @@ fn closed_services(services: &[ServiceRead], firewall: &FirewallRead, findings: 
     for read in services {
         let spec = &read.service.spec;
         let there = by_destination.containing(spec.address).flat_map(|(_, rules)| rules.iter());
-        if !anywhere.iter().chain(there).any(|rule| may_open(rule, &read.service)) {
+        if !anywhere.iter().chain(there).any(|rule| may_open(rule, spec.protocol, &spec.ports)) {
             let message = format!("no firewall rule lets a client reach {}", read.title);
             let range = spec.ports.first().map_or_else(String::new, ToString::to_string);
             let advice = format!(
@@ -271,14 +278,39 @@ fn closed_services(services: &[ServiceRead], firewall: &FirewallRead, findings: 
     }
 }
 
-/// Whether protocol and ports of an allowing rule admit some client of the service.
-fn may_open(rule: &Rule, service: &Service) -> bool {
+/// Reports forwards that no rule lets a client use.
+fn closed_forwards(forwards: &[ForwardRead], firewall: &FirewallRead, findings: &Findings) {
+    if firewall.firewall.default == Action::Allow {
+        return;
+    }
+    for read in forwards {
+        let rule = &read.rule;
+        let allows = |it: &Rule| {
+            it.action == Action::Allow
+                && (it.destination.is_empty() || it.destination.iter().any(|prefix| prefix.contains(&rule.address)))
+                && may_open(it, rule.protocol, &[rule.ports])
+        };
+        if !firewall.firewall.rules.iter().any(allows) {
+            let message = format!("no firewall rule lets a client use {}", read.title);
+            let advice = format!(
+                "add a [[firewall.rule]] with action = \"allow\", destination = [\"{}\"], protocol = \"{}\", destination_port = [\"{}\"]",
+                rule.address,
+                rule.protocol.name(),
+                rule.ports
+            );
+            findings.report(Finding::warning("forward-not-allowed", &read.spot, message).advice(advice));
+        }
+    }
+}
+
+/// Whether protocol and ports of an allowing rule admit some client of these ports.
+fn may_open(rule: &Rule, asked: ServiceProtocol, ports: &[PortRange]) -> bool {
     let protocol = match rule.protocol {
         ProtocolMatch::Any => true,
-        ProtocolMatch::Tcp => service.spec.protocol == ServiceProtocol::Tcp,
-        ProtocolMatch::Udp => service.spec.protocol == ServiceProtocol::Udp,
+        ProtocolMatch::Tcp => asked == ServiceProtocol::Tcp,
+        ProtocolMatch::Udp => asked == ServiceProtocol::Udp,
         ProtocolMatch::Icmp | ProtocolMatch::Number(_) => false,
     };
-    let overlaps = |range: &PortRange| service.spec.ports.iter().any(|served| served.overlaps(*range));
+    let overlaps = |range: &PortRange| ports.iter().any(|served| served.overlaps(*range));
     protocol && (rule.destination_port.is_empty() || rule.destination_port.iter().any(overlaps))
 }

@@ -14,7 +14,7 @@ use session::Timeouts;
 use stage::balancer::Services;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
-use stage::translate::{PoolUses, SourceNat};
+use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
@@ -139,8 +139,11 @@ pub fn compile(
     let pools: Vec<String> = policy.source_nat.iter().map(|rule| rule.name.clone()).collect();
     let pool_uses = PoolUses::compile(&pools, previous.map(|snapshot| &*snapshot.pool_uses));
     let source_nat = SourceNat::new(policy.source_nat.clone(), &pool_uses);
+    let before = previous.map(|snapshot| &*snapshot.destination_nat);
+    let destination_nat = DestinationNat::new(policy.destination_nat.clone(), before);
     let hiding = services.pool_addresses().chain(source_nat.addresses());
-    let ours = own.keys().copied().chain(services.virtual_addresses()).chain(hiding).collect();
+    let asked = services.virtual_addresses().chain(destination_nat.addresses());
+    let ours = own.keys().copied().chain(asked).chain(hiding).collect();
     Ok(Snapshot {
         generation,
         own,
@@ -151,6 +154,7 @@ pub fn compile(
         service_zones,
         endings: Arc::new(Endings::new(&policy.endings)),
         source_nat: Arc::new(source_nat),
+        destination_nat: Arc::new(destination_nat),
         pool_uses: Arc::new(pool_uses),
         timeouts: timeouts(policy),
         midstream: match policy.sessions.midstream {
@@ -165,8 +169,8 @@ pub fn compile(
     })
 }
 
-/// Every address the appliance answers ARP and neighbor solicitations for: those of its ports, the virtual ones, and those
-/// that hide clients (source NAT and `full-nat`). In order, each once.
+/// Every address the appliance answers ARP and neighbor solicitations for: those of its ports, the virtual ones, those with
+/// forwards, and those that hide clients (source NAT and `full-nat`). In order, each once.
 #[must_use]
 pub fn answered_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = snapshot.ours.iter().copied().collect();

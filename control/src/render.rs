@@ -287,12 +287,30 @@ pub fn routes(routes: &[RouteStatus]) -> String {
     drawn(&table)
 }
 
-/// `millrace show nat`: the pools. A `-` under MAPPINGS: each session has a port of its own.
+/// `millrace show nat`: the pools, and under them the forwards.
 #[must_use]
 pub fn nat(nat: &NatStatus) -> String {
-    if nat.pools.is_empty() {
-        return "no address is translated".to_owned();
+    let tables: Vec<String> = [pools(nat), forwards(nat)].into_iter().flatten().collect();
+    if tables.is_empty() { "no address is translated".to_owned() } else { tables.join("\n\n") }
+}
+
+fn forwards(nat: &NatStatus) -> Option<String> {
+    let mut table =
+        table(&[("FORWARD", WORDS), ("PROTOCOL", WORDS), ("ASKED", WORDS), ("SERVER", WORDS), ("SESSIONS", NUMBERS)]);
+    for forward in &nat.forwards {
+        table.add_row([
+            forward.name.clone(),
+            forward.protocol.clone(),
+            format!("{} port {}", forward.address, forward.ports),
+            format!("{} port {}", forward.to_address, forward.to_ports),
+            forward.total.to_string(),
+        ]);
     }
+    (!table.is_empty()).then(|| drawn(&table))
+}
+
+/// The pools. A `-` under MAPPINGS: each session has a port of its own.
+fn pools(nat: &NatStatus) -> Option<String> {
     let mut table = table(&[
         ("POOL", WORDS),
         ("KIND", WORDS),
@@ -319,7 +337,7 @@ pub fn nat(nat: &NatStatus) -> String {
             pool.limited.to_string(),
         ]);
     }
-    drawn(&table)
+    (!table.is_empty()).then(|| drawn(&table))
 }
 
 /// `millrace show drops`: the reasons that occurred, most packets first, each with its sentence.

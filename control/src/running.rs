@@ -32,7 +32,9 @@ use crate::status::{
     Applied, AppliedPolicy, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus,
     PortStatus, Refusal, RefusalKind, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
 };
-use documents::{action_name, pool_statuses, port_status, service_statuses, session_status, worker_status};
+use documents::{
+    action_name, forward_statuses, pool_statuses, port_status, service_statuses, session_status, worker_status,
+};
 
 /// How long management waits for workers before it says so.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -407,7 +409,8 @@ impl Appliance for Running {
     }
 
     fn nat(&self) -> NatStatus {
-        NatStatus { pools: pool_statuses(&self.snapshot()) }
+        let snapshot = self.snapshot();
+        NatStatus { pools: pool_statuses(&snapshot), forwards: forward_statuses(&snapshot) }
     }
 
     fn drops(&self) -> Drops {

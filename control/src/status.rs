@@ -357,11 +357,33 @@ pub struct PoolStatus {
     pub limited: u64,
 }
 
+/// One forward of destination NAT: an element of `show nat`'s `forwards`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardStatus {
+    /// The rule's name.
+    pub name: String,
+    /// The address that is asked.
+    pub address: IpAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// The ports that are asked: `8000-8010`.
+    pub ports: String,
+    /// The server.
+    pub to_address: IpAddr,
+    /// Its ports, in the same order.
+    pub to_ports: String,
+    /// Sessions since it was added.
+    pub total: u64,
+}
+
 /// `show nat`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatStatus {
     /// The pools, in the order of the configuration.
     pub pools: Vec<PoolStatus>,
+    /// The forwards, in the order of the configuration.
+    #[serde(default)]
+    pub forwards: Vec<ForwardStatus>,
 }
 
 /// `show drops`: every reason of the registry with the packets dropped for it, 0 included.

@@ -140,13 +140,29 @@ impl Appliance for Fake {
             exhausted: 1,
             limited: 0,
         };
-        NatStatus { pools: vec![pool] }
+        let forward = ForwardStatus {
+            name: "ssh".into(),
+            address: "198.51.100.1".parse().unwrap(),
+            protocol: "tcp".into(),
+            ports: "2222".into(),
+            to_address: "10.0.0.11".parse().unwrap(),
+            to_ports: "22".into(),
+            total: 4,
+        };
+        NatStatus { pools: vec![pool], forwards: vec![forward] }
     }
     fn drops(&self) -> Drops {
         BTreeMap::from([("no_route".into(), 3), ("firewall_denied".into(), 0)])
     }
     fn memory(&self) -> MemoryStatus {
-        MemoryStatus { buffers_total: 8192, buffers_in_use: 512, sessions_capacity: 100, sessions_in_use: 7, bytes: 1, ..MemoryStatus::default() }
+        MemoryStatus {
+            buffers_total: 8192,
+            buffers_in_use: 512,
+            sessions_capacity: 100,
+            sessions_in_use: 7,
+            bytes: 1,
+            ..MemoryStatus::default()
+        }
     }
     fn policy(&self) -> PolicyStatus {
         let applied_at = "2026-01-02T03:04:05Z".parse().unwrap();
@@ -268,6 +284,7 @@ fn documents_have_the_field_names_scripts_rely_on() {
     has(&services[0]["backends"][0], "name address port weight hops load health active total packets bytes");
     assert_eq!(services[0]["backends"][0]["health"], "up");
     has(&get("nat")["pools"][0], "name kind addresses ports mapping filtering sessions mappings exhausted limited");
+    has(&get("nat")["forwards"][0], "name address protocol ports to_address to_ports total");
     assert_eq!(get("drops")["no_route"], 3);
     has(&get("memory"), "buffers_total buffers_in_use sessions_capacity sessions_in_use bytes");
     let policy = get("policy");

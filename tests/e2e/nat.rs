@@ -1,4 +1,5 @@
-//! Address translation with real clients: a pool of source NAT with mappings, from servers to the world and back.
+//! Address translation with real clients: a pool of source NAT with mappings, from servers to the world and
+//! back, and forwards from the world to servers.
 
 use millrace_tests::net::{Appliance, Configuration, Lab, Resolver, Web, eventually};
 
@@ -71,5 +72,50 @@ fn a_stranger_reaches_a_server_at_its_outside_port() {
     let (server, seen) = page.trim().split_once(' ').expect("a page names server and client");
     assert!(server == "shop-b" && seen.starts_with("198.51.100.10"), "{page}");
     drop((inside, world, listening));
+    appliance.stop();
+}
+
+/// A forward from outside, from beside the server, and from the server itself, in both IP versions.
+#[test]
+fn a_forward_is_reached_from_outside_and_inside() {
+    let Some(lab) = Lab::wired("a_forward_is_reached_from_outside_and_inside", PROGRAMS) else { return };
+    let rules = "name = \"to-forwards\"\naction = \"allow\"\nto = [\"dmz\"]\nprotocol = \"tcp\"\n\
+                 destination = [\"198.51.100.1\", \"2001:db8:51::30\"]";
+    let forwards = "[[destination_nat]]\nname = \"web\"\naddress = \"198.51.100.1\"\nprotocol = \"tcp\"\nports = \"9000-9009\"\n\
+                    to_address = \"10.0.0.12\"\nto_port = 8080\n\n\
+                    [[destination_nat]]\nname = \"web6\"\naddress = \"2001:db8:51::30\"\nprotocol = \"tcp\"\nports = 9000\n\
+                    to_address = \"2001:db8:10::12\"\nto_port = 8080\n\n\
+                    [[source_nat]]\nname = \"servers-out6\"\nfrom = [\"dmz\"]\nto = [\"wan\"]\naddress = [\"2001:db8:51::100\"]\n\n\
+                    [[source_nat]]\nname = \"servers-out\"";
+    let configuration = lab
+        .edge()
+        .without_probes()
+        .with_first_rule(rules)
+        .replacing("[[source_nat]]\nname = \"servers-out\"", forwards)
+        .replacing("address = [\"198.51.100.1\"]", "address = [\"198.51.100.100\"]");
+    let appliance = Appliance::launch(&lab, &configuration);
+    let _server =
+        Web::start(&lab, &lab.shop_b, "server", &["10.0.0.12:8080", "10.0.0.12:8085", "[2001:db8:10::12]:8080"]);
+    for (asked, outside, hidden) in [
+        ("198.51.100.1:9000", "198.51.100.20", "198.51.100.100"),
+        ("198.51.100.1:9005", "198.51.100.20", "198.51.100.100"),
+        ("[2001:db8:51::30]:9000", "2001:db8:51::", "2001:db8:51::100"),
+    ] {
+        let page = lab.client.must(&format!("curl -sS --max-time 10 http://{asked}/"));
+        assert!(page.starts_with(&format!("server {outside}")), "{page}");
+        for host in [&lab.shop_a, &lab.shop_b] {
+            let page = host.must(&format!("curl -sS --max-time 10 http://{asked}/"));
+            assert_eq!(page.trim(), format!("server {hidden}"), "from inside");
+        }
+    }
+    let closed = lab.client.run("curl -sS --max-time 2 http://198.51.100.1:9010/");
+    assert!(!closed.success, "{}", closed.out);
+    let shown = appliance.ask("show nat --json");
+    let nat: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
+    assert_eq!(
+        (nat["forwards"][0]["total"].as_u64(), nat["forwards"][1]["total"].as_u64()),
+        (Some(6), Some(3)),
+        "{nat}"
+    );
     appliance.stop();
 }

@@ -498,3 +498,38 @@ fn one_shot_where_answers_do_not_pass() {
         .replace("198.51.100.11\"\nprotocol = \"udp\"", "198.51.100.11\"\nprotocol = \"tcp\"");
     assert!(codes(&tcp).contains(&"meaningless-key"), "{:?}", codes(&tcp));
 }
+
+/// The full file with one more forward.
+fn with_forward(keys: &str) -> String {
+    format!("{FULL}\n[[destination_nat]]\nname = \"more\"\nprotocol = \"tcp\"\n{keys}\n")
+}
+
+#[test]
+fn forwards_that_take_the_same_ports() {
+    let text = with_forward("address = \"198.51.100.5\"\nports = \"2209-2210\"\nto_address = \"10.0.0.12\"");
+    let both = text.replace("destination_port = [\"2200-2209\"]", "destination_port = [\"2200-2210\"]");
+    refused(&both, "overlapping-forwards", "ports = \"2209", "ports = \"2200");
+    valid(&both.replace("2209-2210\"\nto", "2210\"\nto"));
+    let service = with_forward("address = \"198.51.100.10\"\nports = 8100\nto_address = \"10.0.0.12\"");
+    refused(&service, "overlapping-forwards", "ports = 8100", "ports = [\"80\"");
+}
+
+#[test]
+fn forwards_that_lead_in_circles_or_nowhere() {
+    let to = |server: &str| {
+        with_forward(&format!("address = \"198.51.100.10\"\nports = 90\nto_address = \"{server}\""))
+            .replace("destination_port = [\"80\", ", "destination_port = [\"80\", \"90\", ")
+    };
+    valid(&to("10.0.0.12"));
+    refused(&to("10.0.0.1"), "own-address", "to_address = \"10.0.0.1\"", "addresses = [\"10.0.0.1/24\"");
+    assert_eq!(codes(&to("198.51.100.10")), ["forward-loop"]);
+    assert_eq!(codes(&to("192.0.2.9")), ["unreachable-server"]);
+    assert_eq!(codes(&to("10.0.0.0")), ["bad-address"]);
+}
+
+#[test]
+fn a_forward_that_no_rule_allows_is_a_warning() {
+    let text = with_forward("address = \"198.51.100.5\"\nports = 99\nto_address = \"10.0.0.12\"");
+    let fault = only(&text);
+    assert_eq!((fault.code, fault.severity), ("forward-not-allowed", Severity::Warning), "{fault}");
+}

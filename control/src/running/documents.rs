@@ -12,8 +12,8 @@ use worker::{Measured, SessionRecord, Snapshot};
 
 use super::{DeviceCounters, WorkerView};
 use crate::status::{
-    BackendStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus, SessionStatus, StageStatus,
-    SynCookieStatus, TupleStatus, WorkerStatus,
+    BackendStatus, ForwardStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus, SessionStatus,
+    StageStatus, SynCookieStatus, TupleStatus, WorkerStatus,
 };
 
 pub(super) const fn action_name(action: Action) -> &'static str {
@@ -145,6 +145,22 @@ pub(super) fn pool_statuses(snapshot: &Snapshot) -> Vec<PoolStatus> {
             mappings: used.mappings(),
             exhausted: used.exhausted(),
             limited: used.limited(),
+        })
+        .collect()
+}
+
+/// The forwards of destination NAT with their counts.
+pub(super) fn forward_statuses(snapshot: &Snapshot) -> Vec<ForwardStatus> {
+    let forwards = snapshot.destination_nat.iter();
+    forwards
+        .map(|(rule, total)| ForwardStatus {
+            name: rule.name.clone(),
+            address: rule.address,
+            protocol: rule.protocol.name().to_owned(),
+            ports: rule.ports.to_string(),
+            to_address: rule.to_address,
+            to_ports: rule.to_ports().to_string(),
+            total,
         })
         .collect()
 }

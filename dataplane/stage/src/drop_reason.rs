@@ -78,7 +78,7 @@ reasons! {
     TupleInUse "tuple_in_use" "Another session has the same addresses and ports after translation."
     LinkLocalSource "link_local_source" "A link-local source does not leave its link (RFC 4291 section 2.5.6)."
     NoBackend "no_backend" "No backend of the virtual service can take a new session."
-    ClientIsBackend "client_is_backend" "The client is the backend it was given; only full-nat can bring it to itself."
+    ClientIsBackend "client_is_backend" "The client is the backend or server it was given; only a hidden source can bring it to itself."
     BackendFailed "backend_failed" "The session's backend failed."
     BackendDrained "backend_drained" "The session's backend was taken out and its drain timeout has passed."
     NoRoute "no_route" "No route to the destination."

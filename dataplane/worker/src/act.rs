@@ -123,6 +123,10 @@ impl<B: Buffer> Shard<B> {
     /// Puts a session admitted by an earlier policy before the firewall of today, and finds its way anew.
     #[cold]
     pub(crate) fn judge_again<A: Family>(&mut self, slot: Slot) -> Result<(), Verdict> {
+        if self.forward_is_gone::<A>(slot) {
+            self.end::<A>(slot);
+            return Err(Verdict::Drop(DropReason::NoService));
+        }
         let session = A::table(&self.sessions).session(slot);
         let (original, kind) = (*session.tuple(Direction::Original), session.kind());
         let mut rule = session.rule();

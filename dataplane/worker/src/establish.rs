@@ -66,6 +66,7 @@ impl<B: Buffer> Shard<B> {
                 self.open_service(service, new, named)
             }
             Bound::Service(_) => Err(DropReason::SessionTableFull),
+            Bound::Forward(forward) => self.open_forward(forward, applicant, new),
             Bound::Mapped(mapping) => self.open_mapped(mapping, applicant, new),
             Bound::Beyond => self.open_beyond(applicant, new, packet.origin),
         };

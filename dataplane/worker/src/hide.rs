@@ -20,6 +20,8 @@ use crate::snapshot::Snapshot;
 
 /// Session flag: it was opened from outside, through a mapping. The far end is its source.
 pub(crate) const INBOUND: u8 = 2;
+/// Session flag: a forward brought it to its server.
+pub(crate) const FORWARDED: u8 = 4;
 
 /// Ports tried for one session before its addresses count as used up: bounds the work of one packet.
 const PORTS_TRIED: usize = 256;
@@ -199,8 +201,8 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Gives `new` an outside address and port that no session has towards the same far end, that is no service's, and
-    /// that `and` agrees to. The client's own port first, then others of its parity, then those given back last.
+    /// Gives `new` an outside address and port that no session has towards the same far end, that is no service's or
+    /// forward's, and that `and` agrees to. The client's own port first, then others of its parity, then those given back last.
     fn free_port<A: Family>(
         &mut self,
         cover: &Cover<'_>,
@@ -247,6 +249,7 @@ impl<B: Buffer> Shard<B> {
             Kind::Icmp | Kind::Other => return false,
         };
         self.snapshot.services.find(address, protocol, port).is_some()
+            || self.snapshot.destination_nat.find(address, protocol, port).is_some()
     }
 }
 

@@ -1,10 +1,11 @@
-//! Packets to an outside address of ours that are meant for someone inside: a client behind source NAT whose mapping lets
-//! others in (RFC 4787 sections 5 and 6).
+//! Packets to an outside address of ours that are meant for someone inside: a server behind a forward (destination NAT), or
+//! a client behind source NAT whose mapping lets others in (RFC 4787 sections 5 and 6).
 //!
-//! The firewall is asked with the address the sender wrote, and the zone of the client: filtering says what translation
-//! admits, the rules what is allowed. A sender that is itself behind source NAT is hidden too, so that the answers come
-//! back this way (hairpinning, RFC 4787 REQ-9). With several workers it may be seen at another port than elsewhere,
-//! because the port of the one it asks for decides which worker the conversation is on.
+//! The firewall is asked with the address the sender wrote, and the zone of whoever is inside: translation says who is
+//! meant, the rules who is allowed. A sender that is itself behind source NAT is hidden too where its answers would
+//! otherwise not come back this way (hairpinning, RFC 4787 REQ-9). A client that asks for another's mapping may, with several
+//! workers, be seen at another port than elsewhere, because the port it asks for decides which worker the conversation is
+//! on.
 
 use std::sync::Arc;
 
@@ -13,19 +14,32 @@ use session::{Direction, Kind, NewSession, Slot};
 use stage::DropReason;
 use stage::firewall::Candidate;
 use stage::translate::MappingId;
-use units::ZoneId;
-use wire::Facts;
+use std::net::IpAddr;
+
+use units::{PortId, ZoneId};
+use wire::{Facts, Transport};
 
 use crate::establish::translate;
 use crate::family::Family;
 use crate::flow::Flow;
-use crate::hide::{INBOUND, protocol_number};
+use crate::hide::{FORWARDED, INBOUND, protocol_number};
 use crate::open::{Applicant, Bound};
 use crate::shard::Shard;
 
 impl<B> Shard<B> {
     /// Who inside a first packet to an address of ours is meant for.
-    pub(crate) fn bound_inside(&self, facts: &Facts) -> Option<Bound> {
+    pub(crate) fn bound_inside(&self, port: PortId, facts: &Facts) -> Option<Bound> {
+        let asked = match facts.transport {
+            Transport::Tcp(tcp) => tcp.destination_port,
+            Transport::Udp { destination_port, .. } => destination_port,
+            _ => 0,
+        };
+        let forwards = &self.snapshot.destination_nat;
+        if let Some(position) = forwards.find(facts.endpoints.destination(), facts.protocol, asked) {
+            let rule = forwards.rule(position)?;
+            let is_for = rule.is_for(self.snapshot.zone(port), facts.endpoints.source());
+            return is_for.then_some(Bound::Forward(position));
+        }
         if self.mappings.is_empty() {
             return None;
         }
@@ -45,8 +59,37 @@ impl<B> Shard<B> {
     /// The zone of the client a mapping serves.
     pub(crate) fn zone_of_client(&self, mapping: MappingId) -> ZoneId {
         let client = self.mappings.get(mapping).map(|mapped| mapped.inside.address);
-        let route = client.and_then(|client| self.snapshot.routes.lookup(client));
+        client.map_or(ZoneId::APPLIANCE, |client| self.zone_inside(client))
+    }
+
+    /// The zone of the server a forward leads to.
+    pub(crate) fn zone_of_server(&self, forward: usize) -> ZoneId {
+        let rule = self.snapshot.destination_nat.rule(forward);
+        rule.map_or(ZoneId::APPLIANCE, |rule| self.zone_inside(rule.to_address))
+    }
+
+    fn zone_inside(&self, address: IpAddr) -> ZoneId {
+        let route = self.snapshot.routes.lookup(address);
         route.map_or(ZoneId::APPLIANCE, |route| self.snapshot.zone(route.port))
+    }
+
+    /// Whether the policy in force no longer leads this session, which a forward has opened, to the same server.
+    pub(crate) fn forward_is_gone<A: Family>(&self, slot: Slot) -> bool {
+        let session = A::table(&self.sessions).session(slot);
+        if session.flags() & FORWARDED == 0 {
+            return false;
+        }
+        let (asked, server) = (session.tuple(Direction::Original), session.tuple(Direction::Reply));
+        let (client, address) = (asked.source.into_ip(), asked.destination.into_ip());
+        let protocol = if session.kind() == Kind::Tcp { 6 } else { 17 };
+        let forwards = &self.snapshot.destination_nat;
+        let rule =
+            forwards.find(address, protocol, asked.destination_port).and_then(|position| forwards.rule(position));
+        !rule.is_some_and(|rule| {
+            rule.is_for(self.snapshot.zone(session.ingress(Direction::Original)), client)
+                && rule.to_address == server.source.into_ip()
+                && rule.port_for(asked.destination_port) == server.source_port
+        })
     }
 }
 
@@ -61,8 +104,38 @@ impl<B: Buffer> Shard<B> {
         if service || inside == asked.destination {
             return self.zone_of(destination, protocol, asked.destination_port);
         }
-        let route = self.snapshot.routes.lookup(inside.into_ip());
-        route.map_or(ZoneId::APPLIANCE, |route| self.snapshot.zone(route.port))
+        self.zone_inside(inside.into_ip())
+    }
+
+    /// A session with the server of a forward. The client stays visible, unless source NAT hides it from that zone, or it
+    /// is in the same zone and the server would answer it directly.
+    pub(crate) fn open_forward<A: Family>(
+        &mut self,
+        position: usize,
+        applicant: &Applicant,
+        mut new: NewSession<A>,
+    ) -> Result<Slot, DropReason> {
+        let snapshot = Arc::clone(&self.snapshot);
+        let rule = snapshot.destination_nat.rule(position).ok_or(DropReason::NoService)?;
+        new.reply.source = A::from_ip(rule.to_address).ok_or(DropReason::NoService)?;
+        new.reply.source_port = rule.port_for(new.original.destination_port);
+        new.flags |= FORWARDED;
+        let client = new.original.source.into_ip();
+        let forth = self.hop_to(rule.to_address)?;
+        let back = self.hop_back(client);
+        new.next_hop = [forth.get(), back.get()];
+        let Candidate { from, to, .. } = applicant.candidate;
+        let hairpin = || snapshot.source_nat.find_hairpin(from, to, client).filter(|_| from == to);
+        let slot = match snapshot.source_nat.find(from, to, client).or_else(hairpin) {
+            Some(hides) => self.hide(&snapshot, hides, new)?,
+            None if client == rule.to_address => return Err(DropReason::ClientIsBackend),
+            None => {
+                translate(&mut new);
+                self.insert(&new)?
+            }
+        };
+        snapshot.destination_nat.opened(position);
+        Ok(slot)
     }
 
     /// A session with the client of a mapping, opened from the other side.

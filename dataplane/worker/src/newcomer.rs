@@ -303,7 +303,7 @@ impl<B: Buffer> Shard<B> {
                 (reply.source, reply.source_port, deltas) = (reached.source, reached.source_port, reached.deltas);
                 reached.forth
             }
-            Bound::Beyond | Bound::Mapped(_) | Bound::Here => {
+            Bound::Beyond | Bound::Forward(_) | Bound::Mapped(_) | Bound::Here => {
                 self.hop_to(tuple.destination.into_ip()).map_err(refusal)?
             }
         };

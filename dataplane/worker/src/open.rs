@@ -27,6 +27,8 @@ use crate::shard::Shard;
 pub(crate) enum Bound {
     /// A virtual service.
     Service(ServiceId),
+    /// A server behind destination NAT, by the position of its forward.
+    Forward(usize),
     /// A client behind source NAT, through its mapping.
     Mapped(MappingId),
     /// The appliance itself.
@@ -138,7 +140,9 @@ impl<B: Buffer> Shard<B> {
         let service = self.snapshot.services.find(destination, facts.protocol, destination_port);
         let bound = match service {
             Some(service) => Bound::Service(service),
-            None if is_ours(&self.snapshot, destination) => self.bound_inside(facts).unwrap_or(Bound::Here),
+            None if is_ours(&self.snapshot, destination) => {
+                self.bound_inside(packet.port, facts).unwrap_or(Bound::Here)
+            }
             None if is_link_local(destination) => Bound::Here,
             None => Bound::Beyond,
         };
@@ -164,6 +168,7 @@ impl<B: Buffer> Shard<B> {
         }
         let to = match bound {
             Bound::Service(service) => self.snapshot.service_zone(service),
+            Bound::Forward(forward) => self.zone_of_server(forward),
             Bound::Mapped(mapping) => self.zone_of_client(mapping),
             Bound::Here => ZoneId::APPLIANCE,
             Bound::Beyond => match self.snapshot.routes.lookup(destination) {
@@ -191,7 +196,7 @@ impl<B: Buffer> Shard<B> {
         match bound {
             Bound::Here => flags.contains(TcpFlags::ACK) && !flags.intersects(TcpFlags::SYN | TcpFlags::RST),
             Bound::Service(service) => self.is_full() && self.returns_directly(service),
-            Bound::Mapped(_) | Bound::Beyond => false,
+            Bound::Forward(_) | Bound::Mapped(_) | Bound::Beyond => false,
         }
     }
 

@@ -13,7 +13,7 @@ use stage::Keyed;
 use stage::balancer::Services;
 use stage::firewall::Ruleset;
 use stage::forward::RouteTable;
-use stage::translate::{PoolUses, SourceNat};
+use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
 use wire::MacAddr;
@@ -81,6 +81,8 @@ pub struct Snapshot {
     pub endings: Arc<Endings>,
     /// Source NAT.
     pub source_nat: Arc<SourceNat>,
+    /// Destination NAT.
+    pub destination_nat: Arc<DestinationNat>,
     /// What the pools of source NAT are used for.
     pub pool_uses: Arc<PoolUses>,
     /// How long idle sessions live.

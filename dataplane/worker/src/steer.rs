@@ -1,8 +1,8 @@
 //! Which worker owns a packet's session, computed from the packet and the policy alone, so that every worker finds the
 //! same answer whichever of them received it (design, section 2, sharding).
 //!
-//! The client's side decides where it is visible in both directions: a virtual service's client on the way in, the
-//! receiver of what a backend sends on the way out. Where source NAT hides the client, the port it was given tells,
+//! The client's side decides where it is visible in both directions: a virtual service's or a forward's client on the way
+//! in, the receiver of what a backend sends on the way out. Where source NAT hides the client, the port it was given tells,
 //! since the ports are split by worker. Everything else hashes both ends, in an order that does not depend on direction.
 
 use std::net::IpAddr;
@@ -103,10 +103,14 @@ pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers
     let by_source = || choose(fold(secret, source, source_port), workers);
     let by_destination = || choose(fold(secret, destination, destination_port), workers);
 
-    if services.find(destination, protocol, destination_port).is_some() {
+    let forwards = &snapshot.destination_nat;
+    let asked = |address, port| {
+        services.find(address, protocol, port).is_some() || forwards.find(address, protocol, port).is_some()
+    };
+    if asked(destination, destination_port) {
         return by_source();
     }
-    if services.find(source, protocol, source_port).is_some() {
+    if asked(source, source_port) {
         return by_destination();
     }
     if !matches!(protocol, TCP | UDP | ICMP | ICMPV6) {
@@ -124,9 +128,10 @@ pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers
     {
         return worker;
     }
-    let from_backend = services.is_backend(source, protocol, source_port).is_some();
-    let to_backend = services.is_backend(destination, protocol, destination_port).is_some();
-    match (from_backend, to_backend) {
+    let serves = |address, port| {
+        services.is_backend(address, protocol, port).is_some() || forwards.is_target(address, protocol, port)
+    };
+    match (serves(source, source_port), serves(destination, destination_port)) {
         (true, false) => by_destination(),
         (false, true) => by_source(),
         (true, true) | (false, false) => {

@@ -233,7 +233,17 @@ impl Services {
                 let persistence =
                     spec.persistence.map(|_| same.and_then(|same| same.persistence.clone()).unwrap_or_default());
                 let guard = same.map(|same| Arc::clone(&same.guard)).unwrap_or_default();
-                Service { id, spec: Arc::new(spec), members, weights, plan, pool, named: Arc::new(named), persistence, guard }
+                Service {
+                    id,
+                    spec: Arc::new(spec),
+                    members,
+                    weights,
+                    plan,
+                    pool,
+                    named: Arc::new(named),
+                    persistence,
+                    guard,
+                }
             })
             .collect();
         let gone = running.values().filter(|backend| !places.contains_key(&backend.key()));

@@ -3,6 +3,7 @@
 pub mod behavior;
 pub mod bounded;
 pub mod deltas;
+pub mod destination_nat;
 pub mod icmp_error;
 pub mod mappings;
 pub mod plain;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use behavior::{Filtering, Mapping};
 pub use deltas::{Covered, Deltas};
+pub use destination_nat::{DestinationNat, ForwardRule};
 pub use icmp_error::{outer_addresses, rewrite_error_v4, rewrite_error_v6};
 pub use mappings::{Inside, Mapped, MappingId, Mappings, NoMapping, Outside};
 pub use plain::{Hop, pass_v4, pass_v6};
