@@ -46,7 +46,7 @@ pub(crate) fn syn_cookies(service: &mut Section<'_>, protocol: ServiceProtocol, 
         let message = format!("{} has `syn_cookies`, but only TCP has handshakes", service.title);
         let finding = Finding::error("meaningless-key", &section.spot, message);
         service.report(finding.advice("write protocol = \"tcp\", or remove it"));
-    } else if kind != Kind::Off && mode == Mode::Direct {
+    } else if kind != Kind::Off && mode.returns_directly() {
         let message = format!("{} has `syn_cookies`, but its backends answer clients directly", service.title);
         let finding = Finding::error("meaningless-key", &section.spot, message);
         service.report(

@@ -43,9 +43,11 @@ fn syn_cookies_where_they_mean_nothing() {
     assert_eq!(code(&udp), ("meaningless-key", at(&udp, "[virtual_service.syn_cookies]")));
     let inverted = full_with("off_at = 500", "off_at = 1000");
     assert_eq!(code(&inverted), ("inverted-thresholds", at(&inverted, "off_at")));
-    let direct = full_with("mode = \"full-nat\"\nsource_address = [\"10.0.0.1\"]", "mode = \"direct\"");
-    let direct = direct.replace("port = 8080\n", "");
-    assert_eq!(code(&direct), ("meaningless-key", at(&direct, "[virtual_service.syn_cookies]")));
+    for mode in ["direct", "ipip", "gue"] {
+        let text = full_with("mode = \"full-nat\"\nsource_address = [\"10.0.0.1\"]", &format!("mode = \"{mode}\""));
+        let text = text.replace("port = 8080\n", "");
+        assert_eq!(code(&text), ("meaningless-key", at(&text, "[virtual_service.syn_cookies]")), "{mode}");
+    }
     valid(&FULL.replace(COOKIES, "\n[virtual_service.syn_cookies]\n"));
     valid(&FULL.replace(COOKIES, "\n[virtual_service.syn_cookies]\nmode = \"always\"\n"));
     valid(&FULL.replace(COOKIES, "\n[virtual_service.syn_cookies]\non_at = 1\n"));
