@@ -64,7 +64,7 @@ fn position<T: PartialOrd>(table: &[T; 8], value: &T) -> u8 {
 }
 
 impl Offer {
-    fn pack(&self, period: u64) -> u8 {
+    fn pack(self, period: u64) -> u8 {
         let parity = if period & 1 == 0 { 0 } else { 0x80 };
         position(&SIZES, &self.segment_size)
             | position(&SCALES, &self.window_scale) << 3
