@@ -68,9 +68,7 @@ pub(crate) struct Appliance {
 fn snapshot(eal: &Eal, shape: Shape, opening: Opening) -> Arc<Snapshot> {
     let begun = Instant::now();
     let text = shape.text(opening);
-    let checked = config::load(&text, Path::new("bench.toml"));
-    let policy =
-        checked.unwrap_or_else(|faults| panic!("{}", faults.to_string().lines().next().unwrap_or_default())).policy;
+    let policy = config::load(&text, Path::new("bench.toml")).unwrap().policy;
     let loaded = begun.elapsed();
     let devices = [
         Device { mac: MacAddr::new([2, 0, 0, 0, 0, 1]), kernel: false },

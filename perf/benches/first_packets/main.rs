@@ -69,7 +69,7 @@ fn first_packets(c: &mut Criterion) {
     let hertz = eal.clock().hertz();
     let mut group = c.benchmark_group("first");
     group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    let only = std::env::args().skip(1).filter(|word| !word.starts_with('-')).last().unwrap_or_default();
+    let only = std::env::args().skip(1).rfind(|word| !word.starts_with('-')).unwrap_or_default();
     for shape in Shape::ALL {
         // Compiling many rules takes seconds: not for a case that was not asked for.
         let asked = |name: &str| name.contains(&only);
