@@ -180,7 +180,7 @@ impl Ipv4Header {
     #[inline(always)]
     pub(crate) fn sum_is_right(&self) -> bool {
         let fixed: &[u8; Self::LEN] = zerocopy::transmute_ref!(self);
-        checksum::is_all_ones(checksum::load_whole(0, fixed))
+        checksum::is_all_ones(checksum::load_short(0, fixed))
     }
 
     /// The sum of both addresses, as [`checksum::load`] returns it.

@@ -112,32 +112,33 @@ fn read_v6(frame: &[u8], verify: Verify) -> Option<Plain<'_>> {
 fn read_transport<const ADDRESSES: usize>(protocol: u8, covered: &[u8], verify: Verify) -> Option<Ports> {
     const { assert!(ADDRESSES == 8 || ADDRESSES == 32) };
     let segment = covered.get(ADDRESSES..)?;
-    match protocol {
+    let (ports, field) = match protocol {
         udp::PROTOCOL => {
             let (header, _) = UdpHeader::ref_from_prefix(segment).ok()?;
-            let (source, destination, field) = (header.source_port(), header.destination_port(), header.checksum());
-            let is_plain = usize::from(header.length()) == segment.len()
-                && destination != 0
-                && if field == 0 {
-                    ADDRESSES == 8
-                } else {
-                    sum_is_right::<ADDRESSES>(protocol, covered, verify, field)
-                };
-            is_plain.then_some(Ports { source, destination, tcp: false })
+            let ports = Ports { source: header.source_port(), destination: header.destination_port(), tcp: false };
+            if usize::from(header.length()) != segment.len() || ports.destination == 0 {
+                return None;
+            }
+            match header.checksum() {
+                // Only IPv4 may go without.
+                0 => return (ADDRESSES == 8).then_some(ports),
+                field => (ports, field),
+            }
         }
         tcp::PROTOCOL => {
             let (header, rest) = TcpHeader::ref_from_prefix(segment).ok()?;
-            let (source, destination, flags) = (header.source_port(), header.destination_port(), header.flags());
+            let ports = Ports { source: header.source_port(), destination: header.destination_port(), tcp: true };
             let options = rest.get(..header.header_len().checked_sub(TcpHeader::LEN)?)?;
-            let is_plain = source != 0
-                && destination != 0
-                && flags.is_legal()
-                && tcp::are_legal(options)
-                && sum_is_right::<ADDRESSES>(protocol, covered, verify, header.checksum());
-            is_plain.then_some(Ports { source, destination, tcp: true })
+            let is_plain =
+                ports.source != 0 && ports.destination != 0 && header.flags().is_legal() && tcp::are_legal(options);
+            if !is_plain {
+                return None;
+            }
+            (ports, header.checksum())
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    (verify == Verify::Nothing || sum_is_right(protocol, covered, ADDRESSES, verify, field)).then_some(ports)
 }
 
 /// The header and both ports, source first, of a frame that [`plain`] has found to be IPv4; `None` only for others.
@@ -202,24 +203,32 @@ fn read_tcp(header: &TcpHeader, transport: usize, length: u16) -> Option<Tcp> {
     })
 }
 
-/// Whether the checksum over addresses and segment is right, or not to be verified. One that may be the pseudo header's
-/// alone is for `dissect`.
+/// Whether the checksum over addresses, of which `covered` has so many bytes, and segment is right. One that may be the
+/// pseudo header's alone is for `dissect`.
 #[inline(always)]
-fn sum_is_right<const ADDRESSES: usize>(protocol: u8, covered: &[u8], verify: Verify, field: u16) -> bool {
-    if verify == Verify::Nothing {
-        return true;
-    }
-    let pseudo = checksum::load_words([u16::from(protocol), offset(covered.len() - ADDRESSES)]);
-    if verify == Verify::Partial && is_partial::<ADDRESSES>(pseudo, covered, field) {
+fn sum_is_right(protocol: u8, covered: &[u8], addresses: usize, verify: Verify, field: u16) -> bool {
+    let pseudo = checksum::load_words([u16::from(protocol), offset(covered.len().saturating_sub(addresses))]);
+    if verify == Verify::Partial && is_partial(pseudo, covered.get(..addresses).unwrap_or_default(), field) {
         return false;
     }
+    // Long packets are summed elsewhere: their loops would take the registers of all the rest.
+    match covered.len() {
+        0..SHORT => checksum::is_all_ones(checksum::load_short(pseudo, covered)),
+        _ => long_sum_is_right(pseudo, covered),
+    }
+}
+
+/// Bytes from which on a packet is long for its sum.
+const SHORT: usize = 72;
+
+#[inline(never)]
+fn long_sum_is_right(pseudo: u64, covered: &[u8]) -> bool {
     checksum::is_all_ones(checksum::load_whole(pseudo, covered))
 }
 
 /// Whether a checksum is the folded pseudo header's.
 #[inline(never)]
-fn is_partial<const ADDRESSES: usize>(pseudo: u64, covered: &[u8], field: u16) -> bool {
-    let addresses = covered.get(..ADDRESSES).unwrap_or_default();
+fn is_partial(pseudo: u64, addresses: &[u8], field: u16) -> bool {
     field == checksum::fold_loaded(pseudo + checksum::load(addresses))
 }
 
