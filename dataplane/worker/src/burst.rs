@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::counters::Measured;
 use crate::exits::Exits;
 use crate::family::Family;
-use crate::lane::{self, GROUP, Known, Lane};
+use crate::lane::{self, GROUP, Known, LAG, Lane};
 use crate::packet::Origin;
 use crate::pass::Passed;
 use crate::shard::Shard;
@@ -85,44 +85,46 @@ impl<B: Buffer> Shard<B> {
         let count = burst.len();
         let mut lanes = Lanes::new_const();
         let mut ports = Ports::NONE;
-        let odd = self.pass_all(burst, &mut lanes, &mut ports, door, watch);
+        let mut met = Passed::Not;
+        let odd = self.pass_all(burst, &mut lanes, &mut ports, &mut met, door, watch);
         match (odd, ports.only()) {
             (None, Some(port)) => exits.forward_all(&self.counters, port, burst),
-            _ => self.treat_rest(exits, burst, &mut lanes, odd.unwrap_or((count, Passed::Not)), door, watch),
+            _ => self.treat_rest(exits, burst, &mut lanes, (odd.unwrap_or(count), met), door, watch),
         }
         watch.lap(Measured::Transmit, count, &self.counters);
     }
 
-    /// Takes the packets of a burst through the stages, a group after the other, up to the first that needs more: its
-    /// place, and how far it came.
+    /// Takes the packets of a burst through the stages, a group after the other, up to the first that needs more. Returns
+    /// its place; `met` says how far it came.
     #[inline(always)]
     fn pass_all<C: Clock>(
         &mut self,
         burst: &mut [B],
         lanes: &mut Lanes,
         ports: &mut Ports,
+        met: &mut Passed,
         door: Door,
         watch: &mut Stopwatch<'_, C>,
-    ) -> Option<(usize, Passed)> {
+    ) -> Option<usize> {
         let mut odd = None;
         let mut read = 0;
         // A group is read while the memory the groups before it asked for is on its way.
-        while read < burst.len() + 2 * GROUP {
+        while read < burst.len() + 2 * LAG {
             if let Some(rest) = burst.get(read..) {
                 let group = rest.get(..GROUP).unwrap_or(rest);
                 self.read_group(group, lanes, door);
                 watch.lap(Measured::Parse, group.len(), &self.counters);
             }
-            if let Some(lanes) = read.checked_sub(GROUP).and_then(|at| group_at(lanes, at)) {
+            if let Some(lanes) = read.checked_sub(LAG).and_then(|at| group_at(lanes, at)) {
                 self.match_group(lanes);
                 watch.lap(Measured::Lookup, lanes.len(), &self.counters);
             }
-            if let Some(at) = read.checked_sub(2 * GROUP)
+            if let Some(at) = read.checked_sub(2 * LAG)
                 && odd.is_none()
                 && let (Some(group), Some(lanes)) = (group_at(burst, at), group_at(lanes, at))
             {
                 let end = at + group.len();
-                odd = self.pass_group(group, lanes, ports).map(|(left, passed)| (end - left, passed));
+                odd = self.pass_group(group, lanes, ports, met).map(|left| end - left);
                 watch.lap(Measured::Act, end - at, &self.counters);
             }
             read += GROUP;
@@ -185,19 +187,24 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Treats the packets of a group, up to the first that needs more. Returns how many, and how far that one came.
+    /// Treats the packets of a group, up to the first that needs more. Returns how many are left from that one on.
     #[inline(always)]
-    fn pass_group(&mut self, group: &mut [B], lanes: &mut [Lane], ports: &mut Ports) -> Option<(usize, Passed)> {
+    fn pass_group(
+        &mut self,
+        group: &mut [B],
+        lanes: &mut [Lane],
+        ports: &mut Ports,
+        met: &mut Passed,
+    ) -> Option<usize> {
         let mut left = group.len();
         for (buffer, lane) in group.iter_mut().zip(lanes) {
-            let passed = match lane {
-                Lane::Known(known) if !known.is_v6 => self.pass::<Ipv4Addr>(buffer, known),
-                Lane::Known(known) => self.pass::<Ipv6Addr>(buffer, known),
-                _ => Passed::Not,
+            let Lane::Known(known) = lane else { return Some(left) };
+            let passed = if known.is_v6 {
+                self.pass::<Ipv6Addr>(buffer, known, met)
+            } else {
+                self.pass::<Ipv4Addr>(buffer, known, met)
             };
-            let Passed::Forward(port) = passed else {
-                return Some((left, passed));
-            };
+            let Some(port) = passed else { return Some(left) };
             *lane = Lane::Forward(port);
             ports.add(port);
             left -= 1;

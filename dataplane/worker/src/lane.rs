@@ -16,6 +16,10 @@ use crate::steer::Ends;
 /// Packets that go through a stage before the next stage begins. More prefetches at once than this are partly lost.
 pub(crate) const GROUP: usize = 8;
 
+/// Packets between a stage and the next: far enough apart that what one asks for has come from memory when the other needs
+/// it, a hundred nanoseconds later.
+pub(crate) const LAG: usize = 2 * GROUP;
+
 /// A plain packet on its way to its session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {

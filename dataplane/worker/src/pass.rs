@@ -27,32 +27,45 @@ pub(crate) enum Passed {
     New,
 }
 
+impl Passed {
+    /// The port, or how far it came written to `met`.
+    fn port_or(self, met: &mut Self) -> Option<PortId> {
+        if let Self::Forward(port) = self {
+            return Some(port);
+        }
+        *met = self;
+        None
+    }
+}
+
 impl<B: Buffer> Shard<B> {
-    /// Treats a plain packet from the wire, if its session is there and nothing has changed.
+    /// Treats a plain packet from the wire, if its session is there and nothing has changed: its bytes are ready for the
+    /// wire behind this port. Else `met` says how far it came; a value that holds either would be put together from parts.
     #[inline(always)]
-    pub(crate) fn pass<A: Family>(&mut self, buffer: &mut B, known: &Known) -> Passed {
+    pub(crate) fn pass<A: Family>(&mut self, buffer: &mut B, known: &Known, met: &mut Passed) -> Option<PortId> {
         let bytes = buffer.bytes_mut();
-        let Some(head) = A::head(bytes) else { return Passed::Not };
+        let Some(head) = A::head(bytes) else { return None };
         let table = A::table_mut(&mut self.sessions);
         let Some((slot, direction)) = table.lookup_hinted(known.hint, known.hash, known.kind, &head.tuple) else {
-            return Passed::New;
+            *met = Passed::New;
+            return None;
         };
         let session = table.session_mut(slot);
         // The special next hops (the kernel, a tunnel, none) are not in the table.
         let Some(exit) = self.next_hops.exit(session.next_hop(direction)) else {
-            return self.pass_to_tunnel::<A>(buffer, known.kind, head, slot, direction);
+            return self.pass_to_tunnel::<A>(buffer, known.kind, head, slot, direction).port_or(met);
         };
-        let Some(tally) = self.bindings.tally(BindingId::new(session.binding())) else { return Passed::Not };
+        let Some(tally) = self.bindings.tally(BindingId::new(session.binding())) else { return None };
         if session.generation() != self.generation
             || head.hop_limit <= 1
             || head.length > exit.mtu
             || tally.fate() != Fate::Stays
         {
-            return Passed::Not;
+            return None;
         }
         let tcp = known.kind == Kind::Tcp;
         let outcome = if tcp {
-            let Some(segment) = plain_tcp(bytes, A::TRANSPORT, head.length) else { return Passed::Not };
+            let Some(segment) = plain_tcp(bytes, A::TRANSPORT, head.length) else { return None };
             tcp_state::observe(session, direction, &segment)
         } else if datagram::observe(session, direction) {
             TcpOutcome::PassAndRetime
@@ -60,7 +73,8 @@ impl<B: Buffer> Shard<B> {
             TcpOutcome::Pass
         };
         if outcome != TcpOutcome::Pass {
-            return Passed::Followed(slot, direction, outcome);
+            *met = Passed::Followed(slot, direction, outcome);
+            return None;
         }
         session.touch(self.tick);
         session.count(direction, u32::from(head.length));
@@ -73,6 +87,6 @@ impl<B: Buffer> Shard<B> {
             A::pass(bytes, tcp, exit.hop, None)
         };
         // A plain packet has the headers that are written to: it is always so.
-        if written { Passed::Forward(exit.port) } else { Passed::Not }
+        written.then_some(exit.port)
     }
 }

@@ -169,7 +169,13 @@ impl<B: Buffer> Shard<B> {
     /// Treats one plain packet, if its session is there and nothing has changed.
     #[inline(never)]
     fn pass_one(&mut self, buffer: &mut B, known: &Known) -> Passed {
-        if known.is_v6 { self.pass::<Ipv6Addr>(buffer, known) } else { self.pass::<Ipv4Addr>(buffer, known) }
+        let mut met = Passed::Not;
+        let port = if known.is_v6 {
+            self.pass::<Ipv6Addr>(buffer, known, &mut met)
+        } else {
+            self.pass::<Ipv4Addr>(buffer, known, &mut met)
+        };
+        port.map_or(met, Passed::Forward)
     }
 
     /// Reads a plain packet in full, because more is to be done with it than usual, and does it.
