@@ -41,6 +41,11 @@ impl Clock for TscClock {
     fn cycles(&self) -> u64 {
         dpdk::Clock::cycles()
     }
+
+    fn moment(&self) -> (Nanos, u64) {
+        let cycles = dpdk::Clock::cycles();
+        (self.0.at(cycles), cycles)
+    }
 }
 
 /// Opens every port of the policy with a queue for each worker, or as many as the device has.

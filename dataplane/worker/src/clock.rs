@@ -9,4 +9,9 @@ pub trait Clock: Send {
 
     /// The cycle counter now; only differences mean anything.
     fn cycles(&self) -> u64;
+
+    /// Both, of one moment. Reading the counter is what costs: an implementation that derives the time from it reads once.
+    fn moment(&self) -> (Nanos, u64) {
+        (self.now(), self.cycles())
+    }
 }

@@ -98,17 +98,19 @@ where
 
     /// Turns until `stop`. What is in the rings by then is treated; what waits for next hops is dropped.
     pub fn run(&mut self, stop: &AtomicBool) {
-        let begin = self.clock.cycles();
+        let (_, begin) = self.clock.moment();
+        let (mut last, mut busy) = (begin, false);
         while !stop.load(Ordering::Relaxed) {
-            let before = self.clock.cycles();
-            let busy = self.turn();
-            let after = self.clock.cycles();
+            // The counter is read once a turn: where one turn ends the next begins.
+            let (now, cycles) = self.clock.moment();
             if busy {
-                self.shard.counters.busy_cycles.add(after.wrapping_sub(before));
+                self.shard.counters.busy_cycles.add(cycles.wrapping_sub(last));
             } else {
                 core::hint::spin_loop();
             }
-            self.shard.counters.total_cycles.set(after.wrapping_sub(begin));
+            self.shard.counters.total_cycles.set(cycles.wrapping_sub(begin));
+            last = cycles;
+            busy = self.turn_at(now);
         }
         self.turn();
     }
@@ -116,6 +118,10 @@ where
     /// One turn of the loop; true when there were packets.
     pub fn turn(&mut self) -> bool {
         let now = self.clock.now();
+        self.turn_at(now)
+    }
+
+    fn turn_at(&mut self, now: Nanos) -> bool {
         self.shard.now = now;
         self.shard.tick = now.tick();
         self.turns = self.turns.wrapping_add(1);
