@@ -27,10 +27,14 @@ pub(super) struct Claimant<'a> {
     pub(super) weight: u32,
 }
 
-/// A filled table: each slot holds the position of a backend. 2 bytes a slot.
+/// A filled table: each slot holds the position of a backend. One byte a slot where positions fit, two otherwise: each
+/// choice waits for a slot's line, and thousands of services have a ring each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ring {
-    slots: Box<[u16]>,
+pub(super) enum Ring {
+    /// All positions are below 256.
+    Narrow(Box<[u8]>),
+    /// Some are not.
+    Wide(Box<[u16]>),
 }
 
 impl Ring {
@@ -49,22 +53,35 @@ impl Ring {
                 },
             })
             .collect();
-        Self { slots: fill(&shares, slots) }
+        let filled = fill(&shares, slots);
+        match filled.iter().map(|&position| u8::try_from(position)).collect() {
+            Ok(narrow) => Self::Narrow(narrow),
+            Err(_) => Self::Wide(filled),
+        }
     }
 
     /// The backend of the slot that `hash` falls into.
     pub(super) fn get(&self, hash: u64) -> Option<usize> {
-        self.slots.get(below(hash, self.slots.len())).map(|&position| usize::from(position))
+        match self {
+            Self::Narrow(slots) => slots.get(below(hash, slots.len())).map(|&position| usize::from(position)),
+            Self::Wide(slots) => slots.get(below(hash, slots.len())).map(|&position| usize::from(position)),
+        }
     }
 
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
-        size_of_val(&*self.slots)
+        match self {
+            Self::Narrow(slots) => size_of_val(&**slots),
+            Self::Wide(slots) => size_of_val(&**slots),
+        }
     }
 
     #[cfg(test)]
-    pub(super) fn slots(&self) -> &[u16] {
-        &self.slots
+    pub(super) fn slots(&self) -> Vec<u16> {
+        match self {
+            Self::Narrow(slots) => slots.iter().map(|&position| u16::from(position)).collect(),
+            Self::Wide(slots) => slots.to_vec(),
+        }
     }
 }
 
@@ -130,7 +147,7 @@ mod tests {
 
     fn shares_of(ring: &Ring, backends: usize) -> Vec<usize> {
         let mut shares = vec![0; backends];
-        for &position in ring.slots() {
+        for position in ring.slots() {
             shares[usize::from(position)] += 1;
         }
         shares
@@ -138,7 +155,7 @@ mod tests {
 
     /// Slots that moved although their backend is in both rings.
     fn collateral(before: &Ring, after: &Ring, gone: u16) -> usize {
-        before.slots().iter().zip(after.slots()).filter(|&(&was, &is)| was != gone && was != is).count()
+        before.slots().into_iter().zip(after.slots()).filter(|&(was, is)| was != gone && was != is).count()
     }
 
     #[test]
@@ -207,6 +224,21 @@ mod tests {
         for (share, weight) in shares.iter().zip([0, 1, 2, 5]).skip(1) {
             let expected = MAGLEV_TABLE * weight / 8;
             assert!(share.abs_diff(expected) <= 2, "{share} for weight {weight}");
+        }
+    }
+
+    #[test]
+    fn a_ring_is_as_narrow_as_its_backends_allow_and_says_the_same() {
+        for count in [1_u16, 255, 256, 257, 600] {
+            let ring = Ring::new(&claimants(count), MAGLEV_TABLE);
+            assert_eq!(matches!(ring, Ring::Narrow(_)), count <= 256, "{count}");
+            assert_eq!(ring.memory(), MAGLEV_TABLE * if count <= 256 { 1 } else { 2 });
+            let slots = ring.slots();
+            assert_eq!(
+                (ring.get(0), ring.get(u64::MAX)),
+                (Some(slots[0].into()), Some(slots[MAGLEV_TABLE - 1].into()))
+            );
+            assert!(shares_of(&ring, usize::from(count)).iter().all(|&share| share > 0));
         }
     }
 
