@@ -1,15 +1,20 @@
 //! What each part of a packet's way costs by itself: parsing, session lookup and opening, classification, Maglev, rewriting,
 //! checksums, the timer wheel. Bursts of 32 packets; the figures are of a whole burst.
 //!
+//! Each part also says how often it asks for memory in one burst, which on the packet path must be never.
+//!
 //! `cargo bench -p millrace-perf`; `rte_acl` needs no hugepages.
 #![allow(
+    unsafe_code,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
     missing_docs,
-    reason = "a benchmark may stop, and sets up what it indexes itself"
+    reason = "a benchmark may stop, and sets up what it indexes itself; an allocator cannot be written without unsafe code"
 )]
 
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -26,13 +31,58 @@ use stage::translate::{Covered, Deltas, Hop, NewEndpoints, decrement_hop_limit, 
 use units::{Tick, ZoneId};
 use wire::{Content, Endpoints, Facts, MacAddr, Verify, checksum, dissect, plain};
 
+/// Counts what is asked of the system's allocator.
+struct Counting;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is handed to the system's allocator as it came; the calls that are not written out end in these.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: the caller keeps the promises of `GlobalAlloc::alloc`, which are `System`'s.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: `at` came from `System` by `alloc`, with this layout.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: as for `alloc`. Zeroed pages of the kernel stay untouched.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Measures `part`, after saying what one call of it allocates once it has run before.
+fn measure<T>(c: &mut Criterion, name: &str, mut part: impl FnMut() -> T) {
+    black_box(part());
+    let before = (CALLS.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
+    black_box(part());
+    let after = (CALLS.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
+    println!("{name}: {} allocations, {} bytes", after.0 - before.0, after.1 - before.1);
+    c.bench_function(name, |b| b.iter(&mut part));
+}
+
 const BURST: usize = 32;
 /// Where the TTL lies; put back before each rewrite, so that it never runs out.
 const TTL: usize = 22;
 const STATION: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 1]);
 
 fn burst() -> Vec<Vec<u8>> {
-    let target = Blueprint::example(Family::V4, Protocol::Udp).unwrap().target().unwrap();
+    burst_of(Family::V4, Protocol::Udp)
+}
+
+fn burst_of(family: Family, protocol: Protocol) -> Vec<Vec<u8>> {
+    let target = Blueprint::example(family, protocol).unwrap().target().unwrap();
     Frames::new(Clients::new(target, 10_000), Size::Bytes(64), Order::new(Draw::Uniform, 10_000, 32)).collect()
 }
 
@@ -44,18 +94,25 @@ fn facts(frame: &[u8]) -> Facts {
 }
 
 fn parse(c: &mut Criterion) {
-    let frames = burst();
-    c.bench_function("parse/plain", |b| {
-        b.iter(|| frames.iter().filter(|frame| plain(black_box(frame), STATION, Verify::All).is_some()).count());
-    });
-    c.bench_function("parse/plain, checksums by the device", |b| {
-        b.iter(|| frames.iter().filter(|frame| plain(black_box(frame), STATION, Verify::Nothing).is_some()).count());
-    });
-    c.bench_function("parse/dissect", |b| {
-        b.iter(|| frames.iter().filter(|frame| dissect(black_box(frame), Verify::All).is_ok()).count());
-    });
-    let long = vec![0xa5; 1_500];
-    c.bench_function("checksum/1500 bytes", |b| b.iter(|| checksum::sum(black_box(&long))));
+    for (family, protocol, name) in [
+        (Family::V4, Protocol::Udp, "UDP, IPv4"),
+        (Family::V4, Protocol::Tcp, "TCP, IPv4"),
+        (Family::V6, Protocol::Udp, "UDP, IPv6"),
+        (Family::V6, Protocol::Tcp, "TCP, IPv6"),
+    ] {
+        let frames = burst_of(family, protocol);
+        let taken = |verify| frames.iter().filter(|frame| plain(black_box(frame), STATION, verify).is_some()).count();
+        assert_eq!(taken(Verify::All), BURST);
+        measure(c, &format!("parse/plain {name}"), || taken(Verify::All));
+        measure(c, &format!("parse/plain {name}, checksums by the device"), || taken(Verify::Nothing));
+        measure(c, &format!("parse/dissect {name}"), || {
+            frames.iter().filter(|frame| dissect(black_box(frame), Verify::All).is_ok()).count()
+        });
+    }
+    for bytes in [20, 60, 1_500] {
+        let data = vec![0xa5; bytes];
+        measure(c, &format!("checksum/{bytes} bytes"), || checksum::sum(black_box(&data)));
+    }
 }
 
 fn tuple(client: u32) -> Tuple<Ipv4Addr> {
@@ -79,36 +136,44 @@ fn sessions(c: &mut Criterion) {
             table.insert(&new_session(client), Tick::new(0)).unwrap();
         }
         let mut client = 0;
-        c.bench_function(&format!("session/lookup of {name}"), |b| {
-            b.iter(|| {
-                let tuples: [_; BURST] = std::array::from_fn(|_| {
-                    client = (client + 7_919) % count;
-                    tuple(client)
-                });
-                let mut found = 0;
-                for group in tuples.chunks(8) {
-                    let mut hashes = [0; 8];
-                    for (tuple, hash) in group.iter().zip(&mut hashes) {
-                        *hash = table.hash(Kind::Udp, tuple);
-                        table.prefetch_bucket(*hash);
-                    }
-                    let hints = hashes.map(|hash| table.prefetch_session(hash));
-                    for ((tuple, hash), hint) in group.iter().zip(hashes).zip(hints) {
-                        found += usize::from(table.lookup_hinted(hint, hash, Kind::Udp, tuple).is_some());
-                    }
-                }
-                found
+        measure(c, &format!("session/lookup of {name}"), || {
+            let tuples: [_; BURST] = std::array::from_fn(|_| {
+                client = (client + 7_919) % count;
+                tuple(client)
             });
+            let mut found = 0;
+            for group in tuples.chunks(8) {
+                let mut hashes = [0; 8];
+                for (tuple, hash) in group.iter().zip(&mut hashes) {
+                    *hash = table.hash(Kind::Udp, tuple);
+                    table.prefetch_bucket(*hash);
+                }
+                let hints = hashes.map(|hash| table.prefetch_session(hash));
+                for ((tuple, hash), hint) in group.iter().zip(hashes).zip(hints) {
+                    found += usize::from(table.lookup_hinted(hint, hash, Kind::Udp, tuple).is_some());
+                }
+            }
+            found
         });
     }
-    c.bench_function("session/open and remove", |b| {
-        let mut table = Table::new(100_000, HashSecret::from_seed(1)).unwrap();
-        b.iter(|| {
-            for client in 0..32 {
-                let slot = table.insert(&new_session(client), Tick::new(0)).unwrap();
-                black_box(table.remove(slot));
-            }
-        });
+    let mut table = Table::new(100_000, HashSecret::from_seed(1)).unwrap();
+    measure(c, "session/open and remove", || {
+        for client in 0..32 {
+            let slot = table.insert(&new_session(client), Tick::new(0)).unwrap();
+            black_box(table.remove(slot));
+        }
+    });
+    c.bench_function("session/insert, 100,000 into an empty table", |b| {
+        b.iter_batched(
+            || Table::new(100_000, HashSecret::from_seed(1)).unwrap(),
+            |mut table| {
+                for client in 0..100_000 {
+                    table.insert(&new_session(client), Tick::new(0)).unwrap();
+                }
+                table
+            },
+            BatchSize::LargeInput,
+        );
     });
     c.bench_function("session/timer wheel, a tick with 100 of 100,000 due", |b| {
         b.iter_batched(
@@ -167,9 +232,7 @@ fn classify(c: &mut Criterion) {
     let candidates = candidates();
     let mut matches = [None; BURST];
     let linear = Linear::new(&rules(1_000));
-    c.bench_function("classify/linear, 1,000 rules", |b| {
-        b.iter(|| linear.classify(black_box(&candidates), &mut matches));
-    });
+    measure(c, "classify/linear, 1,000 rules", || linear.classify(black_box(&candidates), &mut matches));
     {
         let eal = dpdk::Eal::init(&dpdk::EalOptions {
             file_prefix: format!("millrace-bench-{}", std::process::id()),
@@ -182,7 +245,7 @@ fn classify(c: &mut Criterion) {
         for count in [100, 1_000, 10_000] {
             let acl = dpdk::Acl::new(&eal, &stage::firewall::expand(&rules(count)).unwrap()).unwrap();
             let name = format!("classify/rte_acl, {count} rules");
-            c.bench_function(&name, |b| b.iter(|| acl.classify(black_box(&candidates), &mut matches)));
+            measure(c, &name, || acl.classify(black_box(&candidates), &mut matches));
         }
     }
 }
@@ -194,12 +257,10 @@ fn balance(c: &mut Criterion) {
     let services = Services::compile(specs, None);
     let service = services.iter().next().unwrap();
     let mut turn = 0;
-    c.bench_function("balance/maglev", |b| {
-        b.iter(|| {
-            (0..32_u32)
-                .filter_map(|client| service.pick(IpAddr::V4(Ipv4Addr::from_bits(client)), 1_024, &mut turn))
-                .sum::<usize>()
-        });
+    measure(c, "balance/maglev", || {
+        (0..32_u32)
+            .filter_map(|client| service.pick(IpAddr::V4(Ipv4Addr::from_bits(client)), 1_024, &mut turn))
+            .sum::<usize>()
     });
 }
 
@@ -215,27 +276,23 @@ fn rewrite(c: &mut Criterion) {
     let (old, new) = (ends(10), ends(11));
     let deltas = Deltas::between(&old, &new, Covered::AddressesAndPorts);
     let hop = Hop { destination: STATION, source: STATION };
-    c.bench_function("rewrite/plain, whole", |b| {
-        b.iter(|| {
-            let mut done = 0;
-            for frame in &mut frames {
-                frame[TTL] = 64;
-                done += usize::from(pass_v4(frame, false, hop, Some((&new, deltas))));
-            }
-            done
-        });
+    measure(c, "rewrite/plain, whole", || {
+        let mut done = 0;
+        for frame in &mut frames {
+            frame[TTL] = 64;
+            done += usize::from(pass_v4(frame, false, hop, Some((&new, deltas))));
+        }
+        done
     });
-    c.bench_function("rewrite/step by step", |b| {
-        b.iter(|| {
-            let mut done = 0;
-            for (frame, facts) in frames.iter_mut().zip(&facts) {
-                frame[TTL] = 64;
-                done += usize::from(rewrite_v4(frame, facts, &new, deltas) && decrement_hop_limit(frame, facts));
-                frame[..6].copy_from_slice(&hop.destination.octets());
-                frame[6..12].copy_from_slice(&hop.source.octets());
-            }
-            done
-        });
+    measure(c, "rewrite/step by step", || {
+        let mut done = 0;
+        for (frame, facts) in frames.iter_mut().zip(&facts) {
+            frame[TTL] = 64;
+            done += usize::from(rewrite_v4(frame, facts, &new, deltas) && decrement_hop_limit(frame, facts));
+            frame[..6].copy_from_slice(&hop.destination.octets());
+            frame[6..12].copy_from_slice(&hop.source.octets());
+        }
+        done
     });
 }
 

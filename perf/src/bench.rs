@@ -14,7 +14,7 @@ use crate::blueprint::Blueprint;
 use crate::generator::running::Generator;
 use crate::machine;
 use crate::report::{Measurement, StageCost};
-use crate::statistics::{Window, precise};
+use crate::statistics::{Figures, Window, precise};
 use crate::subject::{Millrace, Mode, Reading, Testpmd, TestpmdPlan};
 use crate::traffic::{Draw, Family, Protocol, Size};
 
@@ -201,7 +201,7 @@ impl Bench {
         })
     }
 
-    /// Measures an experiment: testpmd in `io`, then the appliance, and again, as often as there are rounds.
+    /// Measures an experiment: testpmd in `io` and in `macswap`, then the appliance, and again, as often as there are rounds.
     ///
     /// # Errors
     /// When a subject does not start, sessions are missing, or packets were dropped.
@@ -300,9 +300,11 @@ impl Bench {
 struct Turns<'a> {
     experiment: &'a Experiment,
     blueprint: Blueprint,
-    plan: TestpmdPlan,
+    io: TestpmdPlan,
+    macswap: TestpmdPlan,
     bar: ProgressBar,
     base: Vec<Window>,
+    swapped: Vec<Window>,
     total: Vec<Window>,
     spans: Vec<Span>,
 }
@@ -311,14 +313,16 @@ impl<'a> Turns<'a> {
     fn new(bench: &Bench, experiment: &'a Experiment) -> Outcome<Self> {
         let blueprint = bench.prepared(experiment)?;
         machine::require(&bench.settings.millrace, &bench.settings.testpmd, blueprint.memory()?)?;
-        let plan = bench.baseline(experiment, Mode::Io)?;
-        let bar = bench.progress(&experiment.label, bench.settings.rounds * 2 * bench.windows());
-        Ok(Self { experiment, blueprint, plan, bar, base: Vec::new(), total: Vec::new(), spans: Vec::new() })
+        let [io, macswap] = [bench.baseline(experiment, Mode::Io)?, bench.baseline(experiment, Mode::MacSwap)?];
+        let bar = bench.progress(&experiment.label, bench.settings.rounds * 3 * bench.windows());
+        let (base, swapped, total, spans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { experiment, blueprint, io, macswap, bar, base, swapped, total, spans })
     }
 
-    /// A turn of testpmd, then one of the appliance.
+    /// A turn of testpmd in each mode, then one of the appliance.
     fn take(&mut self, bench: &Bench) -> Outcome<()> {
-        self.base.extend(bench.testpmd_windows(&self.plan, &self.bar)?);
+        self.base.extend(bench.testpmd_windows(&self.io, &self.bar)?);
+        self.swapped.extend(bench.testpmd_windows(&self.macswap, &self.bar)?);
         let (windows, span) = bench.millrace_windows(&self.blueprint, self.experiment.sessions, &self.bar)?;
         self.total.extend(windows);
         self.spans.push(span);
@@ -332,6 +336,7 @@ impl<'a> Turns<'a> {
         Measurement {
             label: label.clone(),
             parameters: parameters.clone(),
+            macswap: Figures::of_windows(&self.swapped, bench.hertz),
             stages: stage_costs(&self.spans),
             burst_fill: burst_fill(&self.spans),
             target: *target,

@@ -87,6 +87,14 @@ impl Blueprint {
         Self::parse(&text, file)
     }
 
+    /// The user's file, or the example for UDP over IPv4.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn of(file: Option<&Path>) -> Outcome<Self> {
+        file.map_or_else(|| Self::example(Family::V4, Protocol::Udp), Self::read)
+    }
+
     /// From its text; `source` names it in what is said of it.
     ///
     /// # Errors

@@ -4,18 +4,37 @@ use super::Case;
 use super::point::Point;
 use crate::Outcome;
 use crate::bench::{Bench, or};
+use crate::blueprint::Blueprint;
 use crate::report::{Axis, Chapter, Line, Plot};
-use crate::traffic::{Draw, Family, Protocol, Size};
+use crate::traffic::{Capture, Draw, Family, Protocol, Size};
 
 /// The case.
 #[derive(Clone, Copy, Debug)]
 pub struct Established;
 
-fn points(bench: &Bench) -> Vec<Point> {
+/// What is swept. A configuration of the user's has one first service, so its family and protocol are that service's; a
+/// capture of the user's is as it is.
+fn points(bench: &Bench) -> Outcome<Vec<Point>> {
     let settings = &bench.settings;
+    if let Some(capture) = &settings.replay {
+        let capture = Capture::read(capture)?;
+        let target = Blueprint::of(settings.config.as_deref())?.target()?;
+        let family = Family::of(target.address);
+        return Ok(vec![Point { protocol: target.protocol, family, ..Point::plain(capture.sessions) }]);
+    }
+    let (families, protocols) = match &settings.config {
+        Some(file) => {
+            let target = Blueprint::read(file)?.target()?;
+            (vec![Family::of(target.address)], vec![target.protocol])
+        }
+        None => (
+            or(&settings.families, &[Family::V4, Family::V6]),
+            or(&settings.protocols, &[Protocol::Udp, Protocol::Tcp]),
+        ),
+    };
     let mut points = Vec::new();
-    for &family in &or(&settings.families, &[Family::V4, Family::V6]) {
-        for &protocol in &or(&settings.protocols, &[Protocol::Udp, Protocol::Tcp]) {
+    for &family in &families {
+        for &protocol in &protocols {
             for &size in &or(&settings.sizes, &[Size::Bytes(64)]) {
                 for &draw in &or(&settings.draws, &[Draw::Uniform]) {
                     for &sessions in &or(&settings.sessions, &[1_000, 10_000, 100_000, 1_000_000]) {
@@ -25,7 +44,7 @@ fn points(bench: &Bench) -> Vec<Point> {
             }
         }
     }
-    points
+    Ok(points)
 }
 
 impl Case for Established {
@@ -45,8 +64,7 @@ impl Case for Established {
     }
 
     fn run(&self, bench: &Bench, chapter: &mut Chapter) -> Outcome<()> {
-        let points = points(bench);
-        for point in &points {
+        for point in points(bench)? {
             match point.experiment(bench).and_then(|experiment| bench.compare(&experiment)) {
                 Ok(measured) => chapter.measurements.push(measured),
                 Err(why) => chapter.failed.push(format!("{}: {why}", point.label())),

@@ -81,20 +81,24 @@ impl Point {
 
     /// The comparison with another configuration and other clients.
     pub(super) fn experiment_with(self, bench: &Bench, blueprint: Blueprint, clients: Clients) -> Outcome<Experiment> {
-        let capture = match &bench.settings.replay {
-            Some(file) => Capture::read(file)?,
-            None => Capture::of(&Traffic { clients, size: self.size, draw: self.draw }, &bench.settings.folder)?,
+        let (capture, label, target) = match &bench.settings.replay {
+            Some(file) => (Capture::read(file)?, format!("{} of {}", self.label(), file.display()), None),
+            None => {
+                let traffic = Traffic { clients, size: self.size, draw: self.draw };
+                (Capture::of(&traffic, &bench.settings.folder)?, self.label(), self.target())
+            }
         };
         Ok(Experiment {
-            label: self.label(),
+            label,
             parameters: self.parameters(),
             devices: vec![capture.device(0), "net_null0,no-rx=1".to_owned()],
             blueprint,
             packets: capture.packets,
             longest: capture.longest,
             capacity: capture.sessions.next_power_of_two().max(1_024),
-            sessions: Some(capture.sessions),
-            target: self.target(),
+            // What a capture of the user's opens depends on its rules: the drops tell.
+            sessions: bench.settings.replay.is_none().then_some(capture.sessions),
+            target,
         })
     }
 }

@@ -76,7 +76,10 @@ pub struct Measurement {
     pub testpmd: Figures,
     /// Cycles a packet of the appliance.
     pub millrace: Figures,
-    /// The appliance's less testpmd's.
+    /// Cycles a packet of `dpdk-testpmd` in `macswap`, which touches each packet's first line; nothing where it was not run.
+    #[serde(default)]
+    pub macswap: Figures,
+    /// The appliance's less those of testpmd in `io`.
     pub net: Net,
     /// The appliance's packets for each of testpmd's.
     pub ratio: f64,

@@ -52,14 +52,27 @@ fn chapter(text: &mut String, chapter: &Chapter) {
 
 /// The columns of a comparison, in cycles a packet unless they say otherwise.
 pub(super) fn compared(measurements: &[Measurement]) -> Table {
-    let columns =
-        ["cycles a packet", "testpmd", "p5", "millrace", "p5", "net", "p5", "target", "Mpps", "ratio", "spread"];
+    let columns = [
+        "cycles a packet",
+        "testpmd io",
+        "p5",
+        "macswap",
+        "millrace",
+        "p5",
+        "net",
+        "p5",
+        "target",
+        "Mpps",
+        "ratio",
+        "spread",
+    ];
     let row = |each: &Measurement| {
         let target = each.target.map_or_else(|| "-".to_owned(), |target| format!("{target:.0}"));
         vec![
             each.label.clone(),
             format!("{:.1}", each.testpmd.median),
             format!("{:.1}", each.testpmd.p5),
+            if each.macswap.count > 0 { format!("{:.1}", each.macswap.median) } else { "-".to_owned() },
             format!("{:.1}", each.millrace.median),
             format!("{:.1}", each.millrace.p5),
             format!("{:.1}", each.net.median),
