@@ -177,7 +177,7 @@ impl Run {
         let cases = cases::named(&self.cases)?;
         machine::require(&self.programs.millrace, &self.programs.testpmd, 0)?;
         std::fs::create_dir_all(&self.folder)?;
-        machine::favor_this_session();
+        let _favored = machine::favor_this_session();
         let begun = Timestamp::now();
         let machine = Machine::this();
         let bench = Bench::new(self.settings(), machine.hertz);

@@ -78,12 +78,36 @@ fn hugepages(facts: &Facts) -> String {
     if said.is_empty() { "none".to_owned() } else { said.join("; ") }
 }
 
+/// Where the kernel keeps the weight of this session's programs (sched(7)).
+const AUTOGROUP: &str = "/proc/self/autogroup";
+
+/// The weight this session had before; given back when dropped, or compilers started later in the same terminal would have
+/// the machine to themselves.
+#[derive(Debug)]
+pub struct Favored {
+    nice: Option<String>,
+}
+
 /// Gives this session's programs their weight against those of other sessions. Where the kernel shares the processors out
-/// by session first (autogroup, sched(7)), priorities count inside one only: without this, a compiler in another terminal
-/// takes half of a worker's core, whatever `nice` says.
-pub fn favor_this_session() {
-    // Without autogroups there is no such file, and nothing to do.
-    let _ = std::fs::write("/proc/self/autogroup", "-20");
+/// by session first (autogroup), priorities count inside one only: without this, a compiler in another terminal takes half
+/// of a worker's core, whatever `nice` says. Does nothing where there are no autogroups.
+#[must_use]
+pub fn favor_this_session() -> Favored {
+    // It reads `/autogroup-66 nice 0`.
+    let told = std::fs::read_to_string(AUTOGROUP).unwrap_or_default();
+    let nice = told.trim().rsplit_once(' ').map(|(_, nice)| nice.to_owned());
+    if nice.is_some() {
+        let _ = std::fs::write(AUTOGROUP, "-20");
+    }
+    Favored { nice }
+}
+
+impl Drop for Favored {
+    fn drop(&mut self) {
+        if let Some(nice) = &self.nice {
+            let _ = std::fs::write(AUTOGROUP, nice);
+        }
+    }
 }
 
 /// What stands in the way of a run with these programs and this much hugepage memory; empty when nothing does.
