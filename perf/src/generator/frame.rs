@@ -124,31 +124,33 @@ impl Packet {
             }
         };
         // Beyond the stamp the payload is zero and adds nothing to the sum.
-        let mut sum = checksum::pseudo(&self.endpoints, protocol, length);
+        let mut sum = Sum::of_addresses(&self.endpoints).add(u32::from(protocol) + u32::from(length));
         if let Some(stamp) = stamp {
             put(rest.get_mut(header..)?, stamp)?;
-            sum += checksum::sum(stamp.as_bytes());
+            sum = stamp.words().into_iter().fold(sum, Sum::add);
         }
+        let sum = sum.add(pair(self.source_port, self.destination_port));
         let (source_port, destination_port) = (U16::new(self.source_port), U16::new(self.destination_port));
         if let Some(segment) = self.tcp {
-            let mut header = Tcp {
+            const DATA_OFFSET: u8 = 0x50;
+            let offset_and_flags = u16::from_be_bytes([DATA_OFFSET, segment.flags.bits()]);
+            let sum = sum.add(segment.sequence).add(segment.acknowledgment).add(pair(offset_and_flags, WINDOW));
+            let header = Tcp {
                 source_port,
                 destination_port,
                 sequence: U32::new(segment.sequence),
                 acknowledgment: U32::new(segment.acknowledgment),
-                data_offset: 0x50,
+                data_offset: DATA_OFFSET,
                 flags: segment.flags.bits(),
                 window: U16::new(WINDOW),
-                checksum: U16::ZERO,
+                checksum: U16::new(!sum.folded()),
                 urgent: U16::ZERO,
             };
-            header.checksum = U16::new(checksum::finish(sum + checksum::sum(header.as_bytes())));
             put(rest, &header)?;
         } else {
-            let mut header = Udp { source_port, destination_port, length: U16::new(length), checksum: U16::ZERO };
-            let sum = checksum::finish(sum + checksum::sum(header.as_bytes()));
-            header.checksum = U16::new(checksum::or_ones(sum));
-            put(rest, &header)?;
+            let sum = !sum.add(u32::from(length)).folded();
+            let checksum = U16::new(checksum::or_ones(sum));
+            put(rest, &Udp { source_port, destination_port, length: U16::new(length), checksum })?;
         }
         Some(())
     }
@@ -199,6 +201,46 @@ impl Packet {
         };
         Some((packet, payload))
     }
+}
+
+/// A sum of 16-bit words (RFC 1071) made from the fields, without reading them back from memory: a word of 32 bits is the sum
+/// of its halves once it is folded. Room for far more words than a header has.
+#[derive(Clone, Copy)]
+struct Sum(u64);
+
+impl Sum {
+    #[inline]
+    fn of_addresses(endpoints: &Endpoints) -> Self {
+        match *endpoints {
+            Endpoints::V4 { source, destination } => Self(0).add(source.to_bits()).add(destination.to_bits()),
+            Endpoints::V6 { source, destination } => {
+                let words = |address: std::net::Ipv6Addr| {
+                    let bits = address.to_bits();
+                    [bits >> 96, bits >> 64, bits >> 32, bits].map(|word| word & 0xffff_ffff)
+                };
+                let words = words(source).into_iter().chain(words(destination));
+                words.fold(Self(0), |sum, word| sum.add(u32::try_from(word).unwrap_or(0)))
+            }
+        }
+    }
+
+    #[inline]
+    fn add(self, word: u32) -> Self {
+        Self(self.0 + u64::from(word))
+    }
+
+    #[inline]
+    fn folded(self) -> u16 {
+        let halves = (self.0 >> 32) + (self.0 & 0xffff_ffff);
+        let words = (halves >> 32) + ((halves >> 16) & 0xffff) + (halves & 0xffff);
+        checksum::fold(u32::try_from(words).unwrap_or(0))
+    }
+}
+
+/// Two 16-bit words as one of 32.
+#[inline]
+fn pair(high: u16, low: u16) -> u32 {
+    u32::from(high) << 16 | u32::from(low)
 }
 
 /// Writes a header at the beginning of `out` and returns what lies behind it.

@@ -37,6 +37,15 @@ impl Stamp {
         (stamp.magic.get() == MAGIC).then_some(stamp)
     }
 
+    /// Its words, for a checksum.
+    #[inline]
+    #[must_use]
+    pub fn words(&self) -> [u32; 4] {
+        let (cycles, head) = (self.cycles.get(), u32::from(MAGIC) << 16 | u32::from(self.trial.get()));
+        let half = |value: u64| u32::try_from(value & 0xffff_ffff).unwrap_or(0);
+        [head, self.sequence.get(), half(cycles >> 32), half(cycles)]
+    }
+
     /// The trial it was sent in.
     #[must_use]
     pub const fn trial(&self) -> u16 {

@@ -6,6 +6,7 @@ use crate::bench::Bench;
 use crate::cases::Case;
 use crate::generator::{Families, Habits, Side, Stream, Trial};
 use crate::report::{Chapter, Table};
+use crate::statistics::precise;
 use crate::traffic::{Draw, Order, Size};
 
 /// The case.
@@ -73,12 +74,14 @@ impl Case for Mixed {
             })?;
             bar.finish_and_clear();
             let counts = tally.connections;
-            let a_second = |count: u64| millions(crate::statistics::precise(count) / tally.seconds);
+            // Packets that follow from one datagram, opened connection or request.
+            let each = precise(tally.arrived()) / precise(tally.done.max(1));
+            let a_second = |count: u64| millions(precise(count) / tally.seconds);
             let bits: u64 = tally.received_bytes.iter().sum::<u64>() * 8;
             rows.push(vec![
                 subject.name().to_owned(),
-                found(&bounds, 1.0),
-                format!("{:.2}", crate::statistics::precise(bits) / tally.seconds / 1e9),
+                found(&bounds, each),
+                format!("{:.2}", precise(bits) / tally.seconds / 1e9),
                 a_second(counts.closed),
                 a_second(counts.answered),
                 format!("{} of {}", tally.lost(), tally.offered()),
