@@ -3,6 +3,7 @@
 mod connections;
 mod established;
 mod growth;
+mod iperf;
 mod live;
 mod memory;
 mod occupancy;
@@ -16,6 +17,7 @@ use crate::report::Chapter;
 
 pub use connections::Connections;
 pub use established::Established;
+pub use iperf::Iperf;
 pub use live::{Latency, Lifecycle, Mixed, Ndr};
 pub use memory::Memory;
 pub use occupancy::Occupancy;
@@ -42,7 +44,7 @@ pub trait Case: Sync {
 
 /// All of them, in the order they run.
 pub const ALL: &[&dyn Case] =
-    &[&Established, &Connections, &Rules, &Services, &Occupancy, &Memory, &Ndr, &Latency, &Lifecycle, &Mixed];
+    &[&Established, &Connections, &Rules, &Services, &Occupancy, &Memory, &Ndr, &Latency, &Lifecycle, &Mixed, &Iperf];
 
 /// The cases with these names; all when there are none.
 ///
