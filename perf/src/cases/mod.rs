@@ -9,6 +9,7 @@ mod memory;
 mod occupancy;
 mod point;
 mod rules;
+mod scale;
 mod services;
 
 use crate::Outcome;
@@ -22,6 +23,7 @@ pub use live::{Latency, Lifecycle, Mixed, Ndr};
 pub use memory::Memory;
 pub use occupancy::Occupancy;
 pub use rules::Rules;
+pub use scale::Scale;
 pub use services::Services;
 
 /// Something to measure.
@@ -43,8 +45,20 @@ pub trait Case: Sync {
 }
 
 /// All of them, in the order they run.
-pub const ALL: &[&dyn Case] =
-    &[&Established, &Connections, &Rules, &Services, &Occupancy, &Memory, &Ndr, &Latency, &Lifecycle, &Mixed, &Iperf];
+pub const ALL: &[&dyn Case] = &[
+    &Established,
+    &Connections,
+    &Rules,
+    &Services,
+    &Occupancy,
+    &Memory,
+    &Scale,
+    &Ndr,
+    &Latency,
+    &Lifecycle,
+    &Mixed,
+    &Iperf,
+];
 
 /// The cases with these names; all when there are none.
 ///

@@ -60,6 +60,19 @@ pub struct Testpmd {
     ports: usize,
     /// After the telemetry, so that the connection is gone before the process.
     _process: Process,
+    /// And after the process, which keeps its sockets there.
+    _left_behind: RuntimeDirectory,
+}
+
+/// The directory DPDK makes for a process and leaves empty.
+#[derive(Debug)]
+struct RuntimeDirectory(PathBuf);
+
+impl Drop for RuntimeDirectory {
+    fn drop(&mut self) {
+        // Only if it is empty: what else is there is not ours to remove.
+        let _ = std::fs::remove_dir(&self.0);
+    }
 }
 
 impl Testpmd {
@@ -84,15 +97,16 @@ impl Testpmd {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("millrace-perf-{}-{number}", std::process::id());
         let said = folder.join("testpmd.txt");
-        let mut process = Process::start(&plan.program, arguments(plan, &prefix), &said)?;
         let socket = telemetry::path(&prefix);
+        let left_behind = RuntimeDirectory(socket.parent().map(PathBuf::from).unwrap_or_default());
+        let mut process = Process::start(&plan.program, arguments(plan, &prefix), &said)?;
         let ports = plan.devices.len();
         let telemetry = process.wait_for(START_MAX, &said, || {
             let mut telemetry = Telemetry::connect(&socket)?;
             let (_, sent) = sums(&mut telemetry, ports)?;
             if ready(sent) { Ok(telemetry) } else { Err("no packet has come out".into()) }
         })?;
-        Ok(Self { telemetry, ports, _process: process })
+        Ok(Self { telemetry, ports, _process: process, _left_behind: left_behind })
     }
 
     /// When it was asked, and the packets it has sent through all ports since it started.
@@ -118,9 +132,10 @@ fn sums(telemetry: &mut Telemetry, ports: usize) -> Outcome<(u64, u64)> {
 }
 
 fn arguments(plan: &TestpmdPlan, prefix: &str) -> Vec<String> {
-    let cores: Vec<String> = [plan.main_core].iter().chain(&plan.cores).map(ToString::to_string).collect();
-    let mut arguments =
-        vec!["-l".to_owned(), cores.join(","), format!("--main-lcore={}", plan.main_core), "--in-memory".to_owned()];
+    // Numbered one by one, because the main thread, which sleeps, may share the core of one that forwards.
+    let cores = [plan.main_core].into_iter().chain(plan.cores.iter().copied()).enumerate();
+    let cores: Vec<String> = cores.map(|(number, core)| format!("{number}@{core}")).collect();
+    let mut arguments = vec![format!("--lcores={}", cores.join(",")), "--in-memory".to_owned()];
     arguments.extend([format!("--file-prefix={prefix}"), "--log-level=error".to_owned()]);
     let is_pci = |device: &String| !device.starts_with("net_") && device.contains(':');
     if !plan.devices.iter().any(is_pci) {
@@ -130,16 +145,29 @@ fn arguments(plan: &TestpmdPlan, prefix: &str) -> Vec<String> {
         let option = if is_pci(device) { "--allow" } else { "--vdev" };
         arguments.extend([option.to_owned(), device.clone()]);
     }
+    let queues = plan.devices.iter().map(|device| queues(device, plan.cores.len())).min().unwrap_or(1);
     arguments.extend([
         "--".to_owned(),
         format!("--forward-mode={}", plan.mode.word()),
         format!("--nb-cores={}", plan.cores.len()),
+        format!("--rxq={queues}"),
+        format!("--txq={queues}"),
         format!("--total-num-mbufs={}", plan.buffers),
         format!("--mbuf-size={}", u32::from(plan.frame_bytes) + HEADROOM),
         // Without an interval it would wait for a key and end at once.
         "--stats-period=60".to_owned(),
     ]);
     arguments
+}
+
+/// How many of the `wanted` queues a device has: a pcap device one for each file it replays, a NIC and `net_null` all; other
+/// software devices are taken with one.
+fn queues(device: &str, wanted: usize) -> usize {
+    match device.matches("rx_pcap=").count() {
+        0 if device.starts_with("net_") && !device.starts_with("net_null") => 1,
+        0 => wanted,
+        files => files.min(wanted),
+    }
 }
 
 #[cfg(test)]
@@ -162,10 +190,17 @@ mod tests {
     fn devices_and_sizes_are_said_as_testpmd_wants_them() {
         assert_eq!(
             arguments(&plan(), "p").join(" "),
-            "-l 0,1 --main-lcore=0 --in-memory --file-prefix=p --log-level=error --no-pci \
+            "--lcores=0@0,1@1 --in-memory --file-prefix=p --log-level=error --no-pci \
              --vdev net_pcap0,rx_pcap=a.pcap,infinite_rx=1 --vdev net_null0,no-rx=1 -- --forward-mode=macswap --nb-cores=1 \
-             --total-num-mbufs=50000 --mbuf-size=2176 --stats-period=60"
+             --rxq=1 --txq=1 --total-num-mbufs=50000 --mbuf-size=2176 --stats-period=60"
         );
+        let two = TestpmdPlan { cores: vec![1, 0], ..plan() };
+        assert!(arguments(&two, "p").join(" ").contains("--lcores=0@0,1@1,2@0 "));
+        for (device, expected) in
+            [("net_pcap0,rx_pcap=a,rx_pcap=b", 2), ("net_memif0", 1), ("net_null0", 2), ("3b:00.0", 2)]
+        {
+            assert_eq!(queues(device, 2), expected, "{device}");
+        }
         let nics = TestpmdPlan { devices: vec!["0000:3b:02.0".into(), "0000:3b:02.1".into()], ..plan() };
         let said = arguments(&nics, "p").join(" ");
         assert!(said.contains("--allow 0000:3b:02.0 --allow 0000:3b:02.1"), "{said}");
