@@ -141,8 +141,15 @@ fn speak_through(test: &str, mode: &str, ending: &str, between: u16) {
     let end = Appliance::launch_on(&lab, &host, "far", &Configuration::written(&far(ending), &lab.file("far.sock")));
     let listen = SERVICES.map(|(address, ..)| format!("{}:80", url(address)));
     let _web = Web::start(&lab, &server, "far-web", &listen.each_ref().map(String::as_str));
-    let _iperf = server.start("iperf3 --server", &lab.file("iperf3.log"));
-    eventually(5, "iperf3 listens", || server.must("ss -lnt").contains(":5201"));
+    // Each bound to its address: over UDP it would answer from that of the way to the client.
+    let _iperf = SERVICES.map(|(address, ..)| {
+        let log = lab.file(&format!("iperf3-{}.log", address.replace(':', "-")));
+        server.start(&format!("iperf3 --server --bind {address}"), &log)
+    });
+    eventually(5, "iperf3 listens", || {
+        let listening = server.must("ss -lnt");
+        SERVICES.iter().all(|(address, ..)| listening.contains(&format!("{}:5201", url(address))))
+    });
     for (address, _, outer) in SERVICES {
         let page = lab.client.must(&format!("curl -sS --fail --max-time 20 {}/", url(address)));
         assert!(page.starts_with("far-web "), "{address}: {page}");
