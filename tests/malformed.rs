@@ -6,7 +6,7 @@ use millrace_tests::talk::{ANSWERER, OPENER};
 use millrace_tests::{INSIDE, OUTSIDE, Rig, Talk};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use stage::DropReason::{self, Fragment, UnknownVlan};
+use stage::DropReason::{self, UnknownVlan};
 use wire::Malformed;
 
 const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
@@ -417,31 +417,6 @@ fn martians_are_dropped() {
         rig.drops_all(destination, &[(OUTSIDE, udp(CLIENT6, destination))], fault);
     }
     ordinary_traffic_passes(&mut rig);
-}
-
-/// EVA-01, EVA-02, EVA-04: fragments that hide a header; the others are whole of nothing here and dropped by that name.
-#[test]
-fn no_fragment_gets_through() {
-    let mut rig = rig();
-    for len in [8, 12, 16] {
-        let tiny = ip("198.51.100.7", "10.0.0.11", 6, &vec![0; len]).fragment(0, true);
-        let fault = if len % 8 == 0 { Malformed::FragmentTiny } else { Malformed::FragmentLength };
-        rig.drops_all("a tiny first", &[(OUTSIDE, tiny)], fault);
-    }
-    let one = ip("198.51.100.7", "10.0.0.11", 6, &[0; 16]).fragment(8, false);
-    rig.drops_all("TCP at offset one (RFC 3128)", &[(OUTSIDE, one)], Malformed::FragmentTiny);
-    let beyond = ip("198.51.100.7", "10.0.0.11", 17, &[0; 64]).fragment(65_528, false);
-    rig.drops_all("beyond 65,535 bytes", &[(OUTSIDE, beyond)], Malformed::FragmentLength);
-    let uneven = ip("198.51.100.7", "10.0.0.11", 17, &[0; 63]).fragment(64, true);
-    rig.drops_all("a middle one of odd length", &[(OUTSIDE, uneven)], Malformed::FragmentLength);
-    for packet in [udp(CLIENT, SERVER), udp(CLIENT6, SERVER6)] {
-        let first = packet.clone().data(&[7; 64]).udp_length(1_000).fragment(0, true);
-        rig.drops_all("an honest first", &[(OUTSIDE, first)], Fragment);
-        let last = packet.clone().data(&[7; 64]).fragment(1_480, false);
-        rig.drops_all("an honest last", &[(OUTSIDE, last)], Fragment);
-    }
-    let atomic = udp(CLIENT6, SERVER6).fragment(0, false);
-    rig.passes("an atomic one is whole (EVA-08, RFC 6946)", there(&atomic));
 }
 
 /// EVA-10: extension headers in order and number.

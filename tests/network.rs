@@ -5,8 +5,8 @@ use frame::ReceivedChecksum;
 use millrace_tests::packet::{arp_request, ethernet, icmp_error, ip, ping, pong, station, tcp, udp};
 use millrace_tests::{INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS};
 use stage::DropReason::{
-    ChainedBuffer, Fragment, HopLimitExceeded, KernelFull, MulticastUnwanted, NoKernelInterface, NoRoute, NoService,
-    NotOurMac, PacketTooBig, SourceOwnAddress, TransmitFull, UnknownEthertype, UnknownVlan,
+    ChainedBuffer, HopLimitExceeded, KernelFull, MulticastUnwanted, NoKernelInterface, NoRoute, NoService, NotOurMac,
+    PacketTooBig, SourceOwnAddress, TransmitFull, UnknownEthertype, UnknownVlan,
 };
 use units::Nanos;
 use wire::{MacAddr, Malformed};
@@ -406,11 +406,6 @@ fn a_virtual_address_has_nothing_but_its_services() {
     ] {
         rig.drops_all("no service", &[(OUTSIDE, packet)], NoService);
     }
-    rig.drops_all(
-        "a fragment",
-        &[(OUTSIDE, tcp("198.51.100.7:5", "198.51.100.10:80").syn().data(&[1; 12]).fragment(0, true))],
-        Fragment,
-    );
 }
 
 /// RFC 4443 section 2.4 (f): answers of the appliance itself are limited; what they answer is counted all the same.

@@ -129,6 +129,8 @@ fn burst(round: u16) -> Vec<(Side, Packet)> {
     let host = format!("198.51.100.{}", 20 + round % 200);
     let end = |host: &str| format!("{host}:{port}");
     let six = format!("[2001:db8:51::7:{:x}]:{port}", round % 64);
+    let datagram = udp("10.0.0.99:700", "198.51.100.7:53").data(&[3; 1_000]).id(round).pieces(400);
+    let torn = udp(&end(&host), "10.0.0.13:81").data(&[3; 1_000]).id(round).pieces(400);
     let about = udp(&format!("198.51.100.1:{port}"), "198.51.100.7:53").hops(3);
     let inside = tcp(&end(&host), "198.51.100.30:80").ack(9).seq(2).data(b"GET /").bytes_of_ip();
     let wrapped = udp("10.0.0.1:50000", "10.0.0.31:6080").data(&inside);
@@ -160,6 +162,11 @@ fn burst(round: u16) -> Vec<(Side, Packet)> {
         (OUTSIDE, tcp(&end(&host), &format!("10.0.0.{}:80", 100 + round % 150)).syn()),
         (OUTSIDE, ip(&host, "224.0.0.5", 89, b"hello")),
         (OUTSIDE_KERNEL, udp(&format!("198.51.100.1:{port}"), "198.51.100.7:123")),
+        (INSIDE, datagram[2].clone()),
+        (INSIDE, datagram[0].clone()),
+        (INSIDE, datagram[0].clone()),
+        (INSIDE, datagram[1].clone()),
+        (OUTSIDE, torn[usize::from(round % 3)].clone()),
     ]
 }
 
@@ -211,6 +218,8 @@ fn turns_allocate_and_free_nothing() {
     for expected in [
         "firewall_denied",
         "firewall_rejected",
+        "fragment_duplicate",
+        "fragment_timeout",
         "hop_limit_exceeded",
         "ipv4_checksum",
         "ipv4_total_length",

@@ -3,9 +3,7 @@
 
 use millrace_tests::packet::{Packet, end, host, icmp_error, ip, ping, pong, tcp, udp};
 use millrace_tests::{INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS, Talk};
-use stage::DropReason::{
-    Fragment, IcmpErrorUnmatched, KernelAddressInUse, NatPortsExhausted, NoSession, TcpOutOfWindow,
-};
+use stage::DropReason::{IcmpErrorUnmatched, KernelAddressInUse, NatPortsExhausted, NoSession, TcpOutOfWindow};
 use wire::Malformed;
 
 /// Servers browse behind the appliance's own addresses; nothing else is allowed.
@@ -414,16 +412,5 @@ fn only_an_error_about_what_was_really_sent_passes() {
         let true_one = tcp(&end(shown, 33_000), &end(server, 443)).ack(5_001).seq(1_001).data(b"GET /").hops(1);
         rig.passes("the true one", ((OUTSIDE, about(&true_one)), (INSIDE, delivered)));
         talk.chat(&mut rig);
-    }
-}
-
-#[test]
-fn fragments_are_not_translated() {
-    let mut rig = Rig::new(BROWSE);
-    for (from, to) in [("10.0.0.11:33000", WEB), ("[2001:db8:10::11]:33000", WEB6)] {
-        let first = udp(from, to).data(&[7; 64]).udp_length(1_000).fragment(0, true);
-        rig.drops_all("a first fragment", &[(INSIDE, first)], Fragment);
-        let later = udp(from, to).data(&[7; 64]).fragment(1_480, false);
-        rig.drops_all("a later one", &[(INSIDE, later)], Fragment);
     }
 }

@@ -10,8 +10,9 @@ use crate::decapsulate;
 use crate::findings::{Finding, Findings, Spot};
 use crate::firewall::{self, FirewallRead};
 use crate::forward::{self, ForwardRead};
+use crate::fragments;
 use crate::links::Links;
-use crate::policy::{Appliance, Cores, Neighbor, Sessions};
+use crate::policy::{Appliance, Cores, Fragments, Neighbor, Sessions};
 use crate::ports::{self, Ports};
 use crate::routes::{self, Routes};
 use crate::section::Section;
@@ -40,6 +41,7 @@ pub(crate) struct File {
     pub(crate) cores: Cores,
     pub(crate) dpdk: DpdkRead,
     pub(crate) sessions: Sessions,
+    pub(crate) fragments: Fragments,
     pub(crate) ports: Ports,
     pub(crate) links: Links,
     pub(crate) routes: Routes,
@@ -66,6 +68,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let cores = appliance::cores(&mut root);
     let dpdk = appliance::dpdk(&mut root);
     let sessions = sessions::sessions(&mut root);
+    let fragments = fragments::fragments(&mut root);
     let ports = ports::ports(&mut root, findings);
     let links = Links::of(&ports, findings);
     let routes = routes::routes(&mut root, &ports, &links);
@@ -81,6 +84,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         cores,
         dpdk,
         sessions,
+        fragments,
         ports,
         links,
         routes,

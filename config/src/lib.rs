@@ -26,6 +26,7 @@ mod file;
 mod findings;
 mod firewall;
 mod forward;
+mod fragments;
 mod health;
 mod icmp;
 mod kind;

@@ -49,7 +49,8 @@ impl Policy {
         let at_workers = workers * (count(HELD_MAX) + CACHE + 4 * count(BURST_MAX));
         let handed_over = if workers > 1 { workers * count(HANDOVER_RING) } else { 0 };
         let at_kernel = interfaces * (2 * count(KERNEL_RING) + CACHE);
-        (at_ports + at_workers + handed_over + at_kernel).next_multiple_of(1_024)
+        let in_pieces = count(self.fragments.capacity);
+        (at_ports + at_workers + handed_over + at_kernel + in_pieces).next_multiple_of(1_024)
     }
 
     /// Bytes of `[dpdk] memory` that this policy cannot do without.

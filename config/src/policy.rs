@@ -27,6 +27,8 @@ pub struct Policy {
     pub dpdk: Dpdk,
     /// How sessions are kept.
     pub sessions: Sessions,
+    /// How fragments are kept until their datagram is complete.
+    pub fragments: Fragments,
     /// Zone names by [`ZoneId`]; the first is `appliance`.
     pub zones: Vec<String>,
     /// Ports by [`PortId`], at least one.
@@ -94,6 +96,17 @@ pub struct Sessions {
     pub midstream: Midstream,
     /// Whether such a packet, when dropped, is answered with a reset (SE-37); default false.
     pub reject_unknown: bool,
+}
+
+/// `[fragments]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragments {
+    /// Fragments of the whole appliance that may wait for others, each in a packet buffer; default 4,096.
+    pub capacity: usize,
+    /// Fragments one datagram may come in; default 64.
+    pub per_datagram: usize,
+    /// How long after its first fragment a datagram must be complete; default 5 s.
+    pub timeout: Nanos,
 }
 
 /// Whether TCP connections that were already under way are taken up.

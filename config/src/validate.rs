@@ -45,6 +45,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         cores: file.cores,
         dpdk,
         sessions: file.sessions,
+        fragments: file.fragments,
         zones: file.ports.zones.names,
         ports: file.ports.ports.into_iter().map(|read| read.port).collect(),
         routes: file.routes.routes,

@@ -14,11 +14,12 @@ use session::Timeouts;
 use stage::balancer::Services;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
+use stage::reassembly::Limits;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
-use worker::{PortFacts, Snapshot};
+use worker::{FragmentBounds, PortFacts, Snapshot};
 
 /// Makes the tables that have more than one implementation.
 pub trait TableMaker: Send + Sync + Debug {
@@ -157,6 +158,10 @@ pub fn compile(
         destination_nat: Arc::new(destination_nat),
         pool_uses: Arc::new(pool_uses),
         timeouts: timeouts(policy),
+        fragments: FragmentBounds {
+            capacity: policy.fragments.capacity,
+            limits: Limits { per_datagram: policy.fragments.per_datagram, timeout: policy.fragments.timeout },
+        },
         midstream: match policy.sessions.midstream {
             Midstream::Strict => worker::Midstream::Strict,
             Midstream::Loose => worker::Midstream::Loose,
@@ -208,6 +213,9 @@ pub fn restart_needed(running: &Policy, wanted: &Policy) -> Vec<&'static str> {
     }
     if running.sessions.capacity != wanted.sessions.capacity {
         reasons.push("[sessions] capacity");
+    }
+    if running.fragments.capacity != wanted.fragments.capacity {
+        reasons.push("[fragments] capacity");
     }
     let devices = |policy: &Policy| -> Vec<_> {
         policy

@@ -58,19 +58,21 @@ fn what_is_sent_to_be_dropped_is_found_under_its_reason() {
 }
 
 #[test]
-fn fragments_are_found_under_their_reason() {
+fn fragments_pass_whole_or_are_found_under_their_reason() {
     // Over TAP devices: a packet socket of DPDK's has the kernel put IPv4 fragments together.
-    let Some(lab) = Lab::bare("fragments_are_found_under_their_reason", PROGRAMS) else { return };
-    let appliance = Appliance::launch(&lab, &taps_named_as_wires(lab.edge()));
+    let Some(lab) = Lab::bare("fragments_pass_whole_or_are_found_under_their_reason", PROGRAMS) else { return };
+    let configuration = lab.edge().replacing("[sessions]\n", "[fragments]\ntimeout = \"1s\"\n\n[sessions]\n");
+    let appliance = Appliance::launch(&lab, &taps_named_as_wires(configuration));
     lab.plug_taps();
-    let kinds = [
-        // Pieces of 16 bytes: the first does not hold the TCP header (EVA-01), the second begins inside it, four follow.
-        ("fragment_tiny", 40, "hping3 198.51.100.10 -p 80 -c 20 -i u2000 -q -S -f -d 64"),
-        ("fragment", 80, "hping3 198.51.100.10 -p 80 -c 20 -i u2000 -q -S -f -d 64"),
-        // Three pieces each.
-        ("fragment", 15, "ping -c 5 -i 0.2 -W 1 -s 3000 10.0.0.11"),
-        ("fragment", 15, "ping -c 5 -i 0.2 -W 1 -s 3000 2001:db8:10::11"),
-    ];
-    each_is_found_under_its_reason(&lab, &appliance, &kinds);
+    // Pieces of 16 bytes: the first does not hold the TCP header (EVA-01), the second begins inside it, four follow and wait
+    // in vain.
+    let tiny = [("fragment_tiny", 40, "hping3 198.51.100.10 -p 80 -c 20 -i u2000 -q -S -f -d 64")];
+    each_is_found_under_its_reason(&lab, &appliance, &tiny);
+    let given_up = holds_within(5, || appliance.dropped("fragment_timeout") == 80);
+    assert!(given_up, "{}", appliance.ask("show drops").out);
+    for target in ["10.0.0.11", "2001:db8:10::11"] {
+        let pinged = lab.client.run(&format!("ping -c 5 -i 0.2 -W 2 -s 3000 {target}"));
+        assert!(pinged.out.contains("5 received"), "{}{}", pinged.out, appliance.ask("show drops").out);
+    }
     appliance.stop();
 }

@@ -13,10 +13,8 @@ use units::limits::BURST;
 
 /// Bytes in front of a frame, as DPDK leaves.
 const HEADROOM: usize = 128;
-/// Bytes of a buffer, headroom included.
-const ROOM: usize = HEADROOM + 2_048;
-
-type Storage = Box<[u8; ROOM]>;
+/// The bytes of a buffer, headroom included.
+type Storage = Box<[u8]>;
 
 /// A bounded pool of buffers.
 #[derive(Clone)]
@@ -31,12 +29,12 @@ impl fmt::Debug for MemoryPool {
 }
 
 impl MemoryPool {
-    /// A pool of `buffers` buffers.
+    /// A pool of `buffers` buffers, each with room for a frame of `frame_bytes`.
     #[must_use]
-    pub fn new(buffers: usize) -> Self {
+    pub fn new(buffers: usize, frame_bytes: usize) -> Self {
         let free = ArrayQueue::new(buffers);
         for _ in 0..buffers {
-            let _ = free.push(Box::new([0; ROOM]));
+            let _ = free.push(vec![0; HEADROOM + frame_bytes].into());
         }
         Self { free: Arc::new(free) }
     }
@@ -94,8 +92,8 @@ impl MemoryBuffer {
         self
     }
 
-    fn storage(&self) -> &[u8; ROOM] {
-        self.storage.as_ref().expect("a buffer has its storage until it is dropped")
+    fn storage(&self) -> &[u8] {
+        self.storage.as_deref().expect("a buffer has its storage until it is dropped")
     }
 }
 
@@ -140,7 +138,7 @@ impl Buffer for MemoryBuffer {
     }
 
     fn resize(&mut self, len: usize) -> bool {
-        let fits = self.begin + len <= ROOM;
+        let fits = self.begin + len <= self.storage().len();
         if fits {
             let before = self.len;
             self.len = len;

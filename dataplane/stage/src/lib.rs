@@ -12,6 +12,7 @@ pub mod forward;
 pub mod keyed_hash;
 pub mod limiter;
 pub mod port_range;
+pub mod reassembly;
 pub mod shared_table;
 pub mod syn_cookie;
 pub mod translate;

@@ -41,6 +41,9 @@ pub const HELD_PER_NEIGHBOR: usize = 16;
 /// Packets held for unresolved neighbors by one worker in all.
 pub const HELD_MAX: usize = 1_024;
 
+/// Pieces one packet is cut into at most, when the next link is smaller: a frame of 9,600 bytes for a link of 256.
+pub const CUT_MAX: usize = 64;
+
 /// Places in a ring that hands packets from one worker to another.
 pub const HANDOVER_RING: usize = 2_048;
 

@@ -126,6 +126,19 @@ impl Ipv4Header {
         self.flags_offset.get() & MORE_FRAGMENTS != 0
     }
 
+    /// What all fragments of a datagram share.
+    #[must_use]
+    pub const fn identification(&self) -> u16 {
+        self.identification.get()
+    }
+
+    /// Writes the identification and updates the header checksum.
+    pub fn set_identification(&mut self, identification: u16) {
+        let delta = checksum::delta(&[self.identification.get()], &[identification]);
+        self.identification = U16::new(identification);
+        self.checksum = U16::new(checksum::update(self.checksum.get(), delta));
+    }
+
     /// Where in the datagram's payload this fragment's lies, in units of 8 bytes.
     #[must_use]
     pub const fn fragment_offset(&self) -> u16 {

@@ -51,11 +51,11 @@ const _: () = assert!(size_of::<FragmentHeader>() == 8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     /// Where in the fragmentable part this piece lies, in units of 8 bytes.
-    units: usize,
+    pub(crate) units: usize,
     /// Further pieces follow.
-    more: bool,
+    pub(crate) more: bool,
     /// Where the piece begins in the payload of the IPv6 header.
-    start: usize,
+    pub(crate) start: usize,
 }
 
 /// A chain walked to its end.

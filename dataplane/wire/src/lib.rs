@@ -9,6 +9,7 @@ pub mod emit;
 pub mod ethernet;
 mod facts;
 mod flags;
+pub mod fragment;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;

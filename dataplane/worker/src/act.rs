@@ -88,16 +88,16 @@ impl<B: Buffer> Shard<B> {
             }
         };
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
-        let len = facts.end.saturating_sub(facts.network);
+        let len = packet.len(&facts);
         session.touch(self.tick);
-        session.count(direction, u32::from(len));
+        session.count(direction, len);
         let binding = BindingId::new(session.binding());
         if retimed && self.retime::<A>(slot) {
             let verdict = self.dispatch::<A>(packet, &facts, slot, direction);
             self.close::<A>(slot);
             return Acted::Verdict(verdict);
         }
-        match self.bindings.count(binding, usize::from(len)) {
+        match self.bindings.count(binding, usize::try_from(len).unwrap_or(usize::MAX)) {
             Fate::Stays => Acted::Verdict(self.dispatch::<A>(packet, &facts, slot, direction)),
             fate => self.bereaved::<A>(&facts, slot, direction, binding, fate),
         }
@@ -248,7 +248,7 @@ impl<B: Buffer> Shard<B> {
                 (port, MacAddr::ZERO)
             }
         };
-        if let Some(verdict) = self.too_big(facts, port) {
+        if let Some(verdict) = self.too_big(packet, facts, port) {
             return verdict;
         }
         if let Some((slot, _)) = session {
@@ -285,11 +285,11 @@ impl<B: Buffer> Shard<B> {
         set_macs(bytes, mac, source);
     }
 
-    /// Refuses a packet that does not fit through `port` (RFC 1191, RFC 8201).
-    pub(crate) fn too_big(&self, facts: &Facts, port: PortId) -> Option<Verdict> {
+    /// Refuses a packet that does not fit through `port` and may not be cut (RFC 1191, RFC 8201).
+    pub(crate) fn too_big(&self, packet: &Packet<B>, facts: &Facts, port: PortId) -> Option<Verdict> {
         let mtu = self.snapshot.port(port)?.mtu;
-        let len = facts.end.saturating_sub(facts.network);
-        (len > mtu).then_some(Verdict::Refuse(DropReason::PacketTooBig, Answer::Icmp(IcmpErrorKind::TooBig { mtu })))
+        let refused = packet.largest(facts) > mtu && facts.dont_fragment;
+        refused.then_some(Verdict::Refuse(DropReason::PacketTooBig, Answer::Icmp(IcmpErrorKind::TooBig { mtu })))
     }
 }
 

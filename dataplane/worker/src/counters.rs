@@ -93,11 +93,11 @@ pub struct WorkerCounters {
     pub consumed: Counter,
     /// Packets given to the kernel.
     pub punted: Counter,
-    /// Packets the appliance itself made: ARP, ICMP errors, resets, echo replies.
+    /// Packets the appliance itself made: ARP, ICMP errors, resets, echo replies, the later pieces of packets it cut.
     pub originated: Counter,
     /// Packets of its own the appliance could not send.
     pub originated_lost: Counter,
-    /// Packets waiting for a next hop to answer.
+    /// Packets waiting for a next hop to answer, and fragments waiting for the rest of their datagram.
     pub held: Counter,
     /// Packets given to the worker that owns their session.
     pub handed_over: Counter,

@@ -9,7 +9,7 @@ use stage::DropReason;
 use stage::tunnel::{carry_congestion, class};
 use units::WorkerId;
 use units::limits::TUNNEL_DEPTH_MAX;
-use wire::{Content, Frame, Verify, dissect};
+use wire::{Content, Fragment, Frame, Verify, dissect};
 
 use crate::packet::{Origin, Packet};
 use crate::shard::Shard;
@@ -31,7 +31,7 @@ pub(crate) enum Whose {
 
 impl<B: Buffer> Shard<B> {
     /// Takes a packet out of the tunnels that end here, and finds who owns its session; `steer` is false for packets that
-    /// are known to be this worker's, which what is inside need not be.
+    /// are known to be this worker's, which what is inside need not be. Who has a fragment is seen when its datagram is whole.
     pub(crate) fn whose(&self, packet: &mut Packet<B>, steer: bool) -> Whose {
         let steer = match self.unwrap(packet) {
             Ok(unwrapped) => steer || unwrapped,
@@ -43,6 +43,7 @@ impl<B: Buffer> Shard<B> {
         if steer
             && self.workers > 1
             && let Content::Ip(facts) = &packet.frame.content
+            && facts.fragment == Fragment::No
         {
             let ends = tunnel_error::ends(packet.buffer.bytes(), facts, &self.snapshot);
             let owner = steer::owner(&ends, &self.snapshot, &self.slice, self.workers);

@@ -76,16 +76,15 @@ impl<B: Buffer> Shard<B> {
             }
             (opened, _) => opened?,
         };
-        self.count_first::<A>(facts, slot);
+        self.count_first::<A>(packet.len(facts), slot);
         Ok(self.dispatch::<A>(packet, facts, slot, Direction::Original))
     }
 
-    fn count_first<A: Family>(&mut self, facts: &Facts, slot: Slot) {
-        let len = facts.end.saturating_sub(facts.network);
+    fn count_first<A: Family>(&mut self, len: u32, slot: Slot) {
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
-        session.count(Direction::Original, u32::from(len));
+        session.count(Direction::Original, len);
         let binding = BindingId::new(session.binding());
-        self.bindings.count(binding, usize::from(len));
+        self.bindings.count(binding, usize::try_from(len).unwrap_or(usize::MAX));
         self.counters.sessions_opened.add(1);
     }
 
@@ -112,7 +111,7 @@ impl<B: Buffer> Shard<B> {
         }
         new.next_hop = [NextHopId::KERNEL.get(), NextHopId::NONE.get()];
         let slot = self.insert(&new)?;
-        self.count_first::<A>(facts, slot);
+        self.count_first::<A>(packet.len(facts), slot);
         Ok(Verdict::Punt(packet.port))
     }
 
@@ -342,7 +341,7 @@ impl<B: Buffer> Shard<B> {
         }
         match self.insert(&new) {
             Ok(slot) => {
-                self.count_first::<A>(facts, slot);
+                self.count_first::<A>(packet.len(facts), slot);
                 Ok(())
             }
             Err(DropReason::TupleInUse) => Err(DropReason::KernelAddressInUse),

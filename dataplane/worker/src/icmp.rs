@@ -126,9 +126,10 @@ impl<B: Buffer> Shard<B> {
             Some(Way::Closed(_)) => return Verdict::Drop(DropReason::NeighborUnresolved),
             None => return Verdict::Drop(DropReason::NoRoute),
         };
-        if let Some(verdict) = self.too_big(facts, port) {
+        if let Some(verdict) = self.too_big(packet, facts, port) {
             return verdict;
         }
+        let len = usize::try_from(packet.len(facts)).unwrap_or(usize::MAX);
         let bytes = packet.buffer.bytes_mut();
         if translated {
             let Some(source) = A::from_ip(facts.endpoints.source()) else {
@@ -144,7 +145,7 @@ impl<B: Buffer> Shard<B> {
         {
             return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }
-        self.bindings.count(binding, usize::from(facts.end.saturating_sub(facts.network)));
+        self.bindings.count(binding, len);
         self.leave(bytes, facts, port, mac);
         if ready { Verdict::Forward(port) } else { Verdict::Hold(hop) }
     }

@@ -100,8 +100,14 @@ pub(crate) fn arp<B: Buffer>(
 
 /// Whether an `ICMPv6` type is spoken between neighbors only: router and neighbor discovery, redirect (RFC 4861).
 #[must_use]
-pub(crate) const fn is_discovery(kind: u8) -> bool {
+const fn is_discovery(kind: u8) -> bool {
     matches!(kind, 133..=137)
+}
+
+/// Whether a packet is of neighbor discovery.
+#[must_use]
+pub(crate) fn is_discovery_message(facts: &Facts) -> bool {
+    matches!(facts.transport, Transport::Icmp { kind, .. } if facts.protocol == 58 && is_discovery(kind))
 }
 
 /// A discovery message from the wire. Routers of this link are configured, not discovered: router messages and redirects

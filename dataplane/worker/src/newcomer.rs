@@ -498,7 +498,7 @@ impl<B: Buffer> Shard<B> {
         *lane = Lane::Gone;
         match dissect(buffer.bytes(), Verify::Nothing) {
             Ok(frame) => {
-                let mut packet = Packet { buffer, frame, port: crowd.port, origin: Origin::Wire };
+                let mut packet = Packet { buffer, frame, port: crowd.port, origin: Origin::Wire, rest: None };
                 let verdict = match frame.content {
                     Content::Ip(facts) => decide(self, &mut packet, &facts),
                     Content::Arp(_) | Content::Other => Verdict::Drop(DropReason::UnknownEthertype),

@@ -1,10 +1,11 @@
 //! A packet on its way through one worker, and what becomes of it.
 
 use stage::DropReason;
-use units::PortId;
-use wire::Frame;
+use units::{PortId, WorkerId};
 use wire::emit::IcmpErrorKind;
+use wire::{Facts, Frame};
 
+use crate::fragments::Rest;
 use crate::next_hop::NextHopId;
 
 /// Where a packet came from.
@@ -29,6 +30,20 @@ pub(crate) struct Packet<B> {
     pub port: PortId,
     /// From the wire or the kernel.
     pub origin: Origin,
+    /// The other fragments of the datagram this is the first of; the facts are those of the whole datagram then.
+    pub rest: Option<Rest>,
+}
+
+impl<B> Packet<B> {
+    /// Bytes of the IP packet, in all its fragments. `facts` are its own.
+    pub(crate) fn len(&self, facts: &Facts) -> u32 {
+        self.rest.map_or_else(|| u32::from(facts.end.saturating_sub(facts.network)), |rest| rest.bytes)
+    }
+
+    /// Bytes of the IP packet, or of the largest of its fragments.
+    pub(crate) fn largest(&self, facts: &Facts) -> u16 {
+        self.rest.map_or_else(|| facts.end.saturating_sub(facts.network), |rest| rest.largest)
+    }
 }
 
 /// A packet on its way to the worker that owns its session.
@@ -64,6 +79,8 @@ pub(crate) enum Verdict {
     Punt(PortId),
     /// It has become the answer to itself and leaves through this port.
     Answered(PortId),
+    /// For the worker that owns its session.
+    HandOver(WorkerId),
     /// Its purpose is fulfilled.
     Consumed,
     /// Dropped, silently.

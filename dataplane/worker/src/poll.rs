@@ -269,6 +269,7 @@ where
 
     /// What may wait for a few bursts: bindings, next hops, gauges.
     fn keep_house(&mut self, now: Nanos) {
+        self.shard.forget_fragments();
         if self.shard.bindings.refresh(now) {
             self.sweeps.end_doomed();
         }
@@ -281,7 +282,7 @@ where
         }
         let counters = &self.shard.counters;
         counters.sessions.set(self.shard.sessions.len() as u64);
-        counters.held.set(self.shard.next_hops.held() as u64);
+        counters.held.set((self.shard.next_hops.held() + self.shard.fragments.waiting.held()) as u64);
         counters.heartbeat.set(now.get());
     }
 

@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use session::{Direction, HashSecret, OutOfMemory, Session, Sessions, Slot};
 use stage::firewall::{Candidate, Judgement};
+use stage::reassembly::Waiting;
 use stage::translate::{Mappings, PortSlice};
 use units::limits::KERNEL_SESSIONS;
 use units::{Nanos, Tick, WorkerId};
@@ -19,7 +20,9 @@ use crate::command::Event;
 use crate::counters::WorkerCounters;
 use crate::end::Resets;
 use crate::family::Family;
+use crate::fragments::Fragments;
 use crate::hide::{Freed, Leased};
+use crate::identification::Identifications;
 use crate::next_hop::{NextHopId, NextHops};
 use crate::originate::Allowance;
 use crate::snapshot::Snapshot;
@@ -48,6 +51,7 @@ pub struct Shard<B> {
     pub(crate) mappings: Mappings,
     pub(crate) freed: Freed,
     pub(crate) next_hops: NextHops<B>,
+    pub(crate) fragments: Fragments<B>,
     pub(crate) bindings: Bindings,
     pub(crate) tunnels: Tunnels,
     pub(crate) counters: Arc<WorkerCounters>,
@@ -119,6 +123,10 @@ impl<B> Shard<B> {
         sessions.set_timeouts(&snapshot.timeouts);
         let mut next_hops = NextHops::new();
         next_hops.set_ports(&snapshot.ports);
+        let fragments = Fragments {
+            waiting: Waiting::new(snapshot.fragments.capacity.div_ceil(workers.max(1))),
+            identifications: Identifications::new(id.index(), workers, snapshot.steer_secret),
+        };
         Ok(Self {
             id,
             workers,
@@ -130,6 +138,7 @@ impl<B> Shard<B> {
             mappings: Mappings::new(capacity + KERNEL_SESSIONS, dice.rotate_left(17)),
             freed: Freed::default(),
             next_hops,
+            fragments,
             bindings: Bindings::new(),
             tunnels: Tunnels::new(),
             counters,

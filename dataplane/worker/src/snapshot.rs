@@ -56,6 +56,15 @@ impl Midstream {
     }
 }
 
+/// What fragments may take of the appliance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentBounds {
+    /// Fragments that may wait for others, on all workers together; read when a worker is made.
+    pub capacity: usize,
+    /// Bounds for each datagram.
+    pub limits: stage::reassembly::Limits,
+}
+
 /// One compiled policy.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -87,6 +96,8 @@ pub struct Snapshot {
     pub pool_uses: Arc<PoolUses>,
     /// How long idle sessions live.
     pub timeouts: Timeouts,
+    /// What fragments may take.
+    pub fragments: FragmentBounds,
     /// TCP from the middle of a connection.
     pub midstream: Midstream,
     /// Answer TCP packets of no session with RST instead of silence (SE-37).

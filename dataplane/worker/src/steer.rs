@@ -91,6 +91,14 @@ fn choose(hash: u64, workers: usize) -> WorkerId {
     WorkerId::new(u16::try_from(scaled).unwrap_or(0))
 }
 
+/// The worker that collects the fragments between two addresses: later ones have no ports to find their session by.
+#[must_use]
+pub(crate) fn collector(endpoints: &Endpoints, snapshot: &Snapshot, workers: usize) -> WorkerId {
+    let secret = snapshot.steer_secret;
+    let (source, destination) = (endpoints.source(), endpoints.destination());
+    choose(mix(fold(secret, source, 0) ^ fold(secret.rotate_left(17), destination, 0)), workers)
+}
+
 /// The worker that owns the session of these ends, among `workers`; `slice` is any worker's share of the ports.
 #[must_use]
 pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers: usize) -> WorkerId {

@@ -19,6 +19,7 @@ use crate::decapsulate::Whose;
 use crate::exits::Exits;
 use crate::family::Family;
 use crate::flow::Flow;
+use crate::fragments::Gathered;
 use crate::lane::{Known, Lane, Others, Places, Task};
 use crate::local::{self, Audience};
 use crate::newcomer::Crowd;
@@ -68,7 +69,7 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Reads in full what is not plain, and asks for its buckets.
-    fn read_rest(&self, rest: &mut [Option<B>], lanes: &mut [Lane], others: &mut Others<B>, door: Door) {
+    fn read_rest(&mut self, rest: &mut [Option<B>], lanes: &mut [Lane], others: &mut Others<B>, door: Door) {
         for (place, lane) in rest.iter_mut().zip(lanes) {
             if matches!(lane, Lane::Odd)
                 && let Some(buffer) = place.take()
@@ -81,7 +82,7 @@ impl<B: Buffer> Shard<B> {
     /// Reads any packet. One that is another worker's goes back to its place.
     #[cold]
     #[inline(never)]
-    fn read_other(&self, mut buffer: B, place: &mut Option<B>, others: &mut Others<B>, door: Door) -> Lane {
+    fn read_other(&mut self, mut buffer: B, place: &mut Option<B>, others: &mut Others<B>, door: Door) -> Lane {
         let frame = match self.parse(&mut buffer, door) {
             Ok(frame) => frame,
             Err(reason) => {
@@ -89,15 +90,40 @@ impl<B: Buffer> Shard<B> {
                 return Lane::Gone;
             }
         };
-        let mut packet = Packet { buffer, frame, port: door.port, origin: door.origin };
-        match self.whose(&mut packet, door.steer) {
-            Whose::Mine => {}
-            Whose::Of(owner) => {
-                *place = Some(packet.buffer);
-                return Lane::HandOver(owner, packet.origin);
+        let mut packet = Packet { buffer, frame, port: door.port, origin: door.origin, rest: None };
+        // A tunnel is left with whole packets only; what comes out of it may be a fragment.
+        if !is_fragment(&packet) {
+            match self.whose(&mut packet, door.steer) {
+                Whose::Mine => {}
+                Whose::Of(owner) => {
+                    *place = Some(packet.buffer);
+                    return Lane::HandOver(owner, packet.origin);
+                }
+                Whose::Nobodys => return Lane::Gone,
             }
-            Whose::Nobodys => return Lane::Gone,
         }
+        if let Content::Ip(facts) = packet.frame.content
+            && facts.fragment != Fragment::No
+            && self.collects(&packet.frame, &facts)
+        {
+            let (origin, steer) = (packet.origin, door.steer || packet.origin != door.origin);
+            return match self.gather(packet.buffer, &facts, door.port, origin, steer) {
+                Gathered::Gone => Lane::Gone,
+                Gathered::Elsewhere(buffer, collector) => {
+                    *place = Some(buffer);
+                    Lane::HandOver(collector, origin)
+                }
+                Gathered::Whole(packet, Some(owner)) => {
+                    Lane::Other(others.push(packet, Task::Done, Verdict::HandOver(owner)))
+                }
+                Gathered::Whole(packet, None) => self.place_other(packet, others),
+            };
+        }
+        self.place_other(packet, others)
+    }
+
+    /// Gives a packet that was read in full its place, and asks for the bucket of its session.
+    fn place_other(&self, mut packet: Packet<B>, others: &mut Others<B>) -> Lane {
         let mut verdict = Verdict::Consumed;
         let task = self.sort(&mut packet, &mut verdict);
         if let Task::Find(flow, hash) = &task {
@@ -197,7 +223,7 @@ impl<B: Buffer> Shard<B> {
                 return Lane::Gone;
             }
         };
-        let mut packet = Packet { buffer, frame, port: door.port, origin: door.origin };
+        let mut packet = Packet { buffer, frame, port: door.port, origin: door.origin, rest: None };
         let Passed::Followed(slot, direction, outcome) = passed else {
             match self.whose(&mut packet, false) {
                 Whose::Mine => {}
@@ -317,7 +343,9 @@ impl<B: Buffer> Shard<B> {
                     _ if packet.origin == Origin::Kernel && destination_is_group(packet) => {
                         Verdict::Forward(packet.port)
                     }
-                    Audience::Link | Audience::One if is_discovery(&facts) && packet.origin != Origin::Kernel => {
+                    Audience::Link | Audience::One
+                        if local::is_discovery_message(&facts) && packet.origin != Origin::Kernel =>
+                    {
                         local::discovery(&self.snapshot, packet, &facts, &mut |event| self.tell(event))
                     }
                     Audience::Link => self.punt_or(packet.port, DropReason::MulticastUnwanted),
@@ -335,13 +363,6 @@ impl<B: Buffer> Shard<B> {
         if packet.origin != Origin::Kernel && packet.frame.link.destination.is_multicast() {
             // Unicast inside a link-layer broadcast is never forwarded (RFC 1122 section 3.3.6).
             *verdict = Verdict::Drop(DropReason::MulticastUnwanted);
-            return Task::Done;
-        }
-        if facts.fragment != Fragment::No {
-            *verdict = match packet.origin {
-                Origin::Wire | Origin::Tunnel => Verdict::Drop(DropReason::Fragment),
-                Origin::Kernel => Verdict::Forward(packet.port),
-            };
             return Task::Done;
         }
         match (Flow::of(facts), facts.transport) {
@@ -417,17 +438,27 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Lets a packet out as was decided.
-    pub(crate) fn finish<N, P>(&mut self, exits: &mut Exits<N, P>, packet: Packet<B>, verdict: Verdict)
+    pub(crate) fn finish<N, P>(&mut self, exits: &mut Exits<N, P>, mut packet: Packet<B>, verdict: Verdict)
     where
         N: Nic<Buffer = B>,
         P: BufferPool<Buffer = B>,
     {
+        if packet.rest.is_some() {
+            return self.depart(exits, packet, verdict);
+        }
         match verdict {
-            Verdict::Forward(port) => exits.forward(&self.counters, port, packet.buffer),
+            Verdict::Forward(port) => match self.cut_for(&mut packet, port) {
+                Some(cut) => self.forward_cut(exits, port, packet.buffer, &cut),
+                None => exits.forward(&self.counters, port, packet.buffer),
+            },
             Verdict::Punt(port) => exits.punt(&self.counters, port, packet.buffer),
             Verdict::Answered(port) => {
                 self.counters.consumed.add(1);
                 exits.originate(&self.counters, port, packet.buffer);
+            }
+            Verdict::HandOver(owner) => {
+                let handover = Handover { buffer: packet.buffer, port: packet.port, origin: packet.origin };
+                exits.hand_over(&self.counters, owner, handover);
             }
             Verdict::Consumed => self.counters.consumed.add(1),
             Verdict::Drop(reason) => self.counters.drop_one(reason),
@@ -476,7 +507,7 @@ impl<B: Buffer> Shard<B> {
                     if let Some(destination) = buffer.bytes_mut().first_chunk_mut::<6>() {
                         *destination = mac.octets();
                     }
-                    exits.forward(&self.counters, port, buffer);
+                    self.forward_held(exits, port, buffer);
                 }
                 None => self.counters.drop_one(DropReason::NeighborUnresolved),
             }
@@ -484,8 +515,8 @@ impl<B: Buffer> Shard<B> {
     }
 }
 
-fn is_discovery(facts: &wire::Facts) -> bool {
-    matches!(facts.transport, Transport::Icmp { kind, .. } if facts.protocol == 58 && local::is_discovery(kind))
+fn is_fragment<B>(packet: &Packet<B>) -> bool {
+    matches!(packet.frame.content, Content::Ip(facts) if facts.fragment != Fragment::No)
 }
 
 fn destination_is_group<B>(packet: &Packet<B>) -> bool {

@@ -266,7 +266,7 @@ impl<B: Buffer> Shard<B> {
                 (port, MacAddr::ZERO)
             }
         };
-        let length = facts.end.saturating_sub(facts.network);
+        let length = packet.largest(facts);
         let room = tunnel.room(path);
         if length > room {
             return refuse_large(length, room, facts.endpoints.is_v6());
@@ -274,6 +274,9 @@ impl<B: Buffer> Shard<B> {
         if let Some(clamp) = clamp {
             let carried = self.snapshot.port(packet.port).map_or(room, |port| port.mtu.min(room));
             clamp_segment_size(packet.buffer.bytes_mut(), facts, segment(clamp, carried, facts));
+        }
+        if let Some(rest) = &mut packet.rest {
+            rest.tunnel = Some((*tunnel, path));
         }
         let buffer = &mut packet.buffer;
         let _ = decrement_hop_limit(buffer.bytes_mut(), facts);

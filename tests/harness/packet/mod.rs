@@ -303,7 +303,7 @@ impl Packet {
         self.with(|ip| ip.class = class)
     }
 
-    /// With this IPv4 identification.
+    /// With this IPv4 identification, or that of the IPv6 fragment header put in later.
     #[must_use]
     pub fn id(self, id: u16) -> Self {
         self.with(|ip| ip.id = id)
@@ -315,6 +315,12 @@ impl Packet {
         self.with(|ip| ip.flags_offset |= 0x4000)
     }
 
+    /// With "don't fragment" where there is such a bit: nothing of IPv6 is ever cut by a router.
+    #[must_use]
+    pub fn uncut(self) -> Self {
+        self.with(|ip| ip.flags_offset |= if ip.source.is_ipv4() { 0x4000 } else { 0 })
+    }
+
     /// A fragment, `offset` bytes into the datagram (a multiple of 8), with more to come or not. For IPv6 a fragment header
     /// is put in behind the extension headers so far.
     #[must_use]
@@ -324,9 +330,25 @@ impl Packet {
                 ip.flags_offset = (offset / 8) | if more { 0x2000 } else { 0 };
             } else {
                 let word = (offset | u16::from(more)).to_be_bytes();
-                ip.extensions.push((44, vec![0, word[0], word[1], 0, 0, 0x4d, 0x52]));
+                let id = ip.id.to_be_bytes();
+                ip.extensions.push((44, vec![0, word[0], word[1], 0, 0, id[0], id[1]]));
             }
         })
+    }
+
+    /// The packet in fragments of at most `len` bytes of what it carries (a multiple of 8), each with the headers in front.
+    #[must_use]
+    pub fn pieces(&self, len: usize) -> Vec<Self> {
+        let Content::Ip(ip) = &self.content else { panic!("only IP packets come in fragments") };
+        let segment = ip.segment.bytes(ip.source, ip.destination);
+        let protocol = ip.segment.protocol(ip.source.is_ipv4());
+        let count = segment.len().div_ceil(len);
+        let piece = |(number, bytes): (usize, &[u8])| {
+            let mut piece = self.clone();
+            piece.header().segment = Segment::raw(protocol, bytes);
+            piece.fragment(u16::try_from(number * len).expect("a datagram"), number + 1 < count)
+        };
+        segment.chunks(len).enumerate().map(piece).collect()
     }
 
     /// With these IPv4 options, padded to whole words by the caller.

@@ -134,7 +134,8 @@ impl Rig {
     #[must_use]
     pub fn over(policy: Policy, snapshot: Arc<Snapshot>, layout: Layout) -> Self {
         let macs = parts::macs(&policy);
-        let (clock, pool) = (ManualClock::default(), MemoryPool::new(layout.buffers));
+        let pool = MemoryPool::new(layout.buffers, usize::from(policy.dpdk.buffer_size));
+        let clock = ManualClock::default();
         let parts = parts::assemble(&policy, &snapshot, layout, &clock, &pool);
         let (requests, asked) = unbounded();
         let (noting, notes) = unbounded();

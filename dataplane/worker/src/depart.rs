@@ -1,0 +1,152 @@
+//! Packets that leave in more than one frame: the fragments of a datagram, which follow the first of them, and IPv4 packets
+//! that are cut because the next link is smaller (RFC 791, RFC 1812 section 4.2.2.7). Called when a verdict is carried out.
+
+use arrayvec::ArrayVec;
+use frame::{Buffer, BufferPool, Nic};
+use stage::DropReason;
+use units::PortId;
+use units::limits::CUT_MAX;
+use wire::fragment::{Cut, Example, set_identification};
+use wire::{Content, Facts, Fragment, Verify, dissect};
+
+use crate::exits::Exits;
+use crate::packet::{Origin, Packet, Verdict};
+use crate::shard::Shard;
+
+/// Where the IP header of a packet begins that has waited for its next hop.
+const NETWORK: usize = wire::plain::NETWORK;
+
+impl<B: Buffer> Shard<B> {
+    /// Carries out the verdict on the first fragment of a datagram, and lets the others follow: rewritten as it was, with
+    /// one fresh identification where an address was (RFC 6864 section 5.3).
+    #[cold]
+    pub(crate) fn depart<N, P>(&mut self, exits: &mut Exits<N, P>, mut packet: Packet<B>, verdict: Verdict)
+    where
+        N: Nic<Buffer = B>,
+        P: BufferPool<Buffer = B>,
+    {
+        let (Some(rest), Content::Ip(facts)) = (packet.rest.take(), packet.frame.content) else {
+            return self.finish(exits, packet, verdict);
+        };
+        let (port, origin) = (packet.port, packet.origin);
+        let follows = origin != Origin::Kernel
+            && rest.tunnel.is_none()
+            && matches!(verdict, Verdict::Forward(_) | Verdict::Hold(_) | Verdict::Answered(_));
+        let example = if follows { Example::of(packet.buffer.bytes(), &facts) } else { None };
+        let fresh = example.filter(|example| example.is_translated(&facts));
+        let fresh = fresh.map(|example| self.fragments.identifications.next(&example, facts.endpoints.is_v6()));
+        if let Some(fresh) = fresh {
+            let first = Facts { fragment: Fragment::First, ..facts };
+            let _ = set_identification(packet.buffer.bytes_mut(), &first, fresh);
+            // Should it be cut, its pieces keep this number.
+            packet.frame.content = Content::Ip(first);
+        }
+        // The sender of a refused datagram is told once.
+        self.finish(exits, packet, verdict);
+        let verdict = match verdict {
+            Verdict::Refuse(reason, _) => Verdict::Drop(reason),
+            verdict => verdict,
+        };
+        while let Some(held) = self.fragments.waiting.next(rest.datagram) {
+            let mut buffer = held.buffer;
+            let Ok(frame) = dissect(buffer.bytes(), Verify::Nothing) else {
+                self.counters.drop_one(DropReason::FragmentOverlap);
+                continue;
+            };
+            let mut verdict = verdict;
+            if let (Some(example), Content::Ip(facts)) = (&example, &frame.content) {
+                let bytes = buffer.bytes_mut();
+                let written = example.apply(bytes, usize::from(facts.network))
+                    && fresh.is_none_or(|fresh| set_identification(bytes, facts, fresh));
+                if !written {
+                    verdict = Verdict::Drop(DropReason::FragmentOverlap);
+                } else if let Verdict::Forward(port) = verdict
+                    && let Some(too_big) = self.too_big_alone(facts, port)
+                {
+                    verdict = too_big;
+                }
+            }
+            let mut packet = Packet { buffer, frame, port, origin, rest: None };
+            if let (Some((tunnel, path)), Content::Ip(facts)) = (&rest.tunnel, &frame.content) {
+                verdict = self.encapsulate(&mut packet, facts, tunnel, *path, None);
+            }
+            self.finish(exits, packet, verdict);
+        }
+    }
+
+    /// A fragment that says of itself that it may not be cut, among others that do not.
+    fn too_big_alone(&self, facts: &Facts, port: PortId) -> Option<Verdict> {
+        let mtu = self.snapshot.port(port)?.mtu;
+        let too_big = facts.dont_fragment && facts.end.saturating_sub(facts.network) > mtu;
+        too_big.then_some(Verdict::Drop(DropReason::PacketTooBig))
+    }
+
+    /// How a packet that leaves through `port` has to be cut, if it has to be. One that was translated gets a fresh
+    /// identification first, since its pieces are what others' must not be mixed with.
+    pub(crate) fn cut_for(&mut self, packet: &mut Packet<B>, port: PortId) -> Option<Cut> {
+        if packet.origin == Origin::Kernel {
+            return None;
+        }
+        let Content::Ip(facts) = packet.frame.content else { return None };
+        let mtu = self.snapshot.port(port)?.mtu;
+        let cut = Cut::new(packet.buffer.bytes(), usize::from(facts.network), mtu)?;
+        if facts.fragment == Fragment::No
+            && let Some(example) = Example::of(packet.buffer.bytes(), &facts)
+            && example.is_translated(&facts)
+        {
+            let fresh = self.fragments.identifications.next(&example, false);
+            let _ = set_identification(packet.buffer.bytes_mut(), &facts, fresh);
+        }
+        Some(cut)
+    }
+
+    /// Sends a packet in pieces. The first is the packet itself; the others are the appliance's own frames.
+    #[cold]
+    pub(crate) fn forward_cut<N, P>(&self, exits: &mut Exits<N, P>, port: PortId, mut buffer: B, cut: &Cut)
+    where
+        N: Nic<Buffer = B>,
+        P: BufferPool<Buffer = B>,
+    {
+        if cut.count() > CUT_MAX {
+            self.counters.drop_one(DropReason::PacketTooBig);
+            return;
+        }
+        let mut others = ArrayVec::<B, CUT_MAX>::new();
+        for number in 1..cut.count() {
+            let written = exits.pool().allocate().and_then(|mut other| {
+                let room = other.resize(cut.longest());
+                let len = room.then(|| cut.write(buffer.bytes(), number, other.bytes_mut()))??;
+                other.resize(len).then_some(other)
+            });
+            match written {
+                Some(other) => others.push(other),
+                None => {
+                    self.counters.drop_one(DropReason::BuffersExhausted);
+                    return;
+                }
+            }
+        }
+        let shortened = cut.shorten(buffer.bytes_mut());
+        if !shortened.is_some_and(|len| buffer.resize(len)) {
+            self.counters.drop_one(DropReason::PacketTooBig);
+            return;
+        }
+        exits.forward(&self.counters, port, buffer);
+        for other in others {
+            exits.originate(&self.counters, port, other);
+        }
+    }
+
+    /// Sends on a packet that has waited for its next hop, in pieces if it has to be cut.
+    pub(crate) fn forward_held<N, P>(&self, exits: &mut Exits<N, P>, port: PortId, buffer: B)
+    where
+        N: Nic<Buffer = B>,
+        P: BufferPool<Buffer = B>,
+    {
+        let mtu = self.snapshot.port(port).map_or(u16::MAX, |facts| facts.mtu);
+        match Cut::new(buffer.bytes(), NETWORK, mtu) {
+            Some(cut) => self.forward_cut(exits, port, buffer, &cut),
+            None => exits.forward(&self.counters, port, buffer),
+        }
+    }
+}
