@@ -1,9 +1,12 @@
 //! Translation as packets meet it: sources hidden behind pool addresses, ports that collide and run out, and ICMP errors
 //! that cross a translation in both directions with the packet they quote put right.
 
-use millrace_tests::packet::{Packet, end, host, icmp_error, ip, ping, pong, tcp, udp};
+use millrace_tests::packet::{Packet, end, host, icmp, icmp_error, ip, ping, pong, tcp, udp};
 use millrace_tests::{INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS, Talk};
-use stage::DropReason::{IcmpErrorUnmatched, KernelAddressInUse, NatPortsExhausted, NoSession, TcpOutOfWindow};
+use stage::DropReason::{
+    IcmpErrorUnmatched, IcmpErrorsLimited, IcmpMtuFloor, IcmpUnwanted, KernelAddressInUse, NatPortsExhausted,
+    NoSession, TcpOutOfWindow,
+};
 use wire::Malformed;
 
 /// Servers browse behind the appliance's own addresses; nothing else is allowed.
@@ -402,6 +405,14 @@ fn only_an_error_about_what_was_really_sent_passes() {
         let to_another =
             icmp_error(router, &shown.replace("::1", "::2").replace("100.1", "100.2"), kind, 0, 0, &sent, 1_000);
         rig.drops_all("to another than the sender", &[(OUTSIDE, to_another)], IcmpErrorUnmatched);
+        // Nobody on the side it came from has met the packet, and nobody beyond has these addresses.
+        rig.drops_all("from the side of the sender", &[(INSIDE, about(&sent))], IcmpErrorUnmatched);
+        for elsewhere in
+            [inside.replace("11", "99"), shown.replace("51::1", "10::1").replace("198.51.100.1", "10.0.0.1")]
+        {
+            let error = icmp_error(&elsewhere, shown, kind, 0, 0, &sent, 1_000);
+            rig.drops_all("from an address of the other side", &[(OUTSIDE, error)], IcmpErrorUnmatched);
+        }
         let about_an_error = icmp_error(router, shown, kind, 0, 0, &about(&sent), 1_000);
         rig.drops_all("about an error", &[(OUTSIDE, about_an_error)], Malformed::IcmpQuote);
         let short = icmp_error(router, shown, kind, 0, 0, &sent, min - 1);
@@ -412,5 +423,130 @@ fn only_an_error_about_what_was_really_sent_passes() {
         let true_one = tcp(&end(shown, 33_000), &end(server, 443)).ack(5_001).seq(1_001).data(b"GET /").hops(1);
         rig.passes("the true one", ((OUTSIDE, about(&true_one)), (INSIDE, delivered)));
         talk.chat(&mut rig);
+    }
+}
+
+/// EVA-23: an MTU that no link has is not believed; the least that is, passes.
+#[test]
+fn errors_that_claim_a_tiny_link_are_dropped() {
+    let mut rig = Rig::new(BROWSE);
+    for (inside, shown, server, router, kind, code, tiny, least) in [
+        ("10.0.0.11", "198.51.100.1", "198.51.100.7", "198.51.100.99", 3, 4, &[0, 68, 551][..], 552),
+        ("2001:db8:10::11", "2001:db8:51::1", "2001:db8:51::7", "2001:db8:51::99", 2, 0, &[0, 1_279], 1_280),
+    ] {
+        let sent = udp(&end(inside, 33_000), &end(server, 53)).data(&[7; 400]);
+        let seen = udp(&end(shown, 33_000), &end(server, 53)).data(&[7; 400]).routed();
+        rig.passes("a question", ((INSIDE, sent.clone()), (OUTSIDE, seen.clone())));
+        for &mtu in tiny {
+            let error = icmp_error(router, shown, kind, code, mtu, &seen, 1_000);
+            rig.drops_all(&format!("an MTU of {mtu}"), &[(OUTSIDE, error)], IcmpMtuFloor);
+        }
+        let error = icmp_error(router, shown, kind, code, least, &seen, 1_000);
+        let restored = icmp_error(router, inside, kind, code, least, &sent.routed(), 1_000).routed();
+        rig.passes("the least there is", ((OUTSIDE, error), (INSIDE, restored)));
+        // Another code says nothing about an MTU, whatever stands in its field.
+        let (kind, code) = if kind == 3 { (3, 1) } else { (1, 0) };
+        let error = icmp_error(router, shown, kind, code, 0, &seen, 1_000);
+        let sent = udp(&end(inside, 33_000), &end(server, 53)).data(&[7; 400]);
+        let restored = icmp_error(router, inside, kind, code, 0, &sent.routed(), 1_000).routed();
+        rig.passes("unreachable", ((OUTSIDE, error), (INSIDE, restored)));
+    }
+}
+
+/// EVA-24: what no router passes on, in both directions, about live sessions too.
+#[test]
+fn obsolete_messages_do_not_cross() {
+    let mut rig = Rig::new(
+        &BROWSE.replace("to = [\"wan\"]\n[[source_nat]]\nname = \"out\"\n", "[[source_nat]]\nname = \"out\"\n"),
+    );
+    let sent = udp("10.0.0.11:33000", "198.51.100.7:53");
+    let seen = udp("198.51.100.1:33000", "198.51.100.7:53").routed();
+    rig.passes("a question", ((INSIDE, sent), (OUTSIDE, seen.clone())));
+    for (sentence, packet) in [
+        ("redirect", icmp_error("198.51.100.99", "198.51.100.1", 5, 1, 0x0a00_0063, &seen, 28)),
+        ("source quench (RFC 6633)", icmp_error("198.51.100.99", "198.51.100.1", 4, 0, 0, &seen, 28)),
+        ("timestamp", icmp("198.51.100.7", "10.0.0.11", 13, 0, 1, &[0; 12])),
+        ("timestamp reply", icmp("198.51.100.7", "10.0.0.11", 14, 0, 1, &[0; 12])),
+        ("router advertisement", icmp("198.51.100.7", "10.0.0.11", 9, 0, 0x0102_0000, &[0; 8])),
+        ("router solicitation", icmp("198.51.100.7", "10.0.0.11", 10, 0, 0, &[])),
+        ("address mask", icmp("198.51.100.7", "10.0.0.11", 17, 0, 1, &[0; 4])),
+        ("redirect", icmp("2001:db8:51::7", "2001:db8:10::11", 137, 0, 0, &[0; 32]).hops(255)),
+        ("router advertisement", icmp("2001:db8:51::7", "2001:db8:10::11", 134, 0, 0, &[0; 8]).hops(255)),
+        ("an error nobody has defined", icmp("2001:db8:51::7", "2001:db8:10::11", 100, 0, 0, &[0; 48])),
+        ("node information", icmp("2001:db8:51::7", "2001:db8:10::11", 139, 0, 0, &[0; 24])),
+    ] {
+        rig.drops_all(sentence, &[(OUTSIDE, packet)], IcmpUnwanted);
+    }
+    let inside = icmp("10.0.0.11", "198.51.100.7", 13, 0, 1, &[0; 12]);
+    rig.drops_all("timestamp, outwards", &[(INSIDE, inside)], IcmpUnwanted);
+}
+
+/// Errors about one session are passed on up to a bound; others' are not affected, and a second later all is as before.
+#[test]
+fn errors_about_one_session_are_limited() {
+    let mut rig = Rig::new(BROWSE);
+    let mut errors = Vec::new();
+    for host in [11, 12] {
+        let sent = udp(&format!("10.0.0.{host}:{}", 33_000 + host), "198.51.100.7:53");
+        let seen = udp(&format!("198.51.100.1:{}", 33_000 + host), "198.51.100.7:53").routed();
+        rig.passes("a question", ((INSIDE, sent.clone()), (OUTSIDE, seen.clone())));
+        let error = icmp_error("198.51.100.99", "198.51.100.1", 11, 0, 0, &seen, 28);
+        let restored = icmp_error("198.51.100.99", &format!("10.0.0.{host}"), 11, 0, 0, &sent.routed(), 28).routed();
+        errors.push(((OUTSIDE, error), (INSIDE, restored)));
+    }
+    rig.passes("the first, which finds the way", errors[0].clone());
+    for _ in 1..300 {
+        let (side, error) = &errors[0].0;
+        rig.put(*side, error);
+    }
+    rig.settle();
+    assert_eq!((rig.take().len(), rig.dropped(IcmpErrorsLimited)), (99, 200));
+    rig.passes("about another session", errors[1].clone());
+    rig.leap(units::Nanos::from_secs(1));
+    rig.passes("a second later", errors[0].clone());
+}
+
+/// RFC 768, RFC 3022 section 4.3: a quoted datagram without checksum stays without.
+#[test]
+fn a_quoted_datagram_without_checksum_stays_so() {
+    let mut rig = Rig::new(BROWSE);
+    let sent = udp("10.0.0.11:33000", "198.51.100.7:53").no_checksum();
+    let seen = udp("198.51.100.1:33000", "198.51.100.7:53").no_checksum().routed();
+    rig.passes("a question", ((INSIDE, sent.clone()), (OUTSIDE, seen.clone())));
+    let error = icmp_error("198.51.100.99", "198.51.100.1", 11, 0, 0, &seen, 100);
+    let restored = icmp_error("198.51.100.99", "10.0.0.11", 11, 0, 0, &sent.routed(), 100).routed();
+    rig.passes("time exceeded", ((OUTSIDE, error), (INSIDE, restored)));
+}
+
+/// An error about a datagram in fragments quotes the first, with the identification it left with; one that quotes another
+/// fragment can be about anybody.
+#[test]
+fn errors_about_fragments_cross_when_they_show_whose_they_are() {
+    let mut rig = Rig::new(BROWSE);
+    for (inside, shown, server, router, kind, code) in [
+        ("10.0.0.11", "198.51.100.1", "198.51.100.7", "198.51.100.99", 11, 1),
+        ("2001:db8:10::11", "2001:db8:51::1", "2001:db8:51::7", "2001:db8:51::99", 3, 1),
+    ] {
+        let write = |source: &str| udp(&end(source, 33_000), &end(server, 53)).data(&[7; 2_000]);
+        rig.passes(
+            "the way is known",
+            ((INSIDE, ping(inside, server, 5_000)), (OUTSIDE, ping(shown, server, 5_000).routed())),
+        );
+        for piece in write(inside).pieces(1_024) {
+            rig.put(INSIDE, &piece);
+        }
+        rig.settle();
+        let out = rig.take();
+        assert_eq!(out.len(), 2);
+        let first = &out[0].1;
+        let id = match kind {
+            11 => u16::from_be_bytes([first[18], first[19]]),
+            _ => u16::from_be_bytes([first[60], first[61]]),
+        };
+        let quote = |source: &str, piece: usize| write(source).id(id).pieces(1_024)[piece].clone().routed();
+        let about = |piece| icmp_error(router, shown, kind, code, 0, &quote(shown, piece), 500);
+        let restored = icmp_error(router, inside, kind, code, 0, &quote(inside, 0), 500).routed();
+        rig.passes("about the first", ((OUTSIDE, about(0)), (INSIDE, restored)));
+        rig.drops_all("about the second", &[(OUTSIDE, about(1))], Malformed::IcmpQuote);
     }
 }

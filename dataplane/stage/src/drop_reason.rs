@@ -75,6 +75,8 @@ reasons! {
     TcpInvalidState "tcp_invalid_state" "The TCP flags do not fit the state of the session."
     AwaitsBackend "awaits_backend" "Its client has proven itself with a SYN cookie and the backend has not answered yet."
     IcmpErrorUnmatched "icmp_error_unmatched" "An ICMP error about a packet of no session."
+    IcmpMtuFloor "icmp_mtu_floor" "An ICMP error that claims a path MTU below 552 bytes (IPv4) or 1,280 (IPv6): it would only make the sender slow."
+    IcmpErrorsLimited "icmp_errors_limited" "More ICMP errors about one session than are passed on in a second."
     IcmpUnwanted "icmp_unwanted" "An ICMP message that routers do not pass on."
     SessionTableFull "session_table_full" "The session table is full; established sessions go on."
     NatPortsExhausted "nat_ports_exhausted" "No free port on the addresses that hide this source."

@@ -80,5 +80,11 @@ pub const KERNEL_SESSIONS: usize = 4_096;
 /// ICMP errors and resets a worker originates in a second (RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8).
 pub const ORIGINATED_PER_SECOND: u32 = 1_000;
 
+/// ICMP errors about one session that are passed on in a second: three probes for each of 32 hops.
+pub const ERRORS_PER_SESSION: u32 = 100;
+
+/// Sessions about which errors are counted at one time, by each worker: 64 KiB.
+pub const ERROR_COUNTS: usize = 4_096;
+
 /// Compiled classifier entries (a rule with several sources, destinations and ports takes their product).
 pub const CLASSIFIER_ENTRIES_MAX: usize = 4_000_000;

@@ -1,19 +1,21 @@
 //! ICMP errors: each is tied to the session whose packet it quotes, and crosses the translation of that session in the
 //! opposite sense, outside and inside. An error about a packet of no session is dropped.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use frame::Buffer;
 use session::{Direction, Slot, Table, Tuple};
 use stage::DropReason;
 use stage::translate::{NewEndpoints, outer_addresses, rewrite_error_v4, rewrite_error_v6};
+use units::PortId;
 use wire::emit::IcmpErrorKind;
-use wire::{Facts, MacAddr, Quote, QuotedTransport};
+use wire::{Facts, MacAddr, Quote, QuotedTransport, Transport, icmpv4, icmpv6};
 
 use crate::binding::BindingId;
 use crate::command::Event;
 use crate::family::{Family, ends};
 use crate::flow::Flow;
+use crate::local::is_ours;
 use crate::next_hop::{NextHopId, Way};
 use crate::packet::{Answer, Packet, Verdict};
 use crate::shard::Shard;
@@ -54,6 +56,32 @@ impl ErrorFamily for Ipv6Addr {
     }
 }
 
+/// Path MTUs below these are not believed (EVA-23): the least that IPv4 hosts in use are known to have, as other systems
+/// take it, and the least there is in IPv6 (RFC 8200 section 5, RFC 8201 section 4).
+const MTU_FLOOR_V4: u32 = 552;
+const MTU_FLOOR_V6: u32 = 1_280;
+
+/// Whether the error says that a packet was too large for a link that is smaller than links are. An IPv4 router that names no
+/// MTU (RFC 1191 section 5) is not believed either.
+fn claims_a_tiny_link(frame: &[u8], facts: &Facts) -> bool {
+    let Transport::IcmpError { kind, code, .. } = facts.transport else { return false };
+    let field = frame.get(usize::from(facts.transport_offset) + 4..).and_then(<[u8]>::first_chunk::<4>);
+    let Some(&[a, b, c, d]) = field else { return true };
+    if facts.endpoints.is_v6() {
+        kind == icmpv6::PACKET_TOO_BIG && u32::from_be_bytes([a, b, c, d]) < MTU_FLOOR_V6
+    } else {
+        kind == icmpv4::UNREACHABLE && code == FRAGMENTATION_NEEDED && u32::from_be_bytes([0, 0, c, d]) < MTU_FLOOR_V4
+    }
+}
+
+/// The code of "fragmentation needed" (RFC 792).
+const FRAGMENTATION_NEEDED: u8 = 4;
+
+/// Nobody sends it, and nobody acts on it (RFC 6633).
+fn is_source_quench(facts: &Facts) -> bool {
+    !facts.endpoints.is_v6() && matches!(facts.transport, Transport::IcmpError { kind: icmpv4::SOURCE_QUENCH, .. })
+}
+
 fn find<A: Family>(table: &Table<A>, kind: session::Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
     table.lookup(table.hash(kind, tuple), kind, tuple)
 }
@@ -61,12 +89,18 @@ fn find<A: Family>(table: &Table<A>, kind: session::Kind, tuple: &Tuple<A>) -> O
 impl<B: Buffer> Shard<B> {
     /// Treats an ICMP error from the wire.
     pub(crate) fn icmp_error(&mut self, packet: &mut Packet<B>, facts: &Facts, quote: &Quote) -> Verdict {
+        if is_source_quench(facts) {
+            return Verdict::Drop(DropReason::IcmpUnwanted);
+        }
         // An error goes to whoever sent the packet it quotes, and to nobody else.
         if facts.endpoints.destination() != quote.endpoints.source() {
             return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }
         if let Some(verdict) = self.tunnel_error(packet, facts, quote) {
             return verdict;
+        }
+        if claims_a_tiny_link(packet.buffer.bytes(), facts) {
+            return Verdict::Drop(DropReason::IcmpMtuFloor);
         }
         // What the quoted packet's answer would look like here is what the error travels with.
         let found = match Flow::against(quote) {
@@ -77,6 +111,18 @@ impl<B: Buffer> Shard<B> {
             Some(_) | None => None,
         };
         found.unwrap_or(Verdict::Drop(DropReason::IcmpErrorUnmatched))
+    }
+
+    /// Whether an error that came by `port` from `source` can be about a packet that was sent on over `way`: only where the
+    /// packet went is there somebody it met (RFC 5927 section 4.2 in spirit). Zones are compared, not ports, since the way
+    /// back need not be the way there; and nobody there has an address that is ours or another zone's.
+    fn comes_from_beyond(&self, port: PortId, source: IpAddr, way: NextHopId) -> bool {
+        let arrived = self.snapshot.zone(port);
+        let went = self.next_hops.port(way).map(|port| self.snapshot.zone(port));
+        let lives = self.snapshot.routes.lookup(source).map(|route| self.snapshot.zone(route.port));
+        went.is_none_or(|zone| zone == arrived)
+            && lives.is_none_or(|zone| zone == arrived)
+            && !is_ours(&self.snapshot, source)
     }
 
     fn cross<A: ErrorFamily>(
@@ -101,6 +147,14 @@ impl<B: Buffer> Shard<B> {
                 return Verdict::Drop(DropReason::IcmpErrorUnmatched);
             }
         }
+        let quoted_way = self.hop_of::<A>(slot, direction.opposite());
+        if !self.comes_from_beyond(packet.port, facts.endpoints.source(), quoted_way) {
+            return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+        }
+        if !self.error_limit.passes(slot, facts.endpoints.is_v6(), self.tick) {
+            return Verdict::Drop(DropReason::IcmpErrorsLimited);
+        }
+        let session = A::table(&self.sessions).session(slot);
         let hop = self.hop_of::<A>(slot, direction);
         let quoted = ends(&session.tuple(direction).reversed());
         let restored = ends(&session.tuple(direction.opposite()).to_owned());

@@ -15,6 +15,7 @@ mod counters;
 mod decapsulate;
 mod depart;
 mod end;
+mod error_limit;
 mod establish;
 mod exits;
 mod family;

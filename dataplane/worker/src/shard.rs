@@ -19,6 +19,7 @@ use crate::binding::{BindingId, Bindings};
 use crate::command::Event;
 use crate::counters::WorkerCounters;
 use crate::end::Resets;
+use crate::error_limit::ErrorLimit;
 use crate::family::Family;
 use crate::fragments::Fragments;
 use crate::hide::{Freed, Leased};
@@ -70,6 +71,7 @@ pub struct Shard<B> {
     /// The first tick whose sessions may not all have been looked at for expiry.
     unexpired: Tick,
     pub(crate) answers: Allowance,
+    pub(crate) error_limit: ErrorLimit,
     pub(crate) log_allowance: Allowance,
     /// Random numbers for ports (xorshift; not a secret, RFC 6056 algorithm 3 in spirit).
     pub(crate) dice: u64,
@@ -153,6 +155,7 @@ impl<B> Shard<B> {
             tick: Tick::new(0),
             unexpired: Tick::new(0),
             answers: Allowance::new(),
+            error_limit: ErrorLimit::new(),
             log_allowance: Allowance::new(),
             dice,
         })
