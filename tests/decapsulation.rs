@@ -4,8 +4,8 @@
 use millrace_tests::packet::{Packet, end, host, icmp_error, ip, ping, pong, station, tcp, udp};
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, TWO_PORTS};
 use stage::DropReason::{
-    FirewallDenied, Fragment, HopLimitExceeded, Malformed as Bad, SourceOwnAddress, TunnelCongestion, TunnelHeader,
-    TunnelNesting, TunnelSource,
+    FirewallDenied, FragmentTimeout, HopLimitExceeded, Malformed as Bad, SourceOwnAddress, TunnelCongestion,
+    TunnelHeader, TunnelNesting, TunnelSource,
 };
 use wire::Malformed;
 
@@ -138,7 +138,10 @@ fn a_tunnel_takes_only_its_own() {
         };
         rig.drops_all("not the tunnel's header", &[(OUTSIDE, wrong)], TunnelHeader);
         let outer = wrapped(wrap, false, &inside).fragment(24, false);
-        rig.drops_all("a fragment of it", &[(OUTSIDE, outer)], Fragment);
+        let before = rig.dropped(FragmentTimeout);
+        rig.case("a fragment of it waits for the others", &[(OUTSIDE, outer)], &[], &[]);
+        rig.leap(units::Nanos::from_secs(6));
+        assert_eq!(rig.dropped(FragmentTimeout), before + 1);
     }
 }
 
@@ -155,11 +158,12 @@ fn what_is_inside_has_to_be_a_packet() {
             ("a wrong header checksum", udp(CLIENT, SERVER).wrong_ip_checksum(1), Bad(Malformed::Ipv4Checksum)),
             ("a wrong checksum", udp(CLIENT, SERVER).wrong_checksum(1), Bad(Malformed::UdpChecksum)),
             ("longer than what carries it", udp(CLIENT, SERVER).total_length(900), Bad(Malformed::Ipv4TotalLength)),
-            ("a fragment", udp(CLIENT, SERVER).data(&[0; 16]).fragment(24, false), Fragment),
         ] {
             let sentence = format!("{sentence}, {wrap:?}");
             rig.drops_all(&sentence, &[(OUTSIDE, wrapped(wrap, false, &inside))], reason);
         }
+        let piece = udp(CLIENT, SERVER).data(&[0; 16]).fragment(24, false);
+        rig.case("a fragment waits for the others", &[(OUTSIDE, wrapped(wrap, false, &piece))], &[], &[]);
         assert_eq!(rig.session_count(), 0);
     }
 }
