@@ -314,7 +314,8 @@ fn the_kernel_gets_and_sends_fragments() {
 /// EVA-03: every shape of overlap, both families, both orders. RFC 5722: nothing of the datagram, nor what comes later.
 #[test]
 fn overlapping_fragments_condemn_their_datagram() {
-    let shapes: [(&str, (u16, usize), (u16, usize)); 6] = [
+    type Piece = (u16, usize);
+    let shapes: [(&str, Piece, Piece); 6] = [
         ("start", (16, 16), (8, 16)),
         ("end", (16, 16), (24, 16)),
         ("inside", (16, 32), (24, 8)),
@@ -323,14 +324,13 @@ fn overlapping_fragments_condemn_their_datagram() {
         ("over several holes", (16, 8), (8, 64)),
     ];
     let mut rig = rig();
-    let mut cases = 0;
-    for (client, server) in BOTH {
-        let first = &udp(client, server).id(7_000 + cases).data(&payload(1_000)).pieces(8)[0];
-        let piece = |(offset, len): (u16, usize), more| {
+    for ((client, server), id) in BOTH.into_iter().zip(7_000..) {
+        let first = &udp(client, server).id(id).data(&payload(1_000)).pieces(8)[0];
+        let piece = |(offset, len): Piece, more| {
             let (source, destination) =
                 (client.parse::<std::net::SocketAddr>(), server.parse::<std::net::SocketAddr>());
             let (source, destination) = (source.unwrap().ip().to_string(), destination.unwrap().ip().to_string());
-            ip(&source, &destination, 17, &payload(len)).id(7_000 + cases).fragment(offset, more)
+            ip(&source, &destination, 17, &payload(len)).id(id).fragment(offset, more)
         };
         for (sentence, one, other) in shapes {
             for (one, other) in [(one, other), (other, one)] {
@@ -341,7 +341,6 @@ fn overlapping_fragments_condemn_their_datagram() {
                 rig.leap(Nanos::from_secs(6));
             }
         }
-        cases += 1;
     }
     assert_eq!(rig.drops().len(), 1, "{:?}", rig.drops());
 }

@@ -44,7 +44,7 @@ impl<B: Buffer> Shard<B> {
     #[inline(always)]
     pub(crate) fn pass<A: Family>(&mut self, buffer: &mut B, known: &Known, met: &mut Passed) -> Option<PortId> {
         let bytes = buffer.bytes_mut();
-        let Some(head) = A::head(bytes) else { return None };
+        let head = A::head(bytes)?;
         let table = A::table_mut(&mut self.sessions);
         let Some((slot, direction)) = table.lookup_hinted(known.hint, known.hash, known.kind, &head.tuple) else {
             *met = Passed::New;
@@ -55,7 +55,7 @@ impl<B: Buffer> Shard<B> {
         let Some(exit) = self.next_hops.exit(session.next_hop(direction)) else {
             return self.pass_to_tunnel::<A>(buffer, known.kind, head, slot, direction).port_or(met);
         };
-        let Some(tally) = self.bindings.tally(BindingId::new(session.binding())) else { return None };
+        let tally = self.bindings.tally(BindingId::new(session.binding()))?;
         if session.generation() != self.generation
             || head.hop_limit <= 1
             || head.length > exit.mtu
@@ -65,7 +65,7 @@ impl<B: Buffer> Shard<B> {
         }
         let tcp = known.kind == Kind::Tcp;
         let outcome = if tcp {
-            let Some(segment) = plain_tcp(bytes, A::TRANSPORT, head.length) else { return None };
+            let segment = plain_tcp(bytes, A::TRANSPORT, head.length)?;
             tcp_state::observe(session, direction, &segment)
         } else if datagram::observe(session, direction) {
             TcpOutcome::PassAndRetime

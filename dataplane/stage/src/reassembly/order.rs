@@ -28,12 +28,12 @@ impl List {
     pub(super) const EMPTY: Self = Self { front: NOWHERE, back: NOWHERE };
 
     /// The oldest place.
-    pub(super) fn front(&self) -> Option<u32> {
+    pub(super) fn front(self) -> Option<u32> {
         (self.front != NOWHERE).then_some(self.front)
     }
 
     /// Whether nothing is in it.
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(self) -> bool {
         self.front == NOWHERE
     }
 

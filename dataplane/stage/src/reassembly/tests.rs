@@ -125,7 +125,8 @@ fn a_duplicate_changes_nothing_and_another_content_condemns() {
 /// datagram, and what comes later.
 #[test]
 fn fragments_that_overlap_condemn_their_datagram() {
-    let shapes: [(&str, (u16, u16, bool), (u16, u16, bool)); 9] = [
+    type Piece = (u16, u16, bool);
+    let shapes: [(&str, Piece, Piece); 9] = [
         ("start", (16, 16, true), (8, 16, true)),
         ("end", (16, 16, true), (24, 16, true)),
         ("inside", (16, 32, true), (24, 8, true)),
