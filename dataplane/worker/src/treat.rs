@@ -102,24 +102,36 @@ impl<B: Buffer> Shard<B> {
                 Whose::Nobodys => return Lane::Gone,
             }
         }
-        if let Content::Ip(facts) = packet.frame.content
-            && facts.fragment != Fragment::No
-            && self.collects(&packet.frame, &facts)
-        {
-            let (origin, steer) = (packet.origin, door.steer || packet.origin != door.origin);
-            return match self.gather(packet.buffer, &facts, door.port, origin, steer) {
-                Gathered::Gone => Lane::Gone,
-                Gathered::Elsewhere(buffer, collector) => {
-                    *place = Some(buffer);
-                    Lane::HandOver(collector, origin)
-                }
-                Gathered::Whole(packet, Some(owner)) => {
-                    Lane::Other(others.push(packet, Task::Done, Verdict::HandOver(owner)))
-                }
-                Gathered::Whole(packet, None) => self.place_other(packet, others),
-            };
+        match self.collect(packet, place, others, door) {
+            Ok(packet) => self.place_other(packet, others),
+            Err(lane) => lane,
         }
-        self.place_other(packet, others)
+    }
+
+    /// Keeps a fragment until its datagram is complete; the packet that goes on is the datagram, or what is no fragment.
+    fn collect(
+        &mut self,
+        packet: Packet<B>,
+        place: &mut Option<B>,
+        others: &mut Others<B>,
+        door: Door,
+    ) -> Result<Packet<B>, Lane> {
+        let Content::Ip(facts) = packet.frame.content else { return Ok(packet) };
+        if facts.fragment == Fragment::No || !self.collects(&packet.frame, &facts) {
+            return Ok(packet);
+        }
+        let (origin, steer) = (packet.origin, door.steer || packet.origin != door.origin);
+        match self.gather(packet.buffer, &facts, door.port, origin, steer) {
+            Gathered::Gone => Err(Lane::Gone),
+            Gathered::Elsewhere(buffer, collector) => {
+                *place = Some(buffer);
+                Err(Lane::HandOver(collector, origin))
+            }
+            Gathered::Whole(packet, Some(owner)) => {
+                Err(Lane::Other(others.push(packet, Task::Done, Verdict::HandOver(owner))))
+            }
+            Gathered::Whole(packet, None) => Ok(packet),
+        }
     }
 
     /// Gives a packet that was read in full its place, and asks for the bucket of its session.
@@ -233,6 +245,10 @@ impl<B: Buffer> Shard<B> {
                 }
                 Whose::Nobodys => return Lane::Gone,
             }
+            let mut packet = match self.collect(packet, place, others, door) {
+                Ok(packet) => packet,
+                Err(lane) => return lane,
+            };
             let mut verdict = Verdict::Consumed;
             let task = self.sort(&mut packet, &mut verdict);
             let other = others.push(packet, task, verdict);
