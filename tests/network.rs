@@ -200,8 +200,9 @@ fn the_kernel_gets_what_is_its_own_and_its_packets_reach_the_wire() {
     rig.passes("and the answer", ((OUTSIDE, answers.clone()), (OUTSIDE_KERNEL, answers)));
     let reset = tcp("198.51.100.1:9", "198.51.100.7:9").rst().seq(1);
     rig.passes("what opens nothing leaves too", ((OUTSIDE_KERNEL, reset.clone()), (OUTSIDE, reset)));
-    let fragment = udp("198.51.100.1:9", "198.51.100.7:9").data(&[7; 64]).udp_length(1_000).fragment(0, true);
-    rig.passes("its fragments too", ((OUTSIDE_KERNEL, fragment.clone()), (OUTSIDE, fragment)));
+    let fragments = udp("198.51.100.1:9", "198.51.100.7:9").data(&[7; 1_000]).pieces(512);
+    let [sent, seen] = [OUTSIDE_KERNEL, OUTSIDE].map(|side| fragments.iter().map(move |piece| (side, piece.clone())));
+    rig.case("its fragments too", &sent.collect::<Vec<_>>(), &seen.collect::<Vec<_>>(), &[]);
     let arp = arp_request("198.51.100.1", "198.51.100.7").source_mac(rig.mac(OUTSIDE));
     rig.overhear();
     rig.passes("its ARP too", ((OUTSIDE_KERNEL, arp.clone()), (OUTSIDE, arp)));
