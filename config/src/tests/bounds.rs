@@ -149,7 +149,7 @@ fn rows() -> Vec<Row> {
         Row("[[virtual_service]]", "mss_clamp", &["true", "false", "536", "9_560"], &["535", "9_561", "-1", "\"1360\"", "1360.0", "[1360]"]),
         Row("[[virtual_service]]", "drain_timeout", &["\"0s\"", "\"1d\""], &["\"1d1ns\"", "30", "\"\"", "true"]),
         Row("[[virtual_service]]", "on_backend_failure", &["\"reselect\"", "\"reset\""], &["\"\"", "\"rst\"", "1"]),
-        Row("[virtual_service.persistence]", "by", &["\"source\"", "\"quic-cid\""], &["\"\"", "\"cookie\"", "1"]),
+        Row("[virtual_service.persistence]", "by", &["\"source\""], &["\"\"", "\"cookie\"", "1"]),
         Row("[virtual_service.persistence]", "timeout", &["\"1s\"", "\"1d\""], &["\"999ms\"", "\"1d1s\"", "300", "\"\""]),
         Row("[virtual_service.syn_cookies]", "mode", &["\"off\"", "\"adaptive\"", "\"always\""], &["\"\"", "\"on\"", "true", "1"]),
         Row("[virtual_service.syn_cookies]", "on_at", &["501", "50_000_000"], &["-1", "0", "50_000_001", "\"1000\"", "1.0"]),

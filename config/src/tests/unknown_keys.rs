@@ -62,9 +62,12 @@ fn every_misspelt_key_is_refused_by_its_near_name() {
 fn every_misspelt_table_is_refused_by_its_near_name() {
     let mut tried = 0;
     for line in FULL.lines().filter(|line| line.starts_with('[')) {
-        let name = line.trim_matches(['[', ']']).rsplit('.').next().unwrap();
-        let wrong = line.replacen(name, &format!("{name}s"), 1);
-        let faults = faults(&FULL.replace(line, &wrong));
+        let table = line.trim_matches(['[', ']']);
+        let name = table.rsplit('.').next().unwrap();
+        let wrong = format!("{table}s");
+        // The tables below it, too: alone they would be another mistake.
+        let text = FULL.replace(&format!("[{table}]"), &format!("[{wrong}]"));
+        let faults = faults(&text.replace(&format!("[{table}."), &format!("[{wrong}.")));
         let fault =
             faults.iter().find(|fault| fault.code == "unknown-key").unwrap_or_else(|| panic!("{wrong}: {faults:?}"));
         assert_eq!(fault.advice, format!("did you mean `{name}`?"), "{fault}");

@@ -46,10 +46,7 @@ impl Identifications {
         let rounds = u32::from(u16::MAX).saturating_add(1) / self.workers;
         let Some(counter) = self.v4.get_mut(place) else { return 0 };
         let number = u32::from(*counter) % rounds;
-        *counter = counter.wrapping_add(1);
-        if u32::from(*counter) >= rounds {
-            *counter = 0;
-        }
+        *counter = u16::try_from((number + 1) % rounds).unwrap_or(0);
         number * self.workers + self.worker
     }
 }
