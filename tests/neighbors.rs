@@ -3,7 +3,8 @@
 
 use control::event::Note;
 use millrace_tests::packet::{
-    Packet, advertisement, arp_reply, arp_request, host, icmp_error, neighbor_advertisement, solicitation, station, udp,
+    Packet, advertisement, arp_reply, arp_request, end, host, icmp_error, neighbor_advertisement, solicitation,
+    station, udp,
 };
 use millrace_tests::{INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, Side};
 use stage::DropReason::{ArpUnwanted, NeighborDiscoveryInvalid, NeighborQueueFull, NeighborUnresolved};
@@ -256,4 +257,23 @@ fn a_known_neighbor_may_move_and_an_unknown_one_is_not_made() {
     rig.passes("it has moved", ((OUTSIDE, packet.clone()), (INSIDE, moved)));
     let other = packet.to("10.0.0.12:1");
     rig.passes("the other is asked for as ever", ((OUTSIDE, other.clone()), (INSIDE, other.routed())));
+}
+
+/// What the operator placed is known before the first packet: a flood right after the start asks nobody and loses nothing.
+#[test]
+fn placed_neighbors_are_open_before_the_first_packet() {
+    for (client, server) in [("198.51.100.7", "10.0.0.11"), ("2001:db8:51::7", "2001:db8:10::11")] {
+        let mac = mac_of(server);
+        let mut rig =
+            Rig::new(&format!("{ALLOW}[[neighbor]]\nport = \"inside\"\naddress = \"{server}\"\nmac = \"{mac}\"\n"));
+        rig.silence(server);
+        for port in 1..=100 {
+            rig.put(OUTSIDE, &udp(&end(client, port), &end(server, 9)));
+        }
+        while rig.turn() {}
+        rig.collect();
+        let passed =
+            (1..=100).map(|port| (INSIDE, udp(&end(client, port), &end(server, 9)).hops(63))).collect::<Vec<_>>();
+        rig.came("a hundred first packets", &passed);
+    }
 }

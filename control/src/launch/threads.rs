@@ -87,7 +87,7 @@ impl Team {
             let counters = Arc::new(WorkerCounters::default());
             let inbox = Arc::new(ArrayQueue::new(COMMAND_RING));
             let events = Arc::new(ArrayQueue::new(EVENT_RING));
-            let shard = Shard::new(
+            let mut shard = Shard::new(
                 id,
                 cores.len(),
                 capacity,
@@ -96,6 +96,7 @@ impl Team {
                 Arc::clone(&counters),
                 Arc::clone(&events),
             )?;
+            shard.place(policy.neighbors.iter().map(|at| (at.port, at.address, at.mac)));
             team.session_bytes += shard.session_bytes() as u64;
             // Each kernel interface is read by one worker; which one does not matter.
             let kernel = kernel

@@ -294,6 +294,14 @@ impl<B> NextHops<B> {
         Some(NextHopId(number))
     }
 
+    /// Takes in a next hop the operator named: known before the first packet, and never given up for another.
+    pub(crate) fn place(&mut self, port: PortId, address: IpAddr, mac: MacAddr) {
+        if let Some(id) = self.obtain(port, address) {
+            self.retain(id);
+            self.learn(port, address, Some(mac), Tick::new(0));
+        }
+    }
+
     /// The next packet that waited for this next hop, oldest first.
     pub(crate) fn released(&mut self, id: NextHopId) -> Option<B> {
         let entry = self.entries.get_mut(usize::from(id.0))?;
@@ -370,6 +378,18 @@ mod tests {
         }
         assert_eq!((hops.released(id), hops.held()), (None, 0));
         assert_eq!(hops.way(id, now), Some(Way::Open(PORT, mac)));
+    }
+
+    #[test]
+    fn a_next_hop_the_operator_named_is_open_at_once_and_stays() {
+        let mut hops = NextHops::<()>::new();
+        let mac = MacAddr::new([2, 0, 0, 0, 0, 1]);
+        hops.place(PORT, address(1), mac);
+        for number in 2..200_000 {
+            assert!(hops.obtain(PORT, address(number)).is_some());
+        }
+        let id = hops.obtain(PORT, address(1)).unwrap();
+        assert_eq!(hops.way(id, Tick::new(0)), Some(Way::Open(PORT, mac)));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use stage::firewall::{Candidate, Judgement};
 use stage::reassembly::Waiting;
 use stage::translate::{Mappings, PortSlice};
 use units::limits::KERNEL_SESSIONS;
-use units::{Nanos, Tick, WorkerId};
+use units::{Nanos, PortId, Tick, WorkerId};
+use wire::MacAddr;
 
 use crate::act::{FROM_KERNEL, HALF_OPEN};
 use crate::binding::{BindingId, Bindings};
@@ -159,6 +160,13 @@ impl<B> Shard<B> {
             log_allowance: Allowance::new(),
             dice,
         })
+    }
+
+    /// Takes in the next hops the operator named, before the first packet: a flood right after the start finds them open.
+    pub fn place(&mut self, neighbors: impl IntoIterator<Item = (PortId, IpAddr, MacAddr)>) {
+        for (port, address, mac) in neighbors {
+            self.next_hops.place(port, address, mac);
+        }
     }
 
     /// Bytes set aside for sessions and for the mappings of source NAT.

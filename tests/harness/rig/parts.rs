@@ -122,7 +122,8 @@ pub(super) fn assemble(
             Arc::clone(&events),
         );
         let exits = Exits::new(pool.clone(), queues, outputs, kernel, peers.clone());
-        let shard = shard.expect("memory for the sessions");
+        let mut shard = shard.expect("memory for the sessions");
+        shard.place(policy.neighbors.iter().map(|at| (at.port, at.address, at.mac)));
         let handed = Arc::clone(&peers[id.index()]);
         parts.workers.push(Worker::new(clock.clone(), shard, exits, Arc::clone(&inbox), handed));
         parts.counters.push(counters);
