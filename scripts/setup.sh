@@ -12,7 +12,7 @@ usage: scripts/setup.sh [--help]
 Installs, through apt-get and only where missing:
   to build   gcc, clang and libclang, pkg-config, DPDK 22.11 or newer, a Rust toolchain of 1.88 or newer
   to run     iproute2, ethtool, kmod
-  to show    curl, iperf3, nginx, dig, ping, netcat, hping3, jq, dnsmasq, tcpdump (scripts/demo.sh and the end-to-end tests)
+  to show    curl, iperf3, nginx, dig, ping, tracepath, traceroute, netcat, hping3, jq, dnsmasq, tcpdump (scripts/demo.sh and the end-to-end tests)
 
 Needs root only when something is missing. Exit status: 0 everything is there, 1 something could not be installed.
 TEXT
@@ -31,7 +31,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 packages=(
     gcc g++ libc6-dev clang libclang-dev pkg-config libdpdk-dev
     iproute2 ethtool kmod procps util-linux
-    curl iperf3 nginx-light bind9-dnsutils dnsmasq-base iputils-ping netcat-openbsd hping3 jq tcpdump ca-certificates
+    curl iperf3 nginx-light bind9-dnsutils dnsmasq-base iputils-ping iputils-tracepath traceroute netcat-openbsd hping3 jq tcpdump ca-certificates
 )
 
 # Some programs come in several packages; whichever is there will do.
@@ -44,6 +44,8 @@ have() {
         bind9-dnsutils) command -v dig >/dev/null ;;
         iproute2) command -v ip >/dev/null ;;
         iputils-ping) command -v ping >/dev/null ;;
+        iputils-tracepath) command -v tracepath >/dev/null ;;
+        traceroute) command -v traceroute >/dev/null ;;
         netcat-openbsd) command -v nc >/dev/null ;;
         pkg-config) command -v pkg-config >/dev/null ;;
         libdpdk-dev) command -v pkg-config >/dev/null && pkg-config --exists 'libdpdk >= 22.11' ;;

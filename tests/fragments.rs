@@ -286,6 +286,20 @@ fn long_pings_are_answered() {
     }
 }
 
+/// A device that puts fragments together brings pings longer than its link; the answers leave in pieces that fit.
+#[test]
+fn a_long_ping_put_together_on_the_way_is_answered_in_pieces() {
+    let wide = TWO_PORTS.replace("device = \"net_ring1\"\n", "device = \"net_ring1\"\nmtu = 9600\n");
+    let mut rig = Rig::of(&format!("{wide}{POLICY}"));
+    let (client, service, data) = ("198.51.100.7", "198.51.100.10", payload(4_000));
+    rig.put(OUTSIDE, &icmp(client, service, 8, 0, 0x1234_0001, &data));
+    rig.settle();
+    let came = rig.take();
+    let sizes: Vec<_> = came.iter().map(|(side, frame)| (*side, frame.len())).collect();
+    assert_eq!(sizes, [(OUTSIDE, 1_514), (OUTSIDE, 1_514), (OUTSIDE, 1_082)]);
+    assert_eq!(together(&came).1, segment(&icmp(service, client, 0, 0, 0x1234_0001, &data)));
+}
+
 /// For the appliance itself: the kernel gets what was judged, fragment by fragment, and what it sends in fragments opens a
 /// session like anything else it sends.
 #[test]

@@ -345,7 +345,7 @@ fn what_was_drained_is_put_back_through_the_same_call() {
 #[test]
 fn mistakes_are_refused_in_json_with_the_right_status() {
     let served = Served::new();
-    let long = vec![b'#'; 17 << 20];
+    let long = vec![b'#'; 65 << 20];
     let cases: [(&str, &[u8], u16); 12] = [
         ("GET /", b"", 404),
         ("GET /api/v1/everything", b"", 404),

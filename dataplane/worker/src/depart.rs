@@ -107,33 +107,36 @@ impl<B: Buffer> Shard<B> {
         N: Nic<Buffer = B>,
         P: BufferPool<Buffer = B>,
     {
-        if cut.count() > CUT_MAX {
-            self.counters.drop_one(DropReason::PacketTooBig);
-            return;
-        }
-        let mut others = ArrayVec::<B, CUT_MAX>::new();
-        for number in 1..cut.count() {
-            let written = exits.pool().allocate().and_then(|mut other| {
-                let room = other.resize(cut.longest());
-                let len = room.then(|| cut.write(buffer.bytes(), number, other.bytes_mut()))??;
-                other.resize(len).then_some(other)
-            });
-            match written {
-                Some(other) => others.push(other),
-                None => {
-                    self.counters.drop_one(DropReason::BuffersExhausted);
-                    return;
+        match cut_up(exits.pool(), &mut buffer, cut) {
+            Ok(others) => {
+                exits.forward(&self.counters, port, buffer);
+                for other in others {
+                    exits.originate(&self.counters, port, other);
                 }
             }
+            Err(reason) => self.counters.drop_one(reason),
         }
-        let shortened = cut.shorten(buffer.bytes_mut());
-        if !shortened.is_some_and(|len| buffer.resize(len)) {
-            self.counters.drop_one(DropReason::PacketTooBig);
-            return;
-        }
-        exits.forward(&self.counters, port, buffer);
-        for other in others {
-            exits.originate(&self.counters, port, other);
+    }
+
+    /// Sends an answer, in pieces where it does not fit whole: it is as long as what it answers, and that may have come in
+    /// pieces, put together by the device.
+    #[cold]
+    pub(crate) fn send_answer<N, P>(&mut self, exits: &mut Exits<N, P>, port: PortId, mut packet: Packet<B>)
+    where
+        N: Nic<Buffer = B>,
+        P: BufferPool<Buffer = B>,
+    {
+        let others = match self.cut_for(&mut packet, port) {
+            Some(cut) => cut_up(exits.pool(), &mut packet.buffer, &cut),
+            None => Ok(ArrayVec::new()),
+        };
+        match others {
+            Ok(others) => {
+                for buffer in core::iter::once(packet.buffer).chain(others) {
+                    exits.originate(&self.counters, port, buffer);
+                }
+            }
+            Err(_) => self.counters.originated_lost.add(1),
         }
     }
 
@@ -149,4 +152,30 @@ impl<B: Buffer> Shard<B> {
             None => exits.forward(&self.counters, port, buffer),
         }
     }
+}
+
+/// Shortens a packet to its first piece and makes the others.
+///
+/// # Errors
+/// `PacketTooBig` when there would be too many, `BuffersExhausted` when there is no buffer for one.
+fn cut_up<B, P>(pool: &P, buffer: &mut B, cut: &Cut) -> Result<ArrayVec<B, CUT_MAX>, DropReason>
+where
+    B: Buffer,
+    P: BufferPool<Buffer = B>,
+{
+    if cut.count() > CUT_MAX {
+        return Err(DropReason::PacketTooBig);
+    }
+    let mut others = ArrayVec::new();
+    for number in 1..cut.count() {
+        let mut other = pool.allocate().ok_or(DropReason::BuffersExhausted)?;
+        let room = other.resize(cut.longest());
+        let len = room.then(|| cut.write(buffer.bytes(), number, other.bytes_mut())).flatten();
+        if !len.is_some_and(|len| other.resize(len)) {
+            return Err(DropReason::BuffersExhausted);
+        }
+        others.push(other);
+    }
+    let shortened = cut.shorten(buffer.bytes_mut());
+    if shortened.is_some_and(|len| buffer.resize(len)) { Ok(others) } else { Err(DropReason::PacketTooBig) }
 }

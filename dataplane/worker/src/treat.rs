@@ -470,7 +470,7 @@ impl<B: Buffer> Shard<B> {
             Verdict::Punt(port) => exits.punt(&self.counters, port, packet.buffer),
             Verdict::Answered(port) => {
                 self.counters.consumed.add(1);
-                exits.originate(&self.counters, port, packet.buffer);
+                self.send_answer(exits, port, packet);
             }
             Verdict::HandOver(owner) => {
                 let handover = Handover { buffer: packet.buffer, port: packet.port, origin: packet.origin };

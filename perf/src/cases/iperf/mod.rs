@@ -112,7 +112,9 @@ mod tests {
 
     #[test]
     fn the_configuration_is_valid() {
-        let policy = Blueprint::parse(CONFIGURATION, "iperf.toml".as_ref()).unwrap().policy().unwrap();
+        let mut blueprint = Blueprint::parse(CONFIGURATION, "iperf.toml".as_ref()).unwrap();
+        let devices = ["net_af_packet0,iface=a", "net_af_packet1,iface=b"].map(String::from);
+        let policy = blueprint.set_devices(&devices).unwrap().policy().unwrap();
         assert!(policy.services.iter().any(|service| service.spec.address.to_string() == SERVICE));
     }
 }
