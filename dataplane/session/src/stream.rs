@@ -173,6 +173,29 @@ impl Stream {
         }
     }
 
+    /// The stream with the segment from `sequence` of `len` numbers sent, and whether it ends where all that was sent ends,
+    /// or behind that, and begins within the window: what [`place_segment`](Self::place_segment) lets in and
+    /// [`sent`](Self::sent) remembers, as far as it needs no care. Else the stream is of no use.
+    #[inline(always)]
+    pub(crate) const fn next_to(self, sequence: SeqNumber, len: u32) -> (Self, bool) {
+        // Backwards is far beyond every window.
+        let begin = sequence.get().wrapping_sub(self.acknowledged);
+        let end = begin.wrapping_add(len);
+        let fits = (begin <= 1 << (self.packed >> FLIGHT_BITS)) & (end >= self.flight()) & (end <= FLIGHT_MAX);
+        (Self { acknowledged: self.acknowledged, packed: self.packed & !FLIGHT_MAX | end & FLIGHT_MAX }, fits)
+    }
+
+    /// The stream acknowledged up to there and offered `window`, and whether nothing unsent, and nothing again, is
+    /// acknowledged and the window is none larger than before: what
+    /// [`place_acknowledgment`](Self::place_acknowledgment) lets in and [`acknowledge`](Self::acknowledge) and
+    /// [`offered`](Self::offered) remember, as far as it needs no care. Else the stream is of no use.
+    #[inline(always)]
+    pub(crate) const fn acknowledged_to(self, acknowledgment: SeqNumber, window: u32) -> (Self, bool) {
+        let advance = acknowledgment.get().wrapping_sub(self.acknowledged);
+        let fits = (advance <= self.flight()) & (window <= 1 << (self.packed >> FLIGHT_BITS));
+        (Self { acknowledged: acknowledgment.get(), packed: self.packed.wrapping_sub(advance) }, fits)
+    }
+
     const fn set_flight(&mut self, flight: u32) {
         self.packed = self.packed & !FLIGHT_MAX | flight & FLIGHT_MAX;
     }
@@ -237,6 +260,35 @@ mod tests {
     }
 
     proptest! {
+        /// What the short ways accept, the long ways accept and remember alike.
+        #[test]
+        fn the_short_ways_agree_with_the_long_ones(
+            first: u32, flight in 0..=FLIGHT_MAX, exponent in 0..=31_u32, near in -300_000..300_000_i64, len in 0..70_000_u32,
+            window in prop_oneof![0..70_000_u32, any::<u32>().prop_map(|window| window >> 2)], at_end: bool,
+        ) {
+            let stream = Stream { acknowledged: first, packed: exponent << FLIGHT_BITS | flight };
+            let from = if at_end { i64::from(flight) } else { 0 };
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "modulo 2^32")]
+            let number = seq(first.wrapping_add((from + near / 100 * (near & 1)) as u32));
+            let (short, fits) = stream.next_to(number, len);
+            if fits {
+                prop_assert_eq!(stream.place_segment(number, len), Place::Inside);
+                let mut long = stream;
+                long.sent(number.add(len));
+                prop_assert_eq!(short, long);
+            }
+            prop_assert!(fits || number != stream.end() || flight + len > FLIGHT_MAX || flight > 1 << exponent);
+            let (short, fits) = stream.acknowledged_to(number, window);
+            if fits {
+                prop_assert_eq!(stream.place_acknowledgment(number), Place::Inside);
+                let mut long = stream;
+                long.acknowledge(number);
+                long.offered(window);
+                prop_assert_eq!(short, long);
+            }
+            prop_assert!(fits || number != stream.end() || window > 1 << exponent);
+        }
+
         /// Against plain 64-bit arithmetic: end and acknowledged are exact below 128 MiB in flight, and end always.
         #[test]
         fn agrees_with_unwrapped_arithmetic(start: u32, steps in prop::collection::vec((any::<bool>(), 0_u64..100_000_000), 1..60)) {

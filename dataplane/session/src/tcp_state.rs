@@ -123,6 +123,35 @@ pub fn observe<A: Address>(session: &mut Session<A>, direction: Direction, tcp: 
     session.follow(direction, tcp)
 }
 
+/// Follows the commonest segment: of an established connection, with ACK and without SYN, RST and FIN, next in order as far
+/// as seen here, within everything allowed, acknowledging what was sent, and offering no larger window than before. False,
+/// and the session unchanged, for any other: it goes to [`observe`], which would have done the same with these. No branch
+/// but one, and numbers instead of a segment, which would be put together in memory.
+#[inline(always)]
+#[must_use]
+pub fn observe_next<A: Address>(
+    session: &mut Session<A>,
+    direction: Direction,
+    flags: TcpFlags,
+    [sequence, acknowledgment]: [SeqNumber; 2],
+    window: u16,
+    payload: u16,
+) -> bool {
+    const DECISIVE: u8 = 0x17;
+    let plain = flags.bits() & DECISIVE == TcpFlags::ACK.bits();
+    let established = session.state() as u8 == State::Established as u8;
+    // Scales are settled here, and a larger one than is legal only makes the window larger than any.
+    let window = u32::from(window) << session.scale(direction);
+    let sent = session.stream(direction).next_to(sequence, u32::from(payload));
+    let acknowledged = session.stream(direction.opposite()).acknowledged_to(acknowledgment, window);
+    let fits = plain & established & sent.1 & acknowledged.1;
+    if fits {
+        *session.stream_mut(direction) = sent.0;
+        *session.stream_mut(direction.opposite()) = acknowledged.0;
+    }
+    fits
+}
+
 impl<A: Address> Session<A> {
     /// Sets up what a first segment told.
     pub(crate) fn begin_tcp(&mut self, opening: Option<&TcpOpening>) {

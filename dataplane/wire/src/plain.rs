@@ -165,7 +165,7 @@ fn ports(segment: &[u8]) -> Option<[u16; 2]> {
 
 /// What the TCP header says that begins at `transport` in a plain frame, whose IP packet has `length` bytes. `None` for a
 /// SYN, whose options matter: see [`plain_opening`].
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn plain_tcp(bytes: &[u8], transport: usize, length: u16) -> Option<Tcp> {
     let (header, _) = TcpHeader::ref_from_prefix(bytes.get(transport..)?).ok()?;

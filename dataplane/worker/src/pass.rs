@@ -3,7 +3,7 @@
 //! [`act`](crate::act), which starts from the beginning: nothing has been changed then.
 
 use frame::Buffer;
-use session::{Direction, Kind, Slot, TcpOutcome, datagram, tcp_state};
+use session::{Direction, Kind, Session, Slot, TcpOutcome, datagram, tcp_state};
 use stage::balancer::Fate;
 use stage::translate::Deltas;
 use units::PortId;
@@ -38,6 +38,17 @@ impl Passed {
     }
 }
 
+/// Follows any segment but the commonest. Reads it again: what is handed on by address would be put into memory for all.
+#[inline(never)]
+fn observe_other<A: Family>(
+    session: &mut Session<A>,
+    direction: Direction,
+    bytes: &[u8],
+    length: u16,
+) -> Option<TcpOutcome> {
+    Some(tcp_state::observe(session, direction, &plain_tcp(bytes, A::TRANSPORT, length)?))
+}
+
 impl<B: Buffer> Shard<B> {
     /// Treats a plain packet from the wire, if its session is there and nothing has changed: its bytes are ready for the
     /// wire behind this port. Else `met` says how far it came; a value that holds either would be put together from parts.
@@ -66,7 +77,12 @@ impl<B: Buffer> Shard<B> {
         let tcp = known.kind == Kind::Tcp;
         let outcome = if tcp {
             let segment = plain_tcp(bytes, A::TRANSPORT, head.length)?;
-            tcp_state::observe(session, direction, &segment)
+            let numbers = [segment.sequence, segment.acknowledgment];
+            if tcp_state::observe_next(session, direction, segment.flags, numbers, segment.window, segment.payload) {
+                TcpOutcome::Pass
+            } else {
+                observe_other::<A>(session, direction, bytes, head.length)?
+            }
         } else if datagram::observe(session, direction) {
             TcpOutcome::PassAndRetime
         } else {
