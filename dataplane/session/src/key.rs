@@ -93,7 +93,7 @@ impl Address for Ipv4Addr {
     fn blocks(kind: Kind, tuple: &Tuple<Self>) -> Self::Blocks {
         let [source, destination] =
             [tuple.source, tuple.destination].map(|address| u64::from(u32::from_ne_bytes(address.octets())));
-        let addresses = source << 32 | destination;
+        let addresses = destination << 32 | source;
         [block(addresses, ports(tuple) | (kind as u64) << 32)]
     }
 }
@@ -111,8 +111,10 @@ impl Address for Ipv6Addr {
     }
 }
 
+/// Both ports as one word of the wire, so that those of a frame are not taken apart and put together again.
 const fn ports<A>(tuple: &Tuple<A>) -> u64 {
-    (tuple.source_port as u64) << 16 | tuple.destination_port as u64
+    let [[s0, s1], [d0, d1]] = [tuple.source_port.to_be_bytes(), tuple.destination_port.to_be_bytes()];
+    u32::from_ne_bytes([s0, s1, d0, d1]) as u64
 }
 
 const fn block(low: u64, high: u64) -> u128 {

@@ -112,29 +112,29 @@ fn read_v6(frame: &[u8], verify: Verify) -> Option<Plain<'_>> {
 fn read_transport<const ADDRESSES: usize>(protocol: u8, covered: &[u8], verify: Verify) -> Option<Ports> {
     const { assert!(ADDRESSES == 8 || ADDRESSES == 32) };
     let segment = covered.get(ADDRESSES..)?;
-    let (ports, field) = match protocol {
+    // Both in one word: who puts them together again has it as it was.
+    let [s0, s1, d0, d1] = u32::from_ne_bytes(*segment.first_chunk()?).to_ne_bytes();
+    let (source, destination) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+    let ports = Ports { source, destination, tcp: protocol == tcp::PROTOCOL };
+    let field = match protocol {
         udp::PROTOCOL => {
             let (header, _) = UdpHeader::ref_from_prefix(segment).ok()?;
-            let ports = Ports { source: header.source_port(), destination: header.destination_port(), tcp: false };
-            if usize::from(header.length()) != segment.len() || ports.destination == 0 {
+            if usize::from(header.length()) != segment.len() || destination == 0 {
                 return None;
             }
             match header.checksum() {
                 // Only IPv4 may go without.
                 0 => return (ADDRESSES == 8).then_some(ports),
-                field => (ports, field),
+                field => field,
             }
         }
         tcp::PROTOCOL => {
             let (header, rest) = TcpHeader::ref_from_prefix(segment).ok()?;
-            let ports = Ports { source: header.source_port(), destination: header.destination_port(), tcp: true };
             let options = rest.get(..header.header_len().checked_sub(TcpHeader::LEN)?)?;
-            let is_plain =
-                ports.source != 0 && ports.destination != 0 && header.flags().is_legal() && tcp::are_legal(options);
-            if !is_plain {
+            if source == 0 || destination == 0 || !header.flags().is_legal() || !tcp::are_legal(options) {
                 return None;
             }
-            (ports, header.checksum())
+            header.checksum()
         }
         _ => return None,
     };
