@@ -6,40 +6,12 @@ use millrace_tests::packet::{
     Packet, advertisement, arp_reply, arp_request, end, host, icmp_error, neighbor_advertisement, solicitation,
     station, udp,
 };
-use millrace_tests::{INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, Side};
+use millrace_tests::{ADDRESSES, INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, Side};
 use stage::DropReason::{ArpUnwanted, NeighborDiscoveryInvalid, NeighborQueueFull, NeighborUnresolved};
 use units::Nanos;
 use wire::MacAddr;
 
 const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
-
-/// Own, virtual and pool addresses on the outside port.
-const ADDRESSES: &str = r#"
-[firewall]
-default = "allow"
-[[source_nat]]
-name = "out"
-from = ["dmz"]
-address = ["198.51.100.20"]
-[[virtual_service]]
-name = "shop"
-address = "198.51.100.10"
-protocol = "tcp"
-ports = ["80"]
-[[virtual_service.backend]]
-name = "a"
-address = "10.0.0.11"
-port = 8080
-[[virtual_service]]
-name = "shop6"
-address = "2001:db8:51::10"
-protocol = "tcp"
-ports = ["80"]
-[[virtual_service.backend]]
-name = "a"
-address = "2001:db8:10::11"
-port = 8080
-"#;
 
 fn mac_of(address: &str) -> MacAddr {
     station(address.parse().unwrap())

@@ -3,7 +3,7 @@
 
 use frame::ReceivedChecksum;
 use millrace_tests::packet::{arp_request, ethernet, icmp_error, ip, ping, pong, station, tcp, udp};
-use millrace_tests::{INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS};
+use millrace_tests::{ADDRESSES, INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS};
 use stage::DropReason::{
     ChainedBuffer, HopLimitExceeded, KernelFull, MulticastUnwanted, NoKernelInterface, NoRoute, NoService, NotOurMac,
     PacketTooBig, SourceOwnAddress, TransmitFull, UnknownEthertype, UnknownVlan,
@@ -12,34 +12,6 @@ use units::Nanos;
 use wire::{MacAddr, Malformed};
 
 const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
-
-/// Own, virtual and pool addresses on the outside port.
-const ADDRESSES: &str = r#"
-[firewall]
-default = "allow"
-[[source_nat]]
-name = "out"
-from = ["dmz"]
-address = ["198.51.100.20"]
-[[virtual_service]]
-name = "shop"
-address = "198.51.100.10"
-protocol = "tcp"
-ports = ["80"]
-[[virtual_service.backend]]
-name = "a"
-address = "10.0.0.11"
-port = 8080
-[[virtual_service]]
-name = "shop6"
-address = "2001:db8:51::10"
-protocol = "tcp"
-ports = ["80"]
-[[virtual_service.backend]]
-name = "a"
-address = "2001:db8:10::11"
-port = 8080
-"#;
 
 fn mac_of(address: &str) -> MacAddr {
     station(address.parse().unwrap())

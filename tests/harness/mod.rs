@@ -15,5 +15,5 @@ pub mod rig;
 pub mod talk;
 
 pub use clock::ManualClock;
-pub use rig::{INSIDE, INSIDE_KERNEL, Layout, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS};
+pub use rig::{ADDRESSES, INSIDE, INSIDE_KERNEL, Layout, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS};
 pub use talk::Talk;

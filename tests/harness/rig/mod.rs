@@ -70,6 +70,9 @@ pub const INSIDE_KERNEL: Side = Side::Kernel(PortId::new(1));
 /// Two ports between clients and servers: the beginning of most policies here.
 pub const TWO_PORTS: &str = include_str!("../../fixtures/two_ports.toml");
 
+/// What [`TWO_PORTS`] gets for own, virtual and pool addresses on the outside port.
+pub const ADDRESSES: &str = include_str!("../../fixtures/addresses.toml");
+
 /// Rounds without movement after which nothing more is coming: the walks of a worker over its small tables take a few.
 const QUIET_ROUNDS: u32 = 4;
 /// Rounds after which something goes round in circles.
