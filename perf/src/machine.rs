@@ -88,13 +88,19 @@ pub struct Favored {
     nice: Option<String>,
 }
 
+/// The niceness of everything that is measured or measures.
+const NICE: i32 = -20;
+
 /// Gives this session's programs their weight against those of other sessions. Where the kernel shares the processors out
 /// by session first (autogroup), priorities count inside one only: without this, a compiler in another terminal takes half
-/// of a worker's core, whatever `nice` says. Does nothing where there are no autogroups.
+/// of a worker's core, whatever `nice` says. Does nothing where there are no autogroups. And gives this process the subjects'
+/// own priority, or the appliance's control thread, which shares a core with the generator where cores are few, would keep
+/// the generator from sending.
 #[must_use]
 pub fn favor_this_session() -> Favored {
     // It reads `/autogroup-66 nice 0`.
     let told = std::fs::read_to_string(AUTOGROUP).unwrap_or_default();
+    let _ = rustix::process::nice(NICE);
     let nice = told.trim().rsplit_once(' ').map(|(_, nice)| nice.to_owned());
     if nice.is_some() {
         let _ = std::fs::write(AUTOGROUP, "-20");
