@@ -6,18 +6,20 @@ use toml::de::{DeTable, DeValue};
 
 use crate::appliance::{self, DpdkRead};
 use crate::balancer::{self, ServiceRead};
+use crate::blocklist;
 use crate::decapsulate;
 use crate::findings::{Finding, Findings, Spot};
 use crate::firewall::{self, FirewallRead};
 use crate::forward::{self, ForwardRead};
 use crate::fragments;
 use crate::links::Links;
-use crate::policy::{Appliance, Cores, Fragments, Neighbor, Sessions};
+use crate::policy::{Appliance, Blocklist, Cores, Fragments, Neighbor, Sessions, ZoneTerms};
 use crate::ports::{self, Ports};
 use crate::routes::{self, Routes};
 use crate::section::Section;
 use crate::sessions;
 use crate::translate::{self, SourceNatRead};
+use crate::zone_terms;
 
 /// Tables that the design has and this version does not serve.
 const NOT_YET: [(&str, &str); 5] = [
@@ -47,6 +49,8 @@ pub(crate) struct File {
     pub(crate) routes: Routes,
     pub(crate) neighbors: Vec<Neighbor>,
     pub(crate) firewall: FirewallRead,
+    pub(crate) blocklists: Vec<Blocklist>,
+    pub(crate) zone_terms: Vec<ZoneTerms>,
     pub(crate) source_nat: SourceNatRead,
     pub(crate) endings: Vec<Ending>,
     pub(crate) forwards: Vec<ForwardRead>,
@@ -74,6 +78,8 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let routes = routes::routes(&mut root, &ports, &links);
     let neighbors = routes::neighbors(&mut root, &ports, &links, findings);
     let firewall = firewall::firewall(&mut root, &ports.zones, findings);
+    let blocklists = blocklist::blocklists(&mut root, &ports.zones, findings);
+    let zone_terms = zone_terms::zone_terms(&mut root, &ports.zones, findings);
     let source_nat = translate::source_nat(&mut root, &ports.zones, &links, cores.workers.len(), findings);
     let endings = decapsulate::endings(&mut root, &links, findings);
     let forwards = forward::forwards(&mut root, &ports.zones, &links, findings);
@@ -90,6 +96,8 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         routes,
         neighbors,
         firewall,
+        blocklists,
+        zone_terms,
         source_nat,
         endings,
         forwards,

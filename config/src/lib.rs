@@ -17,6 +17,7 @@ mod address;
 mod address_range;
 mod appliance;
 mod balancer;
+mod blocklist;
 mod connection_ids;
 mod decapsulate;
 mod device;
@@ -48,6 +49,7 @@ mod syn_cookies;
 mod translate;
 mod tunnel;
 mod validate;
+mod zone_terms;
 mod zones;
 
 #[cfg(test)]

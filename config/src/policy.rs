@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use stage::anti_spoof::ZoneSources;
 use stage::balancer::{BackendSpec, ServiceSpec};
 use stage::firewall::{Action, Rule};
 use stage::forward::Route;
@@ -39,6 +40,10 @@ pub struct Policy {
     pub neighbors: Vec<Neighbor>,
     /// The firewall.
     pub firewall: Firewall,
+    /// Blocklists, at most 16.
+    pub blocklists: Vec<Blocklist>,
+    /// What is asked of those who come from each zone, by [`ZoneId`].
+    pub zone_terms: Vec<ZoneTerms>,
     /// Source NAT, first match wins.
     pub source_nat: Vec<SourceNatRule>,
     /// Tunnels that end here.
@@ -188,6 +193,24 @@ pub struct Firewall {
     pub sets: Vec<AddressSet>,
     /// Log records a worker writes in a second, the excess is counted (SE-39); default 100.
     pub log_rate: PerSecond,
+}
+
+/// `[[zone]]`: what is asked of those who come from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZoneTerms {
+    /// Of their addresses.
+    pub sources: ZoneSources,
+}
+
+/// `[[blocklist]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocklist {
+    /// Its name, unique among blocklists.
+    pub name: String,
+    /// The file with its prefixes, a path from the root.
+    pub file: PathBuf,
+    /// Zones whose packets it concerns; empty for all.
+    pub from: Vec<ZoneId>,
 }
 
 /// `[[firewall.set]]`: prefixes under one name, `@name` in the `source` and `destination` of rules.

@@ -51,6 +51,8 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         routes: file.routes.routes,
         neighbors: file.neighbors,
         firewall: file.firewall.firewall,
+        blocklists: file.blocklists,
+        zone_terms: file.zone_terms,
         source_nat: file.source_nat.rules,
         endings: file.endings,
         destination_nat: file.forwards.into_iter().map(|read| read.rule).collect(),

@@ -70,6 +70,12 @@ pub enum Command {
     },
     /// End the sessions of backends at once
     Flush(Concerned),
+    /// Read a file of the policy again and put it in force; nothing else changes
+    Reload {
+        /// What is read again
+        #[command(subcommand)]
+        what: ReloadKind,
+    },
     /// Show the state of the running appliance
     Show {
         /// What to show.
@@ -111,6 +117,19 @@ impl Concerned {
             ConcernedKind::Backend => Target::Backend(self.name.clone()),
         }
     }
+}
+
+/// What `reload` reads again.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ReloadKind {
+    /// The prefixes of a blocklist, from its file
+    Blocklist {
+        /// Its name
+        name: String,
+        /// Print JSON instead of words
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What `show` shows.
@@ -175,6 +194,8 @@ mod tests {
             "millrace drain backend shop/shop-a --undo",
             "millrace drain --undo service shop --json",
             "millrace flush backend shop/shop-a --json",
+            "millrace reload blocklist scanners",
+            "millrace reload blocklist scanners --json",
             "millrace show ports",
             "millrace show ports --json",
             "millrace show --json workers",
@@ -208,6 +229,8 @@ mod tests {
             "millrace show",
             "millrace show everything",
             "millrace drain shop",
+            "millrace reload",
+            "millrace reload blocklist",
             "millrace flush service shop --undo",
             "millrace show sessions --match colour=blue",
             "millrace show sessions --limit -1",

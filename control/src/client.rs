@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::session_match::SessionMatch;
-use crate::status::{Applied, Changed, Drain, Refusal, SessionStatus, Target};
+use crate::status::{Applied, Changed, Drain, Refusal, Reload, Reloaded, SessionStatus, Target};
 
 /// How long an answer may take; putting a large policy in force may take longer than any look at the state.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
@@ -112,6 +112,15 @@ impl Client {
     pub fn apply(&self, text: &str, name: &str) -> Result<Applied, ClientError> {
         let call = format!("/api/v1/apply?file={}", encoded(name));
         self.call(Method::POST, &call, text.to_owned().into(), APPLIED_WITHIN)
+    }
+
+    /// Reads a file of the policy again.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a refusal carries the faults of the file.
+    pub fn reload(&self, what: &Reload) -> Result<Reloaded, ClientError> {
+        let body = serde_json::to_vec(what).map_err(|error| self.odd(&error))?;
+        self.call(Method::POST, "/api/v1/reload", body.into(), APPLIED_WITHIN)
     }
 
     /// Gives the target no new sessions.

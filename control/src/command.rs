@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{Cli, Command, Concerned, DEFAULT_SOCKET, Show};
+use crate::cli::{Cli, Command, Concerned, DEFAULT_SOCKET, ReloadKind, Show};
 use crate::client::Client;
-use crate::status::{Changed, Target};
+use crate::status::{Changed, Reload, Target};
 use crate::{client::ClientError, compile, doctor, render};
 
 /// Why a command failed: what is printed on standard error, one or several lines.
@@ -63,6 +63,7 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
             change(socket, &concerned, Client::undrain, render::undrained, console)
         }
         Command::Flush(concerned) => change(socket, &concerned, Client::flush, render::flushed, console),
+        Command::Reload { what: ReloadKind::Blocklist { name, json } } => reload(socket, name, json, console),
         Command::Show { what, json } => show(socket, what, json, console),
     };
     match done {
@@ -92,7 +93,11 @@ fn check(file: &Path, console: &mut Console<'_>) -> Result<(), Failure> {
     for warning in &checked.warnings {
         console.complain(&warning.to_string());
     }
-    compile::rehearse(&checked.policy)?;
+    let snapshot = compile::rehearse(&checked.policy)?;
+    for list in snapshot.sources.blocklists().iter() {
+        let (prefixes, kib) = (list.prefixes().prefixes(), list.prefixes().memory().div_ceil(1_024));
+        console.print(&format!("blocklist {}: {prefixes} prefixes, {kib} KiB", list.name()));
+    }
     console.print(&format!("{}: valid", file.display()));
     Ok(())
 }
@@ -117,6 +122,12 @@ fn apply(socket: Option<PathBuf>, file: &Path, json: bool, console: &mut Console
     };
     let applied = Client::new(&socket)?.apply(&text, &file.display().to_string()).map_err(explained)?;
     console.print(&if json { pretty(&applied) } else { render::applied(&applied) });
+    Ok(())
+}
+
+fn reload(socket: Option<PathBuf>, name: String, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    let reloaded = client(socket)?.reload(&Reload::Blocklist(name)).map_err(explained)?;
+    console.print(&if json { pretty(&reloaded) } else { render::reloaded(&reloaded) });
     Ok(())
 }
 

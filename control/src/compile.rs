@@ -11,6 +11,7 @@ use config::Policy;
 use config::policy::Midstream;
 use ipnet::IpNet;
 use session::Timeouts;
+use stage::anti_spoof::Sources;
 use stage::balancer::Services;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
@@ -20,6 +21,8 @@ use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
 use worker::{FragmentBounds, PortFacts, Snapshot};
+
+use crate::blocklist;
 
 /// Makes the tables that have more than one implementation.
 pub trait TableMaker: Send + Sync + Debug {
@@ -145,8 +148,12 @@ pub fn compile(
     let hiding = services.pool_addresses().chain(source_nat.addresses());
     let asked = services.virtual_addresses().chain(destination_nat.addresses());
     let ours = own.keys().copied().chain(asked).chain(hiding).collect();
+    let lists = previous.map(|snapshot| snapshot.sources.blocklists());
+    let expected = policy.zone_terms.iter().map(|terms| terms.sources).collect();
+    let sources = Sources::new(blocklist::compile(&policy.blocklists, lists)?, expected);
     Ok(Snapshot {
         generation,
+        sources: Arc::new(sources),
         own,
         ours: Arc::new(ours),
         broadcast: broadcasts(policy),
@@ -183,19 +190,19 @@ pub fn answered_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
     addresses
 }
 
-/// Compiles a policy with the plain tables and throws the result away: what cannot be compiled is told before anything is
-/// started.
+/// Compiles a policy with the plain tables, so that what cannot be compiled is told before anything is started. The tables
+/// tell how large they are; nothing ever runs on them.
 ///
 /// # Errors
 /// As [`compile`].
-pub fn rehearse(policy: &Policy) -> Result<(), String> {
+pub fn rehearse(policy: &Policy) -> Result<Snapshot, String> {
     stage::firewall::expand(&policy.firewall.rules).map_err(|error| error.to_string())?;
     let devices: Vec<Device> = policy
         .ports
         .iter()
         .map(|port| Device { mac: port.mac.unwrap_or(MacAddr::ZERO), kernel: port.kernel_interface.is_some() })
         .collect();
-    compile(policy, &devices, Generation::new(1), None, &PlainTables, 0).map(|_| ())
+    compile(policy, &devices, Generation::new(1), None, &PlainTables, 0)
 }
 
 /// What separates two policies that only a restart can bring about, each as a sentence's object; empty when nothing does.

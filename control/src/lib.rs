@@ -3,7 +3,7 @@
 //!
 //! - `cli`, `command`, `client`, `render`: the command line, how it asks the running appliance, how it draws the answers.
 //! - `launch`: staged start and stop; the only part that opens devices (feature `dpdk`).
-//! - `compile`: a checked policy becomes the tables in force.
+//! - `compile`: a checked policy becomes the tables in force; `blocklist`: the files of prefixes among them.
 //! - `event`, `steward`: the control thread and everything that can wake it.
 //! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log.
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod blocklist;
 pub mod cli;
 pub mod client;
 pub mod command;

@@ -8,8 +8,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use stage::DropReason;
 
 use crate::status::{
-    Applied, Changed, Drops, FirewallStatus, Link, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    RouteStatus, ServiceStatus, SessionStatus, TupleStatus, WorkerStatus,
+    Applied, BlocklistStatus, Changed, Drops, FirewallStatus, Link, MemoryStatus, NatStatus, NeighborStatus,
+    PolicyStatus, PortStatus, Reloaded, RouteStatus, ServiceStatus, SessionStatus, TupleStatus, WorkerStatus,
 };
 
 /// Columns, each a heading and whether what stands under it are numbers.
@@ -257,7 +257,37 @@ pub fn firewall(firewall: &FirewallStatus) -> String {
         ]);
     }
     table.add_row(["(default)".to_owned(), firewall.default.clone(), firewall.default_hits.to_string()]);
+    if firewall.blocklists.is_empty() {
+        return drawn(&table);
+    }
+    format!("{}\n\n{}", drawn(&table), blocklists(&firewall.blocklists))
+}
+
+fn blocklists(lists: &[BlocklistStatus]) -> String {
+    let mut table = self::table(&[
+        ("BLOCKLIST", WORDS),
+        ("PREFIXES", NUMBERS),
+        ("BYTES", NUMBERS),
+        ("HITS", NUMBERS),
+        ("FILE", WORDS),
+    ]);
+    for list in lists {
+        table.add_row([
+            list.name.clone(),
+            list.prefixes.to_string(),
+            list.bytes.to_string(),
+            list.hits.to_string(),
+            list.file.clone(),
+        ]);
+    }
     drawn(&table)
+}
+
+/// What `reload` has done.
+#[must_use]
+pub fn reloaded(reloaded: &Reloaded) -> String {
+    let Reloaded { generation, prefixes, bytes } = reloaded;
+    format!("generation {generation}: {prefixes} prefixes, {bytes} bytes")
 }
 
 /// `millrace show neighbors`.

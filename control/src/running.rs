@@ -23,6 +23,7 @@ use wire::MacAddr;
 use worker::{Clock, Snapshot, WorkerCounters};
 
 use crate::admin::Appliance;
+use crate::blocklist;
 use crate::compile::{Device, TableMaker, compile, restart_needed};
 use crate::event::{Publication, Request};
 use crate::health::{Prober, Report, targets};
@@ -30,10 +31,12 @@ use crate::kernel::Interface;
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, AppliedPolicy, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus,
-    PortStatus, Refusal, RefusalKind, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
+    PortStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target,
+    WorkerStatus,
 };
 use documents::{
-    action_name, forward_statuses, pool_statuses, port_status, service_statuses, session_status, worker_status,
+    action_name, blocklist_statuses, forward_statuses, pool_statuses, port_status, service_statuses, session_status,
+    worker_status,
 };
 
 /// How long management waits for workers before it says so.
@@ -139,6 +142,16 @@ struct State {
     history: Vec<AppliedPolicy>,
     prober: Option<Prober>,
     interfaces: Vec<Interface>,
+}
+
+impl State {
+    /// Writes down what came into force.
+    fn remember(&mut self, generation: u64, source: String) {
+        self.history.push(AppliedPolicy { generation, applied_at: Timestamp::now(), source });
+        if self.history.len() > HISTORY {
+            self.history.remove(0);
+        }
+    }
 }
 
 /// The running appliance.
@@ -361,8 +374,12 @@ impl Appliance for Running {
     }
 
     fn firewall(&self) -> FirewallStatus {
-        let snapshot = self.snapshot();
+        let (snapshot, files) = {
+            let state = lock(&self.state);
+            (Arc::clone(&state.snapshot), state.policy.blocklists.clone())
+        };
         FirewallStatus {
+            blocklists: blocklist_statuses(snapshot.sources.blocklists(), &files),
             default: action_name(snapshot.rules.default_action()).to_owned(),
             default_hits: snapshot.rules.default_hits(),
             rules: snapshot
@@ -425,7 +442,7 @@ impl Appliance for Running {
             let state = lock(&self.state);
             (Arc::clone(&state.snapshot), state.policy.sessions.capacity as u64)
         };
-        let rule_bytes = snapshot.rules.memory() as u64;
+        let rule_bytes = (snapshot.rules.memory() + snapshot.sources.blocklists().memory()) as u64;
         let route_bytes = snapshot.routes.memory() as u64;
         let service_bytes = snapshot.services.memory() as u64;
         let tables = rule_bytes + route_bytes + service_bytes;
@@ -496,14 +513,7 @@ impl Appliance for Running {
             let mut state = lock(&self.state);
             state.policy = checked.policy.clone();
             state.snapshot = Arc::clone(&snapshot);
-            state.history.push(AppliedPolicy {
-                generation: snapshot.generation.get(),
-                applied_at: Timestamp::now(),
-                source: name.to_owned(),
-            });
-            if state.history.len() > HISTORY {
-                state.history.remove(0);
-            }
+            state.remember(snapshot.generation.get(), name.to_owned());
             if let Some(prober) = &mut state.prober {
                 prober.watch(targets(&checked.policy));
             }
@@ -512,6 +522,37 @@ impl Appliance for Running {
         self.publish(snapshot, placed(&checked.policy), removed)?;
         log::info!("generation {generation} is in force, from {name}");
         Ok(Applied { generation, warnings: checked.warnings.iter().map(ToString::to_string).collect() })
+    }
+
+    fn reload(&self, what: &Reload) -> Result<Reloaded, Refusal> {
+        let Reload::Blocklist(name) = what;
+        let _changing = lock(&self.changing);
+        let (before, policy) = {
+            let state = lock(&self.state);
+            (Arc::clone(&state.snapshot), state.policy.clone())
+        };
+        let Some(list) = policy.blocklists.iter().find(|list| list.name == *name) else {
+            let advice = "`millrace show firewall` lists them";
+            return Err(Refusal::new(RefusalKind::NotFound, format!("there is no blocklist {name}; {advice}")));
+        };
+        let prefixes = blocklist::read(&list.file).map_err(|why| {
+            let lines = why.lines().map(str::to_owned).collect();
+            Refusal::new(RefusalKind::PolicyInvalid, format!("blocklist {name} is as it was")).with_faults(lines)
+        })?;
+        let lists = before.sources.blocklists().with(name, &prefixes);
+        // Another generation, so that sessions of whoever is on the list now are judged again.
+        let generation = before.generation.next();
+        let sources = Arc::new(before.sources.with(lists));
+        let snapshot = Arc::new(Snapshot { generation, sources, ..Snapshot::clone(&before) });
+        {
+            let mut state = lock(&self.state);
+            state.snapshot = Arc::clone(&snapshot);
+            state.remember(generation.get(), format!("blocklist {name}, read again"));
+        }
+        self.publish(snapshot, placed(&policy), Vec::new())?;
+        let (count, bytes) = (prefixes.prefixes() as u64, prefixes.memory() as u64);
+        log::info!("generation {generation} is in force: blocklist {name} has {count} prefixes");
+        Ok(Reloaded { generation: generation.get(), prefixes: count, bytes })
     }
 
     fn drain(&self, target: &Target) -> Result<Changed, Refusal> {

@@ -304,6 +304,43 @@ pub struct FirewallStatus {
     pub default_hits: u64,
     /// The rules, first match first.
     pub rules: Vec<RuleStatus>,
+    /// The blocklists, which are asked before the rules.
+    #[serde(default)]
+    pub blocklists: Vec<BlocklistStatus>,
+}
+
+/// One blocklist of `show firewall`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlocklistStatus {
+    /// The operator's name.
+    pub name: String,
+    /// The file it was read from.
+    pub file: String,
+    /// Prefixes in force.
+    pub prefixes: u64,
+    /// Bytes they take.
+    pub bytes: u64,
+    /// Packets it has stopped.
+    pub hits: u64,
+}
+
+/// What is read again: the body of `POST reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "lowercase")]
+pub enum Reload {
+    /// The file of a blocklist.
+    Blocklist(String),
+}
+
+/// The answer of `reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The generation that put it in force; nothing else of the policy has changed.
+    pub generation: u64,
+    /// Prefixes in force.
+    pub prefixes: u64,
+    /// Bytes they take.
+    pub bytes: u64,
 }
 
 /// One neighbor: an element of `show neighbors`.
@@ -406,7 +443,7 @@ pub struct MemoryStatus {
     pub buffer_bytes: u64,
     /// Of these, the session tables, touched or not.
     pub session_bytes: u64,
-    /// Of these, the firewall's rules: the classifier, counters, and the limits of sources.
+    /// Of these, the firewall's rules: the classifier, counters, the limits of sources, and blocklists.
     pub rule_bytes: u64,
     /// Of these, the routes.
     pub route_bytes: u64,

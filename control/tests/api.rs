@@ -113,7 +113,7 @@ impl Appliance for Fake {
     fn firewall(&self) -> FirewallStatus {
         let rule =
             RuleStatus { name: "ping".into(), action: "allow".into(), hits: 4, rate_limited: 1, source_limited: 0 };
-        FirewallStatus { default: "deny".into(), default_hits: 2, rules: vec![rule] }
+        FirewallStatus { default: "deny".into(), default_hits: 2, rules: vec![rule], blocklists: Vec::new() }
     }
     fn neighbors(&self) -> Vec<NeighborStatus> {
         vec![NeighborStatus {
@@ -177,6 +177,10 @@ impl Appliance for Fake {
             false if text.contains("panic") => panic!("as the test asked"),
             false => Ok(Applied { generation: 3, warnings: vec!["edge.toml:3:1: warning[c]: odd".into()] }),
         }
+    }
+    fn reload(&self, what: &Reload) -> Result<Reloaded, Refusal> {
+        self.told(format!("reload {what:?}"));
+        Ok(Reloaded { generation: 9, prefixes: 1, bytes: 8 })
     }
     fn drain(&self, target: &Target) -> Result<Changed, Refusal> {
         self.told(format!("drain {target:?}"));
@@ -316,6 +320,15 @@ fn a_policy_is_applied_or_refused_with_every_fault() {
     let Err(ClientError::Refused(refusal)) = client.apply("fault", "edge.toml") else { panic!("was not refused") };
     assert_eq!((refusal.kind, refusal.faults.len()), (RefusalKind::PolicyInvalid, 2));
     assert_eq!(*served.fake.told.lock().unwrap(), ["apply my edge.toml 11", "apply edge.toml 5"]);
+}
+
+#[test]
+fn a_blocklist_is_read_again_by_name() {
+    let served = Served::new();
+    let (status, answers, _) = served.millrace("reload blocklist scanners");
+    assert_eq!((status, answers.trim()), (0, "generation 9: 1 prefixes, 8 bytes"));
+    assert_eq!(served.http("POST /api/v1/reload", br#"{"kind":"blocklist","name":"scanners"}"#).0, 200);
+    assert_eq!(served.http("POST /api/v1/reload", br#"{"kind":"service","name":"shop"}"#).0, 400);
 }
 
 #[test]

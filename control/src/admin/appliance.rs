@@ -6,7 +6,7 @@
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    Refusal, RouteStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
+    Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
 };
 
 /// The running appliance, as the API sees it.
@@ -52,6 +52,12 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`] with every fault; nothing was changed.
     fn apply(&self, text: &str, name: &str) -> Result<Applied, Refusal>;
+
+    /// Reads a file of the policy again and puts it in force; nothing else changes.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when nothing has that name, or the file has faults; nothing was changed.
+    fn reload(&self, what: &Reload) -> Result<Reloaded, Refusal>;
 
     /// Gives the target's backends no new sessions; those they have run out, or end with the drain timeout. Lasts until it
     /// is undone, whatever policies come into force.

@@ -6,6 +6,7 @@
 //! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `drops`, `memory`, `policy` | as `show` |
 //! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
 //! | `POST /api/v1/apply?file=NAME`, body TOML | [`Applied`](crate::status::Applied) |
+//! | `POST /api/v1/reload`, body [`Reload`] | [`Reloaded`](crate::status::Reloaded) |
 //! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`](crate::status::Changed) |
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::Appliance;
 use crate::cli::SESSIONS_SHOWN;
 use crate::session_match::SessionMatch;
-use crate::status::{Drain, Refusal, RefusalKind, Target};
+use crate::status::{Drain, Refusal, RefusalKind, Reload, Target};
 
 /// Bytes of a policy that are read, as `config` has it for files.
 const BODY_MAX: usize = 64 << 20;
@@ -46,6 +47,7 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
         .route("/memory", get(|State(a): Asked| show(a, |a| a.memory())))
         .route("/policy", get(|State(a): Asked| show(a, |a| a.policy())))
         .route("/apply", post(apply))
+        .route("/reload", post(reload))
         .route("/drain", post(drain))
         .route("/flush", post(flush));
     Router::new()
@@ -91,6 +93,11 @@ async fn apply(
     ask(appliance, move |appliance| appliance.apply(&text, &file)).await
 }
 
+async fn reload(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
+    let what: Reload = concerned(body)?;
+    ask(appliance, move |appliance| appliance.reload(&what)).await
+}
+
 async fn drain(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
     let Drain { target, undo } = concerned(body)?;
     ask(appliance, move |appliance| if undo { appliance.undrain(&target) } else { appliance.drain(&target) }).await
@@ -104,7 +111,7 @@ async fn flush(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> 
 fn concerned<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refused> {
     let body = body.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
     serde_json::from_slice(&body).map_err(|error| {
-        let wanted = r#"{"kind": "service" or "backend", "name": "..."}"#;
+        let wanted = r#"{"kind": "service" or "backend" (reload: "blocklist"), "name": "..."}"#;
         refused(RefusalKind::BadRequest, format!("the body must be {wanted}: {error}"))
     })
 }

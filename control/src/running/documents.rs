@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use session::Kind;
 use stage::balancer::{Admin, Backend, Health, Services};
+use stage::blocklist::Blocklists;
 use stage::firewall::Action;
 use stage::syn_cookie::{CookieMode, SynCounts};
 use units::Nanos;
@@ -12,8 +13,8 @@ use worker::{Measured, SessionRecord, Snapshot};
 
 use super::{DeviceCounters, WorkerView};
 use crate::status::{
-    BackendStatus, ForwardStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus, SessionStatus,
-    StageStatus, SynCookieStatus, TupleStatus, WorkerStatus,
+    BackendStatus, BlocklistStatus, ForwardStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus,
+    SessionStatus, StageStatus, SynCookieStatus, TupleStatus, WorkerStatus,
 };
 
 pub(super) const fn action_name(action: Action) -> &'static str {
@@ -71,6 +72,19 @@ fn health_status(backend: &Backend, now: Nanos) -> HealthStatus {
         (Admin::Enabled, Health::Failed) => HealthStatus::Failed,
         (Admin::Enabled, Health::Unknown) => HealthStatus::Unknown,
     }
+}
+
+/// The lists in force, with the files the policy names.
+pub(super) fn blocklist_statuses(lists: &Blocklists, files: &[config::policy::Blocklist]) -> Vec<BlocklistStatus> {
+    let both = lists.iter().zip(files);
+    both.map(|(list, written)| BlocklistStatus {
+        name: list.name().to_owned(),
+        file: written.file.display().to_string(),
+        prefixes: list.prefixes().prefixes() as u64,
+        bytes: list.prefixes().memory() as u64,
+        hits: list.hits(),
+    })
+    .collect()
 }
 
 fn syn_cookies(service: &stage::balancer::Service) -> Option<SynCookieStatus> {

@@ -215,3 +215,38 @@ fn what_went_to_the_kernel_and_what_it_refused_is_shown_with_its_port() {
     assert_eq!((kernel(0), kernel(1)), ([10, 2, 30, 4], [10, 3, 30, 5]));
     assert_eq!((ports[1].rx_packets, ports[1].kernel_interface.as_deref()), (101, Some("mr-inside")));
 }
+
+/// A blocklist is read again alone; a faulty file changes nothing.
+#[test]
+fn a_blocklist_is_read_again_alone() {
+    let bench = Bench::new();
+    bench.obliging();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.txt");
+    let text = format!("{EDGE}\n[[blocklist]]\nname = \"bad\"\nfile = \"{}\"\n", file.display());
+    let refusal = bench.appliance.apply(&text, "edge.toml").unwrap_err();
+    assert!(refusal.message.contains("list.txt"), "a list that is not there: {refusal}");
+    std::fs::write(&file, "192.0.2.0/24\n").unwrap();
+    assert_eq!(bench.appliance.apply(&text, "edge.toml").unwrap().generation, 2);
+
+    std::fs::write(&file, "192.0.2.0/24\n203.0.113.0/24\n").unwrap();
+    let again = Reload::Blocklist("bad".into());
+    let reloaded = bench.appliance.reload(&again).unwrap();
+    assert_eq!((reloaded.generation, reloaded.prefixes), (3, 2));
+    let blocked = |address: &str| {
+        let snapshot = bench.appliance.snapshot();
+        snapshot.sources.blocklists().by_name("bad").unwrap().prefixes().contains(address.parse().unwrap())
+    };
+    assert!(blocked("203.0.113.7") && !blocked("198.51.100.7"));
+    assert_eq!(bench.appliance.policy().source, "blocklist bad, read again");
+    assert_eq!(bench.appliance.firewall().blocklists[0].prefixes, 2);
+
+    std::fs::write(&file, "198.51.100.0/24\nnonsense\n").unwrap();
+    let refusal = bench.appliance.reload(&again).unwrap_err();
+    assert_eq!((refusal.kind, refusal.faults.len()), (RefusalKind::PolicyInvalid, 1));
+    assert!(refusal.faults[0].contains("list.txt:2:"), "{refusal:?}");
+    assert!(blocked("203.0.113.7") && !blocked("198.51.100.7"));
+    assert_eq!(bench.appliance.policy().generation, 3);
+    let unknown = bench.appliance.reload(&Reload::Blocklist("good".into())).unwrap_err();
+    assert_eq!(unknown.kind, RefusalKind::NotFound);
+}

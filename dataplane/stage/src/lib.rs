@@ -5,7 +5,9 @@
 //! persistence) is atomic and bounded.
 #![forbid(unsafe_code)]
 
+pub mod anti_spoof;
 pub mod balancer;
+pub mod blocklist;
 pub mod drop_reason;
 pub mod firewall;
 pub mod forward;

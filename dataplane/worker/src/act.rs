@@ -131,6 +131,11 @@ impl<B: Buffer> Shard<B> {
         let (original, kind) = (*session.tuple(Direction::Original), session.kind());
         let mut rule = session.rule();
         if session.flags() & FROM_KERNEL == 0 {
+            let came = session.ingress(Direction::Original);
+            if let Some(reason) = self.snapshot.disowns_source(came, original.source.into_ip()) {
+                self.disown::<A>(slot);
+                return Err(Verdict::Drop(reason));
+            }
             let (source_port, destination_port, protocol) = match (kind, A::endpoints(&original).is_v6()) {
                 (Kind::Tcp, _) => (original.source_port, original.destination_port, 6),
                 (Kind::Udp, _) => (original.source_port, original.destination_port, 17),
@@ -139,7 +144,7 @@ impl<B: Buffer> Shard<B> {
                 (Kind::Other, _) => (0, 0, u8::try_from(original.source_port).unwrap_or(u8::MAX)),
             };
             let candidate = Candidate {
-                from: self.snapshot.zone(session.ingress(Direction::Original)),
+                from: self.snapshot.zone(came),
                 to: self.zone_behind::<A>(slot, protocol),
                 protocol,
                 endpoints: A::endpoints(&original),

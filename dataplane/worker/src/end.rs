@@ -38,6 +38,13 @@ impl<B> Shard<B> {
         self.close::<A>(slot);
     }
 
+    /// Ends a session whose client is no longer welcome: its server is told where it can be reached at once, the client
+    /// hears nothing.
+    pub(crate) fn disown<A: Family>(&mut self, slot: Slot) {
+        self.tell_end::<A>(slot, Direction::Original);
+        self.close::<A>(slot);
+    }
+
     /// Puts a reset in the name of the sender of `direction` on the list.
     fn tell_end<A: Family>(&mut self, slot: Slot, direction: Direction) {
         let session = A::table(&self.sessions).session(slot);

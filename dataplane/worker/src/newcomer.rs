@@ -135,6 +135,7 @@ impl<B: Buffer> Shard<B> {
         let mut waiting = ArrayVec::<usize, BURST_MAX>::new();
         let (mut seen, mut hashes) = (Seen::default(), ArrayVec::<u64, BURST_MAX>::new());
         let mut asked = None;
+        let suspicious = snapshot.sources.asks(snapshot.zone(crowd.port));
         for &position in positions {
             let (Some(Some(buffer)), Some(&Lane::Known(Known { hash, kind, .. }))) =
                 (crowd.buffers.get(position), crowd.lanes.get(position))
@@ -150,6 +151,12 @@ impl<B: Buffer> Shard<B> {
                 unusual.push(position);
                 continue;
             };
+            if suspicious
+                && let Some(reason) = snapshot.refuses_source(crowd.port, head.tuple.source.into_ip(), Origin::Wire)
+            {
+                self.turn_away(crowd, position, Verdict::Drop(reason));
+                continue;
+            }
             match Self::announce(&snapshot, buffer, kind, &head, crowd.port, &mut asked) {
                 Some((bound, to, tcp)) => {
                     candidates.push(Candidate {

@@ -120,6 +120,9 @@ impl<B: Buffer> Shard<B> {
             return Err(Verdict::Drop(DropReason::UnknownEthertype));
         };
         let (source, destination) = (facts.endpoints.source(), facts.endpoints.destination());
+        if let Some(reason) = self.snapshot.refuses_source(packet.port, source, packet.origin) {
+            return Err(Verdict::Drop(reason));
+        }
         let (source_port, destination_port) = match facts.transport {
             Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
             Transport::Udp { source_port, destination_port, .. } => (source_port, destination_port),

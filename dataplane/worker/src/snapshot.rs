@@ -9,14 +9,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use session::{Pickup, Timeouts};
-use stage::Keyed;
+use stage::anti_spoof::Sources;
 use stage::balancer::Services;
 use stage::firewall::Ruleset;
 use stage::forward::RouteTable;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
+use stage::{DropReason, Keyed};
 use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
 use wire::MacAddr;
+
+use crate::packet::Origin;
 
 /// What a worker knows of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,8 @@ pub struct Snapshot {
     pub broadcast: Vec<Ipv4Addr>,
     /// The routes, connected prefixes included.
     pub routes: Arc<dyn RouteTable>,
+    /// What is asked about sources of first packets and fragments, before anything else.
+    pub sources: Arc<Sources>,
     /// The firewall.
     pub rules: Arc<Ruleset>,
     /// The virtual services.
@@ -119,6 +124,28 @@ impl Snapshot {
     #[must_use]
     pub fn zone(&self, port: PortId) -> ZoneId {
         self.port(port).map_or(ZoneId::APPLIANCE, |facts| facts.zone)
+    }
+
+    /// Why a packet of `source` that came by `port` may open nothing; `None` when it may. What came out of a tunnel need not
+    /// have come by the port that leads back.
+    #[must_use]
+    pub fn refuses_source(&self, port: PortId, source: IpAddr, origin: Origin) -> Option<DropReason> {
+        let facts = self.port(port)?;
+        if origin == Origin::Kernel || !self.sources.asks(facts.zone) {
+            return None;
+        }
+        let astray =
+            || origin == Origin::Wire && !self.sources.came_the_way_back(source, (port, facts.zone), &*self.routes);
+        let unwelcome = self.sources.unwelcome(source, facts.zone, &facts.addresses);
+        unwelcome.or_else(|| astray().then_some(DropReason::ReversePathFailed))
+    }
+
+    /// Why a session of `source` that came by `port` under an earlier policy may not go on; `None` when it may. The way it
+    /// came is not asked again: routes change, and its windows hold it.
+    #[must_use]
+    pub fn disowns_source(&self, port: PortId, source: IpAddr) -> Option<DropReason> {
+        let facts = self.port(port)?;
+        self.sources.unwelcome(source, facts.zone, &facts.addresses)
     }
 
     /// The zone behind a virtual service.

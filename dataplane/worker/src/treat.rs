@@ -120,6 +120,11 @@ impl<B: Buffer> Shard<B> {
         if facts.fragment == Fragment::No || !self.collects(&packet.frame, &facts) {
             return Ok(packet);
         }
+        // Who may open nothing is not waited for either.
+        if let Some(reason) = self.snapshot.refuses_source(door.port, facts.endpoints.source(), packet.origin) {
+            self.counters.drop_one(reason);
+            return Err(Lane::Gone);
+        }
         let (origin, steer) = (packet.origin, door.steer || packet.origin != door.origin);
         match self.gather(packet.buffer, &facts, door.port, origin, steer) {
             Gathered::Gone => Err(Lane::Gone),

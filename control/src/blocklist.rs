@@ -1,0 +1,165 @@
+//! Blocklist files: read, checked line by line, and compiled. Runs in management; a million prefixes take a fraction of a
+//! second.
+//!
+//! A line has one address or prefix, IPv4 or IPv6; `#` and `;` begin a comment. That is what the common lists look like.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use config::policy::Blocklist;
+use ipnet::IpNet;
+use stage::blocklist::{Blocklists, PrefixSet};
+
+/// Prefixes of one list: 16 MiB of IPv4, 64 MiB of IPv6.
+const PREFIXES_MAX: usize = 2_000_000;
+
+/// Bytes of one file that are read: as many prefixes of the longest spelling, each with a comment.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// Faults told of one file.
+const FAULTS_TOLD: usize = 10;
+
+/// Characters of a faulty line that are shown.
+const SHOWN: usize = 60;
+
+/// What stands on one line, comments taken off; else what is wrong with it, and what would be right.
+fn prefix(written: &str) -> Result<IpNet, String> {
+    let (address, length) = written.split_once('/').map_or((written, None), |(address, len)| (address, Some(len)));
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Err("is not an address or a prefix; write one a line, such as 192.0.2.0/24 or 2001:db8::/32".to_owned());
+    };
+    let Some(length) = length else { return Ok(IpNet::from(address)) };
+    let length = length.parse().ok().filter(|_| length.bytes().all(|digit| digit.is_ascii_digit()));
+    let Some(net) = length.and_then(|length| IpNet::new(address, length).ok()) else {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        return Err(format!("has no such prefix length; write one from 1 to {longest}"));
+    };
+    match net.trunc() {
+        trunc if trunc != net => Err(format!("has bits behind its prefix length; write {trunc}")),
+        trunc if trunc.prefix_len() == 0 => Err("is everything; write a firewall rule instead".to_owned()),
+        trunc => Ok(trunc),
+    }
+}
+
+/// Reads the text of a list.
+///
+/// # Errors
+/// A sentence for each faulty line, the first ten of them.
+fn parse(text: &str, name: &str) -> Result<PrefixSet, String> {
+    let mut prefixes = Vec::new();
+    let (mut faults, mut told) = (0, String::new());
+    // What some editors put in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (line, number) in text.lines().zip(1..) {
+        let written = line.split(['#', ';']).next().unwrap_or_default().trim();
+        if written.is_empty() {
+            continue;
+        }
+        match prefix(written) {
+            Ok(net) => prefixes.push(net),
+            Err(why) => {
+                faults += 1;
+                if faults <= FAULTS_TOLD {
+                    let shown: String = written.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+                    let _ = writeln!(told, "{name}:{number}: \"{shown}\" {why}");
+                }
+            }
+        }
+        if prefixes.len() > PREFIXES_MAX {
+            return Err(format!("{name}:{number}: more than {PREFIXES_MAX} prefixes; make two lists of it"));
+        }
+    }
+    if faults > FAULTS_TOLD {
+        let _ = writeln!(told, "{name}: {} more lines are faulty", faults - FAULTS_TOLD);
+    }
+    if faults > 0 { Err(told.trim_end().to_owned()) } else { Ok(PrefixSet::new(prefixes)) }
+}
+
+/// Reads the file of a list.
+///
+/// # Errors
+/// Sentences: the file cannot be read, is too long, is not text, or has faulty lines.
+pub fn read(path: &Path) -> Result<Arc<PrefixSet>, String> {
+    let name = path.display().to_string();
+    let failed = |why: std::io::Error| format!("{name}: {why}");
+    let file = File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(format!("{name} is not a file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(format!("{name} is longer than {} MiB", BYTES_MAX >> 20));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line =
+            error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|&&byte| byte == b'\n').count();
+        format!("{name}:{}: not text", line + 1)
+    })?;
+    parse(&text, &name).map(Arc::new)
+}
+
+/// Reads every list of a policy.
+///
+/// # Errors
+/// As [`read`], of the first list that has faults.
+pub fn compile(lists: &[Blocklist], previous: Option<&Blocklists>) -> Result<Blocklists, String> {
+    let read = |list: &Blocklist| {
+        let prefixes = read(&list.file).map_err(|why| format!("blocklist {}: {why}", list.name))?;
+        Ok((list.name.clone(), list.from.clone(), prefixes))
+    };
+    Ok(Blocklists::new(lists.iter().map(read).collect::<Result<_, String>>()?, previous))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> String {
+        parse(text, "list").unwrap_err()
+    }
+
+    #[test]
+    fn the_common_shapes_are_read() {
+        let text = "\u{feff}# a list\n\n192.0.2.1\n198.51.100.0/24 ; SBL1\n\t2001:db8::/32 # why\r\n::1\n  ; nothing\n";
+        let set = parse(text, "list").unwrap();
+        assert_eq!(set.prefixes(), 4);
+        for address in ["192.0.2.1", "198.51.100.200", "2001:db8:ffff::1", "::1"] {
+            assert!(set.contains(address.parse().unwrap()), "{address}");
+        }
+        assert!(!set.contains("192.0.2.2".parse().unwrap()));
+        assert_eq!(parse("", "list").unwrap().prefixes(), 0);
+    }
+
+    #[test]
+    fn every_faulty_line_is_told_by_its_number() {
+        let text =
+            "192.0.2.1\nexample.org\n10.0.0.1/8\n10.0.0.0/33\n::/0\n10.0.0.0/+8\n10.0.0.0/8 10.1.0.0/16\n1.2.3\n";
+        let faults = faults(text);
+        let lines: Vec<&str> = faults.lines().collect();
+        assert!(lines[0].starts_with("list:2: \"example.org\" is not an address or a prefix; write"), "{faults}");
+        assert_eq!(lines[1], "list:3: \"10.0.0.1/8\" has bits behind its prefix length; write 10.0.0.0/8");
+        assert_eq!(lines[2], "list:4: \"10.0.0.0/33\" has no such prefix length; write one from 1 to 32");
+        assert_eq!(lines[3], "list:5: \"::/0\" is everything; write a firewall rule instead");
+        assert_eq!(lines.len(), 7);
+    }
+
+    #[test]
+    fn a_list_that_is_something_else_is_refused_in_few_words() {
+        let faults = faults(&format!("{}\n", "\u{1b}[31m<html>".repeat(100)).repeat(10_000));
+        assert!(faults.len() < 3_000 && faults.ends_with("9990 more lines are faulty"), "{faults}");
+        assert!(!faults.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn files_that_are_none_are_told() {
+        assert!(read(Path::new("/nonexistent/list")).unwrap_err().contains("/nonexistent/list"));
+        assert!(read(Path::new("/")).unwrap_err().contains("is not a file"));
+        // Endless, and not a file.
+        assert!(read(Path::new("/dev/zero")).unwrap_err().contains("is not a file"));
+    }
+}
