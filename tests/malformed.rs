@@ -429,6 +429,8 @@ fn extension_headers_in_order_and_bounded_pass() {
     rig.passes("destination options twice", there(&many(2)));
     let routing = |kind: u8| udp(CLIENT6, SERVER6).extension(43, &[0, kind, 0, 0, 0, 0, 0]);
     rig.drops_all("type 0 routing", &[(OUTSIDE, routing(0))], Malformed::Ipv6RoutingType0);
+    let arrived = udp(CLIENT6, SERVER6).extension(43, &[0, 4, 0, 0, 0, 0, 0]);
+    rig.passes("type 4 routing without segments left", there(&arrived));
     let late = udp(CLIENT6, SERVER6).extension(60, &options).extension(0, &options);
     rig.drops_all("hop-by-hop second", &[(OUTSIDE, late)], Malformed::Ipv6ExtensionOrder);
     let two = udp(CLIENT6, SERVER6).fragment(0, false).fragment(0, false);

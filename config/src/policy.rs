@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use stage::anti_spoof::ZoneSources;
 use stage::balancer::{BackendSpec, ServiceSpec};
+use stage::extension_policy::ExtensionPolicy;
 use stage::firewall::{Action, Rule};
 use stage::forward::Route;
 use stage::translate::{ForwardRule, SourceNatRule};
@@ -200,6 +201,8 @@ pub struct Firewall {
 pub struct ZoneTerms {
     /// Of their addresses.
     pub sources: ZoneSources,
+    /// Of the IPv6 extension headers in front.
+    pub extensions: ExtensionPolicy,
 }
 
 /// `[[blocklist]]`.

@@ -1,9 +1,11 @@
 //! `[[zone]]`: what is asked of those who come from a zone. A zone without such a table asks nothing.
 
 use stage::anti_spoof::{ReversePath, ZoneSources};
+use stage::extension_policy::ExtensionPolicy;
+use toml::de::DeValue;
 
 use crate::findings::Findings;
-use crate::kind::{boolean, choice, name};
+use crate::kind::{Wrong, boolean, choice, integer, name};
 use crate::names::Names;
 use crate::policy::ZoneTerms;
 use crate::section::Section;
@@ -23,6 +25,7 @@ pub(crate) fn zone_terms(file: &mut Section<'_>, zones: &Zones, findings: &Findi
                 reverse_path: section.or("reverse_path", choice(REVERSE_PATHS), ReversePath::Off),
                 bogons: section.or("bogons", boolean, false),
             },
+            extensions: extensions(&mut section),
         };
         if let Some(written) = written {
             names.take(&written);
@@ -34,4 +37,22 @@ pub(crate) fn zone_terms(file: &mut Section<'_>, zones: &Zones, findings: &Findi
         section.finish();
     }
     terms
+}
+
+fn extensions(section: &mut Section<'_>) -> ExtensionPolicy {
+    let hop_by_hop = section.or("hop_by_hop", boolean, true);
+    let types: Vec<u8> = section.list("routing_headers", routing_type).into_iter().map(|at| at.value).collect();
+    ExtensionPolicy::new(hop_by_hop, &types)
+}
+
+/// A type of routing header that may be let in.
+fn routing_type(value: &DeValue<'_>) -> Result<u8, Wrong> {
+    match integer(0..=u8::MAX)(value)? {
+        0 => Err(Wrong::new(
+            "bad-routing-type",
+            "0 is a type that nobody may pass on (RFC 5095)",
+            "name types from 1 on, such as 4 (segment routing)",
+        )),
+        kind => Ok(kind),
+    }
 }

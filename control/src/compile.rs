@@ -154,6 +154,7 @@ pub fn compile(
     Ok(Snapshot {
         generation,
         sources: Arc::new(sources),
+        extensions: policy.zone_terms.iter().map(|terms| terms.extensions).collect(),
         own,
         ours: Arc::new(ours),
         broadcast: broadcasts(policy),

@@ -157,6 +157,8 @@ fn rows() -> Vec<Row> {
         Row("[[zone]]", "name", &["\"dmz\"", "\"appliance\""], &["\"\"", "\"wam\"", "1", "[\"wan\"]"]),
         Row("[[zone]]", "reverse_path", &["\"off\"", "\"loose\"", "\"strict\""], &["\"\"", "\"on\"", "true"]),
         row("[[zone]]", "bogons", FLAGS),
+        row("[[zone]]", "hop_by_hop", FLAGS),
+        Row("[[zone]]", "routing_headers", &["[1]", "[2, 4, 255]"], &["[]", "[0]", "[256]", "[-1]", "4", "[\"4\"]", "true"]),
         Row("[virtual_service.syn_cookies]", "mode", &["\"off\"", "\"adaptive\"", "\"always\""], &["\"\"", "\"on\"", "true", "1"]),
         Row("[virtual_service.syn_cookies]", "on_at", &["501", "50_000_000"], &["-1", "0", "50_000_001", "\"1000\"", "1.0"]),
         Row("[virtual_service.syn_cookies]", "off_at", &["0", "999"], &["-1", "1_000", "50_000_001", "\"500\"", "1.0"]),

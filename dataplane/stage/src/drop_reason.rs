@@ -60,6 +60,8 @@ reasons! {
     Blocklisted "blocklisted" "Its source is on a blocklist."
     BogonSource "bogon_source" "Its source is an address nobody on the Internet has."
     ReversePathFailed "reverse_path_failed" "Its source is not reached the way it came from."
+    HopByHopRefused "hop_by_hop_refused" "IPv6 hop-by-hop options, which its zone refuses."
+    RoutingHeaderRefused "routing_header_refused" "An IPv6 routing header with segments left, of a type its zone does not let in."
     ArpUnwanted "arp_unwanted" "An ARP packet that neither asks for nor answers this appliance."
     NeighborDiscoveryInvalid "neighbor_discovery_invalid" "A neighbor discovery message that RFC 4861 tells receivers to ignore."
     MulticastUnwanted "multicast_unwanted" "Multicast or broadcast that is not for this appliance."

@@ -9,6 +9,7 @@ pub mod anti_spoof;
 pub mod balancer;
 pub mod blocklist;
 pub mod drop_reason;
+pub mod extension_policy;
 pub mod firewall;
 pub mod forward;
 pub mod keyed_hash;

@@ -130,11 +130,23 @@ pub struct Facts {
     pub dont_fragment: bool,
     /// Whether and which fragment this is.
     pub fragment: Fragment,
+    /// The IPv6 extension headers that a zone may refuse.
+    pub extensions: Extensions,
     /// The transport header.
     pub transport: Transport,
     /// The transport checksum was only the folded pseudo header (see `frame::ReceivedChecksum::Partial`): whoever sends
     /// the packet on completes it first, with [`complete_checksum`](crate::checksum::complete).
     pub partial_checksum: bool,
+}
+
+/// IPv6 extension headers that ask something of the routers on the way. None of IPv4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extensions {
+    /// Hop-by-hop options, which every router may look at (RFC 8200 section 4.3).
+    pub hop_by_hop: bool,
+    /// The type of a routing header with segments left: the destination is only the next station of several, and what the
+    /// packet carries is read by the last. Its protocol is 43 here and its transport `Other`.
+    pub routing: Option<u8>,
 }
 
 /// Whether a packet is whole.

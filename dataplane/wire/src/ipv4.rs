@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::dissect::Verify;
 use crate::packet::{LinkLayer, Network, Packet};
-use crate::{Fragment, Frame, Malformed, checksum, martian, transport, udp};
+use crate::{Extensions, Fragment, Frame, Malformed, checksum, martian, transport, udp};
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -246,7 +246,8 @@ pub(crate) fn read(link: LinkLayer<'_>, bytes: &[u8], verify: Verify) -> Result<
     };
     let segment_at = usize::from(link.tags.payload) + header_len;
     let network = Network::V4(header);
-    transport::read(&Packet { link, network, protocol: header.protocol, fragment, segment, segment_at, verify })
+    let (protocol, extensions) = (header.protocol, Extensions::default());
+    transport::read(&Packet { link, network, protocol, fragment, extensions, segment, segment_at, verify })
 }
 
 /// A DHCP client that has no address yet: the one sender at 0.0.0.0 (RFC 2131 section 4.1).

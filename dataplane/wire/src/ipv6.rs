@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::dissect::Verify;
 use crate::packet::{LinkLayer, Network, Packet};
-use crate::{Fragment, Frame, Malformed, checksum, icmpv6, ipv6_ext, martian, tcp, transport, udp};
+use crate::{Extensions, Fragment, Frame, Malformed, checksum, icmpv6, ipv6_ext, martian, tcp, transport, udp};
 
 /// IPv6 header as it lies on the wire. Shape: 40 bytes, no alignment. `payload_length` counts extension headers and
 /// payload, not this header.
@@ -149,18 +149,20 @@ impl Ipv6Header {
 #[inline]
 pub(crate) fn read(link: LinkLayer<'_>, bytes: &[u8], verify: Verify) -> Result<Frame, Malformed> {
     let (header, payload) = Ipv6Header::split(bytes)?;
-    let (protocol, skipped, fragment) = match header.next_header {
-        protocol @ (tcp::PROTOCOL | udp::PROTOCOL | icmpv6::PROTOCOL) => (protocol, 0, Fragment::No),
+    let (protocol, skipped, fragment, extensions) = match header.next_header {
+        protocol @ (tcp::PROTOCOL | udp::PROTOCOL | icmpv6::PROTOCOL) => {
+            (protocol, 0, Fragment::No, Extensions::default())
+        }
         first => {
             let chain = ipv6_ext::walk(first, payload)?;
-            (chain.protocol, chain.len, chain.judge_fragment(payload)?)
+            (chain.read_as(), chain.len, chain.judge_fragment(payload)?, chain.extensions)
         }
     };
     martian::check_v6(header.source(), header.destination(), protocol == icmpv6::PROTOCOL)?;
     let segment = payload.get(skipped..).ok_or(Malformed::Ipv6ExtensionTruncated)?;
     let segment_at = usize::from(link.tags.payload) + Ipv6Header::LEN + skipped;
     let network = Network::V6(header);
-    transport::read(&Packet { link, network, protocol, fragment, segment, segment_at, verify })
+    transport::read(&Packet { link, network, protocol, fragment, extensions, segment, segment_at, verify })
 }
 
 #[cfg(test)]

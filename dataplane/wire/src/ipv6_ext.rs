@@ -6,7 +6,7 @@ use units::limits::IPV6_EXTENSIONS_MAX;
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Fragment, Malformed, transport};
+use crate::{Extensions, Fragment, Malformed, transport};
 
 /// Hop-by-hop options: only directly behind the IPv6 header.
 pub const HOP_BY_HOP: u8 = 0;
@@ -29,7 +29,9 @@ struct ExtensionHeader {
     len: u8,
     /// The routing header's type; others begin their content here.
     kind: u8,
-    content: [u8; 5],
+    /// The routing header's stations still to be visited.
+    segments_left: u8,
+    content: [u8; 4],
 }
 
 const _: () = assert!(size_of::<ExtensionHeader>() == 8);
@@ -67,17 +69,19 @@ pub(crate) struct Chain {
     pub(crate) len: usize,
     /// The fragment header, if there is one.
     pub(crate) cut: Option<Cut>,
+    /// What routers on the way are asked.
+    pub(crate) extensions: Extensions,
 }
 
 /// Walks the chain that begins with header `first` at the start of `payload`.
 ///
 /// # Errors
 /// `Ipv6ExtensionTruncated` when a header is cut off, `Ipv6HeaderChain` when that is so in a first fragment;
-/// `Ipv6ExtensionOrder` for hop-by-hop options that are not first and for a second fragment header (others may repeat, RFC
-/// 8200 section 4.1); `Ipv6RoutingType0`; `Ipv6ExtensionCount` beyond [`IPV6_EXTENSIONS_MAX`] (EVA-10).
+/// `Ipv6ExtensionOrder` for hop-by-hop options that are not first, for a second fragment header, and for a second routing
+/// header with segments left (others may repeat, RFC 8200 section 4.1); `Ipv6RoutingType0`; `Ipv6ExtensionCount` beyond [`IPV6_EXTENSIONS_MAX`] (EVA-10).
 #[cold]
 pub(crate) fn walk(first: u8, payload: &[u8]) -> Result<Chain, Malformed> {
-    let mut chain = Chain { protocol: first, len: 0, cut: None };
+    let mut chain = Chain { protocol: first, len: 0, cut: None, extensions: Extensions::default() };
     for count in 0..=IPV6_EXTENSIONS_MAX {
         let kind = chain.protocol;
         if !is_extension(kind) {
@@ -112,8 +116,13 @@ impl Chain {
     fn take(&mut self, kind: u8, rest: &[u8]) -> Result<(), Malformed> {
         let cut_off = self.cut_off();
         let (header, _) = ExtensionHeader::ref_from_prefix(rest).map_err(|_| cut_off)?;
-        if kind == ROUTING && header.kind == 0 {
-            return Err(Malformed::Ipv6RoutingType0);
+        match kind {
+            ROUTING if header.kind == 0 => return Err(Malformed::Ipv6RoutingType0),
+            ROUTING if header.segments_left > 0 && self.extensions.routing.replace(header.kind).is_some() => {
+                return Err(Malformed::Ipv6ExtensionOrder);
+            }
+            HOP_BY_HOP => self.extensions.hop_by_hop = true,
+            _ => {}
         }
         let units = usize::from(header.len);
         let len = if kind == AUTHENTICATION { (units + 2) * 4 } else { (units + 1) * 8 };
@@ -145,6 +154,12 @@ impl Chain {
         } else {
             Malformed::Ipv6ExtensionTruncated
         }
+    }
+
+    /// The protocol the packet is read as: on its way from station to station of a routing header, that header's, since
+    /// neither the ports nor the checksum behind it belong to the destination it has now (RFC 8200 section 8.1).
+    pub(crate) const fn read_as(&self) -> u8 {
+        if self.extensions.routing.is_some() { ROUTING } else { self.protocol }
     }
 
     /// Which fragment the fragment header says this is; an atomic one counts as whole (RFC 6946, EVA-08).

@@ -32,7 +32,9 @@ pub mod udp;
 pub mod vlan;
 
 pub use dissect::{Verify, dissect};
-pub use facts::{Arp, Content, Endpoints, Facts, Fragment, Frame, Link, Quote, QuotedTransport, Tcp, Transport};
+pub use facts::{
+    Arp, Content, Endpoints, Extensions, Facts, Fragment, Frame, Link, Quote, QuotedTransport, Tcp, Transport,
+};
 pub use flags::TcpFlags;
 pub use mac::{MacAddr, MacAddrSyntax, solicited_node};
 pub use malformed::Malformed;

@@ -6,7 +6,7 @@ use crate::ethernet::EthernetHeader;
 use crate::ipv4::Ipv4Header;
 use crate::ipv6::Ipv6Header;
 use crate::vlan::Tags;
-use crate::{Content, Endpoints, Facts, Fragment, Frame, Link, Transport, checksum};
+use crate::{Content, Endpoints, Extensions, Facts, Fragment, Frame, Link, Transport, checksum};
 
 /// The header of either family.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,7 @@ pub(crate) struct Packet<'a> {
     /// Behind all extension headers.
     pub(crate) protocol: u8,
     pub(crate) fragment: Fragment,
+    pub(crate) extensions: Extensions,
     /// The transport header and what follows, to the packet's own end.
     pub(crate) segment: &'a [u8],
     /// Where `segment` begins in the frame.
@@ -99,6 +100,7 @@ impl Packet<'_> {
             hop_limit,
             dont_fragment,
             fragment: self.fragment,
+            extensions: self.extensions,
             transport,
             partial_checksum,
         };

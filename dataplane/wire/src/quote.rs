@@ -70,8 +70,8 @@ pub(crate) fn read_v6(quoted: &[u8], at: usize) -> Result<Quote, Malformed> {
         endpoints: Endpoints::V6 { source: header.source(), destination: header.destination() },
         network: offset(at),
         transport_offset: offset(at + Ipv6Header::LEN + chain.len),
-        protocol: chain.protocol,
-        transport: read_transport(chain.protocol, segment, readable, icmpv6::PROTOCOL)?,
+        protocol: chain.read_as(),
+        transport: read_transport(chain.read_as(), segment, readable, icmpv6::PROTOCOL)?,
     })
 }
 

@@ -11,13 +11,14 @@ use ipnet::IpNet;
 use session::{Pickup, Timeouts};
 use stage::anti_spoof::Sources;
 use stage::balancer::Services;
+use stage::extension_policy::ExtensionPolicy;
 use stage::firewall::Ruleset;
 use stage::forward::RouteTable;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use stage::{DropReason, Keyed};
 use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
-use wire::MacAddr;
+use wire::{Extensions, MacAddr};
 
 use crate::packet::Origin;
 
@@ -85,6 +86,8 @@ pub struct Snapshot {
     pub routes: Arc<dyn RouteTable>,
     /// What is asked about sources of first packets and fragments, before anything else.
     pub sources: Arc<Sources>,
+    /// Which IPv6 extension headers each zone lets in, by [`ZoneId`].
+    pub extensions: Vec<ExtensionPolicy>,
     /// The firewall.
     pub rules: Arc<Ruleset>,
     /// The virtual services.
@@ -138,6 +141,15 @@ impl Snapshot {
             || origin == Origin::Wire && !self.sources.came_the_way_back(source, (port, facts.zone), &*self.routes);
         let unwelcome = self.sources.unwelcome(source, facts.zone, &facts.addresses);
         unwelcome.or_else(|| astray().then_some(DropReason::ReversePathFailed))
+    }
+
+    /// Why a packet with these extension headers may not come in by `port`; `None` when it may.
+    #[must_use]
+    pub fn refuses_extensions(&self, port: PortId, extensions: Extensions) -> Option<DropReason> {
+        if extensions == Extensions::default() {
+            return None;
+        }
+        self.extensions.get(self.zone(port).index()).copied().unwrap_or_default().refuses(extensions)
     }
 
     /// Why a session of `source` that came by `port` under an earlier policy may not go on; `None` when it may. The way it

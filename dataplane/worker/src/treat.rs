@@ -386,6 +386,12 @@ impl<B: Buffer> Shard<B> {
             *verdict = Verdict::Drop(DropReason::MulticastUnwanted);
             return Task::Done;
         }
+        if packet.origin != Origin::Kernel
+            && let Some(reason) = self.snapshot.refuses_extensions(packet.port, facts.extensions)
+        {
+            *verdict = Verdict::Drop(reason);
+            return Task::Done;
+        }
         match (Flow::of(facts), facts.transport) {
             (Some(flow), _) => {
                 let hash = match &flow {

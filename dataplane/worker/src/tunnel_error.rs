@@ -12,7 +12,7 @@ use stage::tunnel::floor;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use units::limits::ORIGINATED_PER_SECOND;
 use wire::emit::{self, IcmpErrorKind};
-use wire::{Content, Facts, Fragment, Frame, MacAddr, Quote, QuotedTransport, Transport, read_inside};
+use wire::{Content, Extensions, Facts, Fragment, Frame, MacAddr, Quote, QuotedTransport, Transport, read_inside};
 
 use crate::act::set_macs;
 use crate::binding::BindingId;
@@ -222,6 +222,7 @@ impl<B: Buffer> Shard<B> {
             hop_limit: facts.hop_limit,
             dont_fragment: true,
             fragment: Fragment::No,
+            extensions: Extensions::default(),
             transport: Transport::Other,
             partial_checksum: false,
         };

@@ -155,6 +155,7 @@ fn packet(kind: Kind, endpoints: Endpoints, ports: (u16, u16), payload: &[u8], s
         hop_limit: 64,
         dont_fragment: true,
         fragment: Fragment::No,
+        extensions: wire::Extensions::default(),
         transport: kind.transport(ports, payload.len()),
         partial_checksum: false,
     };
@@ -305,6 +306,7 @@ fn error<F: Family>(kind: Kind, outer: F, quoted: F, quoted_bytes: usize, shape:
         hop_limit: 64,
         dont_fragment: true,
         fragment: Fragment::No,
+        extensions: wire::Extensions::default(),
         transport: Transport::IcmpError { kind: first, code: 1, quote },
         partial_checksum: false,
     };

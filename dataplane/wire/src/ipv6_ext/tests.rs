@@ -74,6 +74,23 @@ fn routing_of_type_0_is_refused() {
     }
 }
 
+/// A packet on its way from station to station is read as its routing header: ports and checksum belong to the last one.
+#[test]
+fn a_routing_header_with_segments_left_hides_what_is_behind() {
+    let mut frame = chain(&[HOP_BY_HOP, ROUTING], 17, &udp(b"x"));
+    let arrived = facts(&frame);
+    assert_eq!((arrived.protocol, arrived.extensions), (17, Extensions { hop_by_hop: true, routing: None }));
+    frame[65] = 1;
+    let under_way = facts(&frame);
+    assert_eq!((under_way.protocol, under_way.transport), (ROUTING, Transport::Other));
+    assert_eq!(under_way.extensions, Extensions { hop_by_hop: true, routing: Some(4) });
+    *frame.last_mut().unwrap() ^= 1;
+    assert_eq!(facts(&frame), under_way, "whatever the checksum");
+    let mut twice = chain(&[ROUTING, ROUTING], 17, &udp(b"x"));
+    (twice[57], twice[65]) = (1, 1);
+    assert_eq!(fault(&twice), Some(Malformed::Ipv6ExtensionOrder));
+}
+
 #[test]
 fn a_cut_header_is_refused() {
     for kind in [HOP_BY_HOP, DESTINATION_OPTIONS, ROUTING, FRAGMENT, AUTHENTICATION] {
