@@ -1,8 +1,8 @@
 //! Floods that open nothing: what they may cost, and what they may not.
 
 use millrace_tests::packet::{Packet, ping, tcp, udp};
-use millrace_tests::{INSIDE, OUTSIDE, Rig, Talk};
-use stage::DropReason::{FirewallDenied, NoSession, RuleRateLimited};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Talk};
+use stage::DropReason::{FirewallDenied, NoSession, RuleRateLimited, SourceSessionsLimited};
 use units::Nanos;
 use units::limits::ORIGINATED_PER_SECOND;
 
@@ -101,4 +101,74 @@ fn forged_sources_use_up_no_honest_ones_share() {
         Talk::tcp((OUTSIDE, "198.51.100.8:40000", "10.0.0.11:80"), (INSIDE, "198.51.100.8:40000", "10.0.0.11:80"));
     other.open(&mut rig);
     talk.chat(&mut rig);
+}
+
+/// A zone whose sources may have 100 sessions each.
+const CAPPED: &str = "[[zone]]\nname = \"wan\"\nsessions_per_source = 100\n";
+
+/// FLD-06: datagrams to every port open as many sessions as one source may have; its neighbours have their own, and what one
+/// has given up it may have again.
+#[test]
+fn datagrams_to_all_ports_open_as_many_sessions_as_a_source_may_have() {
+    let mut rig = Rig::new(&format!("{ALLOW}{CAPPED}"));
+    let port = |number: u32| 1 + number % 65_535;
+    flood(&mut rig, 20_000, |number| udp("198.51.100.7:5000", &format!("10.0.0.11:{}", port(number))));
+    assert_eq!((rig.session_count(), rig.dropped(SourceSessionsLimited)), (100, 19_900));
+    // All of one /64 is one source.
+    flood(&mut rig, 20_000, |number| {
+        udp(&format!("[2001:db8:51::{:x}]:5000", 0x100 + number % 250), &format!("[2001:db8:10::11]:{}", port(number)))
+    });
+    assert_eq!((rig.session_count(), rig.dropped(SourceSessionsLimited)), (200, 39_800));
+    let other = Talk::tcp((OUTSIDE, "198.51.100.8:1", "10.0.0.11:80"), (INSIDE, "198.51.100.8:1", "10.0.0.11:80"));
+    other.open(&mut rig);
+    other.chat(&mut rig);
+    let other = udp("[2001:db8:99::8]:1", "[2001:db8:10::11]:53").via("2001:db8:51::fe");
+    rig.passes(
+        "another network",
+        ((OUTSIDE, other.clone()), (INSIDE, udp("[2001:db8:99::8]:1", "[2001:db8:10::11]:53").routed())),
+    );
+    let inside = Talk::udp((INSIDE, "10.0.0.11:7", "198.51.100.7:7"), (OUTSIDE, "10.0.0.11:7", "198.51.100.7:7"));
+    rig.passes("a zone without a limit", inside.up(|p| p));
+    rig.wait(31);
+    let again = flood(&mut rig, 300, |number| udp("198.51.100.7:6000", &format!("10.0.0.11:{}", port(number))));
+    assert_eq!(again, 100);
+}
+
+/// STX-03: a scan of all ports of a host, and of many ports of sixteen, leaves no more half-open sessions than its source may
+/// have, and none once they have timed out.
+#[test]
+fn a_port_scan_is_bounded_and_leaves_nothing() {
+    let mut rig = Rig::new(&format!("{ALLOW}{CAPPED}"));
+    flood(&mut rig, 65_535, |number| tcp("198.51.100.7:5000", &format!("10.0.0.11:{}", 1 + number)).syn());
+    assert_eq!(rig.session_count(), 100);
+    flood(&mut rig, 16 * 1_024, |number| {
+        tcp("[2001:db8:51::7]:5000", &format!("[2001:db8:10::{:x}]:{}", 0x11 + number % 16, 1 + number / 16)).syn()
+    });
+    assert_eq!((rig.session_count(), rig.dropped(SourceSessionsLimited)), (200, 65_535 + 16 * 1_024 - 200));
+    rig.wait(6);
+    assert_eq!(rig.session_count(), 0);
+}
+
+/// The limit is one for all workers together, holds across policies, and counts a session however it ends.
+#[test]
+fn the_limit_of_a_source_is_one_for_all_workers_and_policies() {
+    let text = |limit: &str| format!("{}{ALLOW}{limit}", millrace_tests::TWO_PORTS);
+    let two = Layout { workers: 2, ..Layout::default() };
+    let mut rig = Rig::laid_out(&text(CAPPED), two);
+    let scan = |rig: &mut Rig, from: u32| {
+        flood(rig, 400, |number| udp(&format!("198.51.100.7:{}", from + number), "10.0.0.11:53"))
+    };
+    scan(&mut rig, 1_000);
+    let by_worker = rig.sessions_by_worker();
+    assert!(by_worker.iter().all(|&sessions| sessions > 10), "{by_worker:?}");
+    assert_eq!(by_worker.iter().sum::<usize>(), 100);
+    rig.publish(&text(""));
+    scan(&mut rig, 2_000);
+    assert_eq!(rig.session_count(), 500, "without a limit");
+    rig.publish(&text(CAPPED));
+    scan(&mut rig, 3_000);
+    assert_eq!(rig.session_count(), 500, "those that were counted still are");
+    rig.wait(31);
+    assert_eq!(rig.session_count(), 0);
+    assert_eq!(scan(&mut rig, 4_000), 100);
 }

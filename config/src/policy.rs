@@ -203,6 +203,8 @@ pub struct ZoneTerms {
     pub sources: ZoneSources,
     /// Of the IPv6 extension headers in front.
     pub extensions: ExtensionPolicy,
+    /// Sessions one source may have open.
+    pub sessions_per_source: Option<u32>,
 }
 
 /// `[[blocklist]]`.

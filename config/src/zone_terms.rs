@@ -2,6 +2,7 @@
 
 use stage::anti_spoof::{ReversePath, ZoneSources};
 use stage::extension_policy::ExtensionPolicy;
+use stage::limiter::open_sessions::OPEN_SESSIONS_MAX;
 use toml::de::DeValue;
 
 use crate::findings::Findings;
@@ -26,6 +27,9 @@ pub(crate) fn zone_terms(file: &mut Section<'_>, zones: &Zones, findings: &Findi
                 bogons: section.or("bogons", boolean, false),
             },
             extensions: extensions(&mut section),
+            sessions_per_source: section
+                .optional("sessions_per_source", integer(1..=OPEN_SESSIONS_MAX))
+                .map(|at| at.value),
         };
         if let Some(written) = written {
             names.take(&written);

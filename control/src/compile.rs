@@ -15,6 +15,7 @@ use stage::anti_spoof::Sources;
 use stage::balancer::Services;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
+use stage::limiter::SourceLimits;
 use stage::reassembly::Limits;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
@@ -154,6 +155,11 @@ pub fn compile(
     Ok(Snapshot {
         generation,
         sources: Arc::new(sources),
+        source_limits: SourceLimits::new(
+            policy.zone_terms.iter().map(|terms| terms.sessions_per_source).collect(),
+            policy.sessions.capacity,
+            previous.map(|snapshot| &snapshot.source_limits),
+        ),
         extensions: policy.zone_terms.iter().map(|terms| terms.extensions).collect(),
         own,
         ours: Arc::new(ours),

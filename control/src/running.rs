@@ -18,6 +18,7 @@ use crossbeam::channel::{RecvTimeoutError, Sender, bounded, unbounded};
 use jiff::Timestamp;
 use stage::DropReason;
 use stage::balancer::{Backend, Health};
+use stage::limiter::OpenSessions;
 use units::PortId;
 use wire::MacAddr;
 use worker::{Clock, Snapshot, WorkerCounters};
@@ -442,7 +443,9 @@ impl Appliance for Running {
             let state = lock(&self.state);
             (Arc::clone(&state.snapshot), state.policy.sessions.capacity as u64)
         };
-        let rule_bytes = (snapshot.rules.memory() + snapshot.sources.blocklists().memory()) as u64;
+        let rule_bytes = (snapshot.rules.memory()
+            + snapshot.sources.blocklists().memory()
+            + snapshot.source_limits.open().map_or(0, OpenSessions::memory)) as u64;
         let route_bytes = snapshot.routes.memory() as u64;
         let service_bytes = snapshot.services.memory() as u64;
         let tables = rule_bytes + route_bytes + service_bytes;

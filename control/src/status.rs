@@ -443,7 +443,7 @@ pub struct MemoryStatus {
     pub buffer_bytes: u64,
     /// Of these, the session tables, touched or not.
     pub session_bytes: u64,
-    /// Of these, the firewall's rules: the classifier, counters, the limits of sources, and blocklists.
+    /// Of these, the firewall's rules: the classifier, counters, what is remembered of sources, and blocklists.
     pub rule_bytes: u64,
     /// Of these, the routes.
     pub route_bytes: u64,

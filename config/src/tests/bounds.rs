@@ -158,6 +158,7 @@ fn rows() -> Vec<Row> {
         Row("[[zone]]", "reverse_path", &["\"off\"", "\"loose\"", "\"strict\""], &["\"\"", "\"on\"", "true"]),
         row("[[zone]]", "bogons", FLAGS),
         row("[[zone]]", "hop_by_hop", FLAGS),
+        Row("[[zone]]", "sessions_per_source", &["1", "1_000_000"], &["0", "-1", "1_000_001", "\"1\"", "1.0"]),
         Row("[[zone]]", "routing_headers", &["[1]", "[2, 4, 255]"], &["[]", "[0]", "[256]", "[-1]", "4", "[\"4\"]", "true"]),
         Row("[virtual_service.syn_cookies]", "mode", &["\"off\"", "\"adaptive\"", "\"always\""], &["\"\"", "\"on\"", "true", "1"]),
         Row("[virtual_service.syn_cookies]", "on_at", &["501", "50_000_000"], &["-1", "0", "50_000_001", "\"1000\"", "1.0"]),

@@ -24,6 +24,7 @@ use crate::next_hop::NextHopId;
 use crate::open::{Applicant, Bound};
 use crate::packet::{Answer, Origin, Packet, Verdict};
 use crate::shard::Shard;
+use crate::source_sessions::COUNTED_OF_SOURCE;
 use crate::steer;
 
 impl<B: Buffer> Shard<B> {
@@ -258,6 +259,22 @@ impl<B: Buffer> Shard<B> {
     /// As [`insert`](Self::insert), for tuples whose hashes are known and next hops that are held already.
     #[inline]
     pub(crate) fn insert_held<A: Family>(&mut self, new: &NewSession<A>, hashes: [u64; 2]) -> Result<Slot, DropReason> {
+        let counted = self.take_from_source(new)?;
+        let inserted = self.insert_counted(new, hashes);
+        if counted {
+            match inserted {
+                Ok(slot) => {
+                    let session = A::table_mut(&mut self.sessions).session_mut(slot);
+                    session.set_flags(session.flags() | COUNTED_OF_SOURCE);
+                }
+                Err(_) => self.give_back_to_source(new.ingress[0], new.original.source.into_ip()),
+            }
+        }
+        inserted
+    }
+
+    #[inline]
+    fn insert_counted<A: Family>(&mut self, new: &NewSession<A>, hashes: [u64; 2]) -> Result<Slot, DropReason> {
         let from_kernel = new.flags & FROM_KERNEL != 0;
         if !from_kernel && self.is_full() && !self.give_up_a_handshake() {
             return Err(DropReason::SessionTableFull);

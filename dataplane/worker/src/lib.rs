@@ -40,6 +40,7 @@ mod ports;
 mod processor;
 mod shard;
 mod snapshot;
+mod source_sessions;
 mod splice;
 mod steer;
 mod stopwatch;

@@ -28,6 +28,7 @@ use crate::identification::Identifications;
 use crate::next_hop::{NextHopId, NextHops};
 use crate::originate::Allowance;
 use crate::snapshot::Snapshot;
+use crate::source_sessions::counted_at;
 use crate::splice::Splices;
 use crate::tunnel::Tunnels;
 
@@ -87,6 +88,8 @@ pub(crate) struct Held {
     from_kernel: bool,
     leased: Option<Leased>,
     half_open: bool,
+    /// The port it came by, if its source's count has it.
+    counted_at: Option<PortId>,
     splice: Option<u32>,
 }
 
@@ -101,6 +104,7 @@ impl Held {
             from_kernel: session.flags() & FROM_KERNEL != 0,
             leased: if spliced { None } else { Leased::of(session) },
             half_open: session.flags() & HALF_OPEN != 0,
+            counted_at: counted_at(session),
             splice: spliced.then(|| session.lease()),
         }
     }
@@ -282,6 +286,9 @@ impl<B> Shard<B> {
         self.kernel_sessions -= usize::from(held.from_kernel);
         if held.half_open {
             self.bindings.end_handshake(held.binding);
+        }
+        if let Some(port) = held.counted_at {
+            self.give_back_to_source(port, held.client);
         }
         self.bindings.close(held.binding);
         self.leave_tunnel(held.binding, held.hops);

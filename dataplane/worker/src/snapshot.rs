@@ -14,6 +14,7 @@ use stage::balancer::Services;
 use stage::extension_policy::ExtensionPolicy;
 use stage::firewall::Ruleset;
 use stage::forward::RouteTable;
+use stage::limiter::SourceLimits;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use stage::{DropReason, Keyed};
@@ -88,6 +89,8 @@ pub struct Snapshot {
     pub sources: Arc<Sources>,
     /// Which IPv6 extension headers each zone lets in, by [`ZoneId`].
     pub extensions: Vec<ExtensionPolicy>,
+    /// How many sessions a source of each zone may have.
+    pub source_limits: SourceLimits,
     /// The firewall.
     pub rules: Arc<Ruleset>,
     /// The virtual services.

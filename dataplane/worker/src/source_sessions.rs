@@ -1,0 +1,47 @@
+//! Sessions counted against the limit of their source (`sessions_per_source` of a zone): taken when a session is put into the
+//! table, given back when it ends, whatever policies came between. The kernel's own are not counted.
+
+use session::{Direction, NewSession, Session};
+use stage::DropReason;
+use stage::limiter::open_sessions::Taken;
+use units::PortId;
+
+use crate::act::FROM_KERNEL;
+use crate::family::Family;
+use crate::shard::Shard;
+
+/// Session flag: its source's count has it.
+pub(crate) const COUNTED_OF_SOURCE: u8 = 2;
+
+/// The port that a session which counts has come by.
+pub(crate) fn counted_at<A: Family>(session: &Session<A>) -> Option<PortId> {
+    (session.flags() & COUNTED_OF_SOURCE != 0).then(|| session.ingress(Direction::Original))
+}
+
+impl<B> Shard<B> {
+    /// Counts a new session of its source where its zone has a limit; whether it was counted.
+    ///
+    /// # Errors
+    /// The source has as many as it may.
+    #[inline]
+    pub(crate) fn take_from_source<A: Family>(&self, new: &NewSession<A>) -> Result<bool, DropReason> {
+        let [port, _] = new.ingress;
+        if self.snapshot.source_limits.open().is_none() || new.flags & FROM_KERNEL != 0 {
+            return Ok(false);
+        }
+        let zone = self.snapshot.zone(port);
+        let Some((open, limit)) = self.snapshot.source_limits.limit(zone) else { return Ok(false) };
+        match open.take(zone, new.original.source.into_ip(), limit) {
+            Taken::Counted => Ok(true),
+            Taken::Uncounted => Ok(false),
+            Taken::Refused => Err(DropReason::SourceSessionsLimited),
+        }
+    }
+
+    /// Gives back what a session of `source` that came by `port` has taken.
+    pub(crate) fn give_back_to_source(&self, port: PortId, source: std::net::IpAddr) {
+        if let Some(open) = self.snapshot.source_limits.open() {
+            open.give_back(self.snapshot.zone(port), source);
+        }
+    }
+}
