@@ -2,7 +2,7 @@
 
 use millrace_tests::packet::{Packet, ping, tcp, udp};
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Talk};
-use stage::DropReason::{FirewallDenied, NoSession, RuleRateLimited, SourceSessionsLimited};
+use stage::DropReason::{FirewallDenied, HalfOpenLimited, NoSession, RuleRateLimited, SourceSessionsLimited};
 use units::Nanos;
 use units::limits::ORIGINATED_PER_SECOND;
 
@@ -101,6 +101,52 @@ fn forged_sources_use_up_no_honest_ones_share() {
         Talk::tcp((OUTSIDE, "198.51.100.8:40000", "10.0.0.11:80"), (INSIDE, "198.51.100.8:40000", "10.0.0.11:80"));
     other.open(&mut rig);
     talk.chat(&mut rig);
+}
+
+/// A service has no more handshakes under way than it may: what is established goes on, others' handshakes are theirs, and
+/// there is room again as soon as some have ended, one way or the other.
+#[test]
+fn a_service_has_its_limit_of_handshakes_under_way() {
+    for (mode, port) in [("nat", 8_080), ("direct", 80)] {
+        let service = |name: &str, address: &str, backend: &str| {
+            let port = if mode == "nat" { "port = 8080\n" } else { "" };
+            format!(
+                "[[virtual_service]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"tcp\"\nports = [\"80\"]\n\
+                 mode = \"{mode}\"\nhalf_open_limit = 50\nhealth = {{ kind = \"none\" }}\n\
+                 [[virtual_service.backend]]\nname = \"a\"\naddress = \"{backend}\"\n{port}"
+            )
+        };
+        let both =
+            service("shop", "198.51.100.10", "10.0.0.11") + &service("shop6", "2001:db8:51::10", "2001:db8:10::11");
+        let mut rig = Rig::new(&format!("{ALLOW}{both}"));
+        rig.put(OUTSIDE, &ping("2001:db8:51::9", "2001:db8:10::11", 1));
+        rig.leap(Nanos::from_secs(11));
+        let asks = |client: &str| (OUTSIDE, tcp(client, "198.51.100.10:80").syn().seq(1_000));
+        rig.put(OUTSIDE, &asks("198.51.100.7:40000").1);
+        rig.settle();
+        rig.put(OUTSIDE, &tcp("198.51.100.7:40000", "198.51.100.10:80").ack(5_001).seq(1_001));
+        rig.settle();
+        if mode == "nat" {
+            let answer = tcp(&format!("10.0.0.11:{port}"), "198.51.100.7:40000").syn_ack(1_001).seq(5_000);
+            rig.put(INSIDE, &answer);
+            rig.settle();
+            rig.put(OUTSIDE, &tcp("198.51.100.7:40000", "198.51.100.10:80").ack(5_001).seq(1_001));
+            rig.settle();
+        }
+        rig.take();
+        let settled = rig.session_count();
+        let came = flood(&mut rig, 1_000, |number| tcp(&anyone(number), "198.51.100.10:80").syn());
+        let refused = rig.dropped(HalfOpenLimited);
+        assert!((950..=951).contains(&refused), "{mode}: {refused} refused");
+        assert_eq!(came as u64, 1_000 - refused);
+        let six = flood(&mut rig, 1_000, |number| {
+            tcp(&format!("[2001:db8:51::{:x}]:{}", 0x100 + number % 250, 1_024 + number), "[2001:db8:51::10]:80").syn()
+        });
+        assert_eq!(six, 50, "{mode}: a service of its own");
+        rig.wait(6);
+        assert_eq!(rig.session_count(), settled, "{mode}: the handshakes are over");
+        assert_eq!(flood(&mut rig, 100, |number| tcp(&anyone(2_000 + number), "198.51.100.10:80").syn()), 50);
+    }
 }
 
 /// A zone whose sources may have 100 sessions each.

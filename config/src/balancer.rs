@@ -18,7 +18,7 @@ use crate::names::Names;
 use crate::policy::{Probe, Service};
 use crate::port_list::{port, port_range};
 use crate::section::Section;
-use crate::syn_cookies::syn_cookies;
+use crate::syn_cookies::{half_open_limit, syn_cookies};
 use crate::translate::{has_family, pool};
 use crate::tunnel::{self, TunnelKind};
 
@@ -102,6 +102,7 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
     let drain_timeout = section.or("drain_timeout", duration(Nanos::ZERO..=DAY), DRAIN_TIMEOUT);
     let on_backend_failure = section.or("on_backend_failure", choice(ON_FAILURE), OnBackendFailure::Reselect);
     let syn_cookies = syn_cookies(&mut section, protocol, mode);
+    let half_open_limit = half_open_limit(&mut section, protocol);
     let health = health(&mut section, protocol);
     let backends = backends(&mut section, mode, quic, &ports, address.as_ref(), findings);
     let spec = ServiceSpec {
@@ -120,6 +121,7 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
         drain_timeout,
         on_backend_failure,
         syn_cookies,
+        half_open_limit,
         backends: backends.iter().map(|(spec, _)| spec.clone()).collect(),
         probed: health.kind != Probe::None,
     };

@@ -1,4 +1,5 @@
-//! `[virtual_service.syn_cookies]`: whether clients have to prove their handshake before a session exists.
+//! Handshakes of a virtual service: `[virtual_service.syn_cookies]`, whether clients have to prove theirs before a session
+//! exists, and `half_open_limit`, how many may be under way.
 
 use stage::balancer::{Mode, ServiceProtocol};
 use stage::syn_cookie::CookieMode;
@@ -12,6 +13,17 @@ const ON_AT: u32 = 1_000;
 
 /// Most handshakes that may be asked for: as many sessions as an appliance may have.
 const HANDSHAKES_MAX: u32 = 50_000_000;
+
+/// Reads how many handshakes a service may have under way.
+pub(crate) fn half_open_limit(service: &mut Section<'_>, protocol: ServiceProtocol) -> Option<u32> {
+    let limit = service.optional("half_open_limit", integer(1..=HANDSHAKES_MAX))?;
+    if protocol != ServiceProtocol::Tcp {
+        let message = format!("{} has a `half_open_limit`, but only TCP has handshakes", service.title);
+        let finding = Finding::error("meaningless-key", &limit.spot, message);
+        service.report(finding.advice("write protocol = \"tcp\", or remove it"));
+    }
+    Some(limit.value)
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -211,7 +211,11 @@ pub fn services(services: &[ServiceStatus]) -> String {
             let state = if cookies.engaged { "on" } else { "off" };
             format!("; SYN cookies {state}, {} of {} proven", cookies.proven, cookies.sent)
         });
-        table.add_row([service.name.clone(), String::new(), place, how + &cookies]);
+        let half_open = match (service.half_open, service.half_open_limit) {
+            (Some(now), Some(limit)) => format!("; {now} of {limit} half open"),
+            _ => String::new(),
+        };
+        table.add_row([service.name.clone(), String::new(), place, how + &cookies + &half_open]);
         for backend in &service.backends {
             let place = match backend.port {
                 Some(port) => std::net::SocketAddr::new(backend.address, port).to_string(),
@@ -537,6 +541,8 @@ mod tests {
         };
         let text = services(&[ServiceStatus {
             syn_cookies: None,
+            half_open: None,
+            half_open_limit: None,
             name: "shop".into(),
             address: "198.51.100.10".parse().unwrap(),
             protocol: "tcp".into(),

@@ -259,6 +259,12 @@ pub struct ServiceStatus {
     /// What is known of its handshakes; null where it never asks for SYN cookies.
     #[serde(default)]
     pub syn_cookies: Option<SynCookieStatus>,
+    /// Sessions half open now; null where they are not counted.
+    #[serde(default)]
+    pub half_open: Option<u32>,
+    /// How many may be.
+    #[serde(default)]
+    pub half_open_limit: Option<u32>,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }

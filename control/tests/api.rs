@@ -101,6 +101,8 @@ impl Appliance for Fake {
         };
         vec![ServiceStatus {
             syn_cookies: None,
+            half_open: None,
+            half_open_limit: None,
             name: "shop".into(),
             address: "198.51.100.10".parse().unwrap(),
             protocol: "tcp".into(),

@@ -147,6 +147,7 @@ fn rows() -> Vec<Row> {
         row("[[virtual_service]]", "gue_port", PORTS),
         Row("[[virtual_service]]", "gue_variant", &["0", "1"], &["-1", "2", "\"0\"", "true"]),
         Row("[[virtual_service]]", "mss_clamp", &["true", "false", "536", "9_560"], &["535", "9_561", "-1", "\"1360\"", "1360.0", "[1360]"]),
+        Row("[[virtual_service]]", "half_open_limit", &["1", "50_000_000"], &["0", "-1", "50_000_001", "\"1\"", "1.0"]),
         Row("[[virtual_service]]", "drain_timeout", &["\"0s\"", "\"1d\""], &["\"1d1ns\"", "30", "\"\"", "true"]),
         Row("[[virtual_service]]", "on_backend_failure", &["\"reselect\"", "\"reset\""], &["\"\"", "\"rst\"", "1"]),
         Row("[virtual_service.persistence]", "by", &["\"source\""], &["\"\"", "\"cookie\"", "1"]),

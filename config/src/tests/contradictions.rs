@@ -40,7 +40,10 @@ fn syn_cookies_where_they_mean_nothing() {
     assert_eq!(code(&always), ("meaningless-key", at(&always, "on_at")));
     let udp =
         full_with("address = \"198.51.100.10\"\nprotocol = \"tcp\"", "address = \"198.51.100.10\"\nprotocol = \"udp\"");
+    let udp = udp.replace("half_open_limit = 2_000\n", "");
     assert_eq!(code(&udp), ("meaningless-key", at(&udp, "[virtual_service.syn_cookies]")));
+    let limit = full_with("one_shot = false", "one_shot = false\nhalf_open_limit = 5");
+    assert_eq!(code(&limit), ("meaningless-key", at(&limit, "half_open_limit = 5")));
     let inverted = full_with("off_at = 500", "off_at = 1000");
     assert_eq!(code(&inverted), ("inverted-thresholds", at(&inverted, "off_at")));
     for mode in ["direct", "ipip", "gue"] {

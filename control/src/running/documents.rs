@@ -138,6 +138,8 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
                 algorithm: spec.algorithm.name().to_owned(),
                 mode: spec.mode.name().to_owned(),
                 syn_cookies: syn_cookies(service),
+                half_open: service.spec().counts_handshakes().then(|| service.guard().counts().half_open),
+                half_open_limit: service.spec().half_open_limit,
                 backends: backends(service),
             }
         })

@@ -76,6 +76,7 @@ reasons! {
     RuleRateLimited "rule_rate_limited" "The new sessions the rule allows in a second are used up."
     SourceRateLimited "source_rate_limited" "The new sessions the rule allows one source in a second are used up."
     SourceSessionsLimited "source_sessions_limited" "Its source has as many sessions as the zone allows."
+    HalfOpenLimited "half_open_limited" "As many handshakes are under way as the virtual service allows (`half_open_limit`)."
     NoSession "no_session" "It belongs to no session and does not open one."
     TcpOutOfWindow "tcp_out_of_window" "The sequence number lies outside the window of its session."
     TcpInvalidState "tcp_invalid_state" "The TCP flags do not fit the state of the session."

@@ -278,6 +278,13 @@ impl<B> Shard<B> {
         }
     }
 
+    /// Whether a service has room for one more handshake that nobody has proven.
+    pub(crate) fn may_begin_handshake(&self, id: ServiceId, kind: Kind) -> bool {
+        let Some(service) = self.snapshot.services.service(id) else { return true };
+        let room = |limit| service.guard().counts().half_open < limit;
+        kind != Kind::Tcp || service.spec().half_open_limit.is_none_or(room)
+    }
+
     /// Turns cookies off where the flood is over.
     fn relax_guards(&self) {
         let snapshot = std::sync::Arc::clone(&self.snapshot);

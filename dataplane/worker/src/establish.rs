@@ -9,7 +9,6 @@ use session::{Direction, InsertError, Kind, NewSession, Pickup, Slot, Tuple, tcp
 use stage::DropReason;
 use stage::balancer::{Member, Mode, Service};
 use stage::firewall::Candidate;
-use stage::syn_cookie::CookieMode;
 use stage::translate::{Covered, Deltas};
 use units::{RuleId, ServiceId};
 use wire::emit::IcmpErrorKind;
@@ -63,6 +62,9 @@ impl<B: Buffer> Shard<B> {
                 return self.open_here(packet, facts, new, opens);
             }
             Bound::Service(service) if opens => {
+                if applicant.proof.is_none() && !self.may_begin_handshake(service, kind) {
+                    return Err(DropReason::HalfOpenLimited);
+                }
                 let named = self.named_backend(service, packet, facts);
                 self.open_service(service, new, named)
             }
@@ -205,8 +207,10 @@ impl<B: Buffer> Shard<B> {
         let binding = self.bindings.open(backend);
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
         session.set_binding(binding.get());
-        let counted = matches!(service.spec().syn_cookies, CookieMode::Adaptive { .. });
-        if counted && session.state().is_embryonic() && self.bindings.begin_handshake(binding, service.guard()) {
+        if service.spec().counts_handshakes()
+            && session.state().is_embryonic()
+            && self.bindings.begin_handshake(binding, service.guard())
+        {
             session.set_flags(session.flags() | HALF_OPEN);
         }
         Ok(slot)

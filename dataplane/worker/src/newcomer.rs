@@ -236,7 +236,10 @@ impl<B: Buffer> Shard<B> {
                         && !spec.algorithm.counts_sessions()
                         && spec.quic.is_none()
                         && !spec.one_shot
-                        && (kind != Kind::Tcp || (spec.mss_clamp.is_none() && spec.syn_cookies == CookieMode::Off));
+                        && (kind != Kind::Tcp
+                            || (spec.mss_clamp.is_none()
+                                && spec.syn_cookies == CookieMode::Off
+                                && spec.half_open_limit.is_none()));
                     if !common {
                         return None;
                     }

@@ -176,9 +176,19 @@ pub struct ServiceSpec {
     pub on_backend_failure: OnBackendFailure,
     /// Whether clients have to prove their handshake; TCP, and not with `direct`.
     pub syn_cookies: CookieMode,
+    /// Handshakes that may be under way at a time; those of clients that have proven theirs are not among them. TCP.
+    pub half_open_limit: Option<u32>,
     /// The backends, at least one.
     pub backends: Vec<BackendSpec>,
     /// Whether backends are probed; without probes every backend counts as up from the start, with them it is out until
     /// it has risen.
     pub probed: bool,
+}
+
+impl ServiceSpec {
+    /// Whether the handshakes under way are counted.
+    #[must_use]
+    pub const fn counts_handshakes(&self) -> bool {
+        matches!(self.syn_cookies, CookieMode::Adaptive { .. }) || self.half_open_limit.is_some()
+    }
 }

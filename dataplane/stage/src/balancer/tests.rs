@@ -44,6 +44,7 @@ fn spec(name: &str, algorithm: Algorithm, backends: Vec<BackendSpec>) -> Service
         drain_timeout: Nanos::from_secs(30),
         on_backend_failure: OnBackendFailure::Reselect,
         syn_cookies: CookieMode::Off,
+        half_open_limit: None,
         backends,
         probed: true,
     }
