@@ -113,7 +113,7 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// Starts the thread over these lanes, taking buffers for the kernel's frames from `pool`. `begin` is the first thing
+    /// Starts the thread over these lanes (without any there is none), taking buffers for the kernel's frames from `pool`. `begin` is the first thing
     /// the thread does: what an environment wants of every thread that touches its buffers.
     ///
     /// # Errors
@@ -124,6 +124,9 @@ impl Pump {
         P::Buffer: 'static,
     {
         let stop = Arc::new(AtomicBool::new(false));
+        if lanes.is_empty() {
+            return Ok(Self { stop, thread: None });
+        }
         let told = Arc::clone(&stop);
         let thread = thread::Builder::new().name("kernel-pump".into()).spawn(move || {
             begin();
