@@ -13,6 +13,7 @@ use crate::firewall::{self, FirewallRead};
 use crate::forward::{self, ForwardRead};
 use crate::fragments;
 use crate::links::Links;
+use crate::nat64::{self, Nat64Read};
 use crate::policy::{Appliance, Blocklist, Cores, Fragments, Neighbor, Sessions, ZoneTerms};
 use crate::ports::{self, Ports};
 use crate::routes::{self, Routes};
@@ -52,6 +53,7 @@ pub(crate) struct File {
     pub(crate) blocklists: Vec<Blocklist>,
     pub(crate) zone_terms: Vec<ZoneTerms>,
     pub(crate) source_nat: SourceNatRead,
+    pub(crate) nat64: Nat64Read,
     pub(crate) endings: Vec<Ending>,
     pub(crate) forwards: Vec<ForwardRead>,
     pub(crate) services: Vec<ServiceRead>,
@@ -82,6 +84,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let zone_terms = zone_terms::zone_terms(&mut root, &ports.zones, findings);
     let source_nat = translate::source_nat(&mut root, &ports.zones, &links, cores.workers.len(), findings);
     let endings = decapsulate::endings(&mut root, &links, findings);
+    let nat64 = nat64::rules(&mut root, &ports.zones, &links, cores.workers.len(), findings);
     let forwards = forward::forwards(&mut root, &ports.zones, &links, findings);
     let services = balancer::services(&mut root, &links, findings);
     root.finish();
@@ -99,6 +102,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         blocklists,
         zone_terms,
         source_nat,
+        nat64,
         endings,
         forwards,
         services,

@@ -35,6 +35,7 @@ mod lines;
 mod links;
 mod memory;
 mod names;
+mod nat64;
 mod nearest;
 pub mod policy;
 mod port_list;

@@ -81,6 +81,12 @@ impl Links {
         self.connected.get(prefix).map(|(_, spot)| spot)
     }
 
+    /// Where a connected prefix that overlaps `prefix` is written, if there is one.
+    pub(crate) fn connected_within(&self, prefix: IpNet) -> Option<&Spot> {
+        let overlaps = |net: &IpNet| net.contains(&prefix) || prefix.contains(net);
+        self.connected.iter().find(|(net, _)| overlaps(net)).map(|(_, (_, spot))| spot)
+    }
+
     /// Whether `address` is one that no station on its link can have: the network's own or its broadcast.
     pub(crate) fn is_network_or_broadcast(&self, address: IpAddr) -> bool {
         self.connected.containing(address).any(|(prefix, _)| {

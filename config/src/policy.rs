@@ -13,6 +13,7 @@ use stage::balancer::{BackendSpec, ServiceSpec};
 use stage::extension_policy::ExtensionPolicy;
 use stage::firewall::{Action, Rule};
 use stage::forward::Route;
+use stage::translate::nat64::Nat64Rule;
 use stage::translate::{ForwardRule, SourceNatRule};
 use stage::tunnel::Ending;
 use units::{Nanos, PerSecond, PortId, ZoneId};
@@ -49,6 +50,8 @@ pub struct Policy {
     pub source_nat: Vec<SourceNatRule>,
     /// Tunnels that end here.
     pub endings: Vec<Ending>,
+    /// NAT64, whose prefixes do not overlap.
+    pub nat64: Vec<Nat64Rule>,
     /// Destination NAT: forwards, which do not overlap.
     pub destination_nat: Vec<ForwardRule>,
     /// Virtual services by `ServiceId`.
@@ -148,6 +151,12 @@ pub struct Timeouts {
     pub icmp: Option<Nanos>,
     /// Every other protocol.
     pub other: Option<Nanos>,
+    /// UDP through NAT64.
+    pub nat64_udp: Option<Nanos>,
+    /// TCP through NAT64 that is not established.
+    pub nat64_tcp_transitory: Option<Nanos>,
+    /// Echo through NAT64.
+    pub nat64_icmp: Option<Nanos>,
 }
 
 /// `[[port]]`.

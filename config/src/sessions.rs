@@ -52,6 +52,9 @@ fn timeouts(mut section: Section<'_>) -> Timeouts {
         udp_two_way: span("udp_two_way"),
         icmp: span("icmp"),
         other: span("other"),
+        nat64_udp: span("nat64_udp"),
+        nat64_tcp_transitory: span("nat64_tcp_transitory"),
+        nat64_icmp: span("nat64_icmp"),
     };
     section.finish();
     timeouts

@@ -26,7 +26,7 @@ pub(crate) struct SourceNatRead {
     pub(crate) rules: Vec<SourceNatRule>,
     pub(crate) addresses: Vec<At<IpAddr>>,
     /// The rule of each address, by its position.
-    owners: Vec<usize>,
+    pub(crate) owners: Vec<usize>,
 }
 
 /// Comparisons after which no further rule is asked whether it can match: two thousand rules, each with each.
@@ -92,7 +92,7 @@ pub(crate) fn source_nat(
 
 /// The addresses of all ranges. A network's own address and its broadcast are left out of a range; written alone, they are
 /// reported by [`pool`].
-fn spread(section: &Section<'_>, ranges: &[At<AddressRange>], links: &Links) -> Vec<At<IpAddr>> {
+pub(crate) fn spread(section: &Section<'_>, ranges: &[At<AddressRange>], links: &Links) -> Vec<At<IpAddr>> {
     let mut addresses = Vec::new();
     for range in ranges {
         let count = range.value.len();

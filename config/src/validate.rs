@@ -26,6 +26,7 @@ use crate::size::words;
 pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     overlapping_services(&file.services, findings);
     file.source_nat.beside_services(&file.services, findings);
+    file.nat64.beside(&file.source_nat, &file.services, findings);
     forward::overlaps(&file.forwards, &file.services, findings);
     forward::servers(&file.forwards, &file.services, &file.links, &file.routes, findings);
     let taken = Taken::of(&file);
@@ -54,6 +55,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         blocklists: file.blocklists,
         zone_terms: file.zone_terms,
         source_nat: file.source_nat.rules,
+        nat64: file.nat64.rules,
         endings: file.endings,
         destination_nat: file.forwards.into_iter().map(|read| read.rule).collect(),
         services: file.services.into_iter().map(|read| read.service).collect(),
@@ -138,6 +140,7 @@ impl<'f> Taken<'f> {
     fn of(file: &'f File) -> Self {
         let services = file.services.iter().filter_map(|read| read.address.as_ref());
         let pools = file.source_nat.addresses.iter().chain(file.services.iter().flat_map(|read| &read.source_address));
+        let pools = pools.chain(&file.nat64.addresses);
         let pools = pools.chain(file.forwards.iter().filter_map(|read| read.address.as_ref()));
         Self {
             services: services.map(|at| (at.value, &at.spot)).collect(),

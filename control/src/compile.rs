@@ -10,13 +10,14 @@ use std::sync::Arc;
 use config::Policy;
 use config::policy::Midstream;
 use ipnet::IpNet;
-use session::Timeouts;
+use session::{Lingering, Timeouts};
 use stage::anti_spoof::Sources;
 use stage::balancer::Services;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
 use stage::limiter::SourceLimits;
 use stage::reassembly::Limits;
+use stage::translate::nat64::Nat64;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
@@ -76,6 +77,11 @@ fn timeouts(policy: &Policy) -> Timeouts {
         udp_two_way: written.udp_two_way.unwrap_or(usual.udp_two_way),
         icmp: written.icmp.unwrap_or(usual.icmp),
         other: written.other.unwrap_or(usual.other),
+        lingering: Lingering {
+            udp: written.nat64_udp.unwrap_or(usual.lingering.udp),
+            tcp_transitory: written.nat64_tcp_transitory.unwrap_or(usual.lingering.tcp_transitory),
+            icmp: written.nat64_icmp.unwrap_or(usual.lingering.icmp),
+        },
     }
 }
 
@@ -141,12 +147,14 @@ pub fn compile(
         .iter()
         .map(|service| service.spec.backends.first().map_or(ZoneId::APPLIANCE, |backend| zone_behind(backend.address)))
         .collect();
-    let pools: Vec<String> = policy.source_nat.iter().map(|rule| rule.name.clone()).collect();
+    let hiding = policy.source_nat.iter().map(|rule| format!("source NAT {}", rule.name));
+    let pools: Vec<String> = hiding.chain(policy.nat64.iter().map(|rule| format!("NAT64 {}", rule.name))).collect();
     let pool_uses = PoolUses::compile(&pools, previous.map(|snapshot| &*snapshot.pool_uses));
     let source_nat = SourceNat::new(policy.source_nat.clone(), &pool_uses);
+    let nat64 = Nat64::new(policy.nat64.clone(), &pool_uses, policy.source_nat.len());
     let before = previous.map(|snapshot| &*snapshot.destination_nat);
     let destination_nat = DestinationNat::new(policy.destination_nat.clone(), before);
-    let hiding = services.pool_addresses().chain(source_nat.addresses());
+    let hiding = services.pool_addresses().chain(source_nat.addresses()).chain(nat64.addresses());
     let asked = services.virtual_addresses().chain(destination_nat.addresses());
     let ours = own.keys().copied().chain(asked).chain(hiding).collect();
     let lists = previous.map(|snapshot| snapshot.sources.blocklists());
@@ -170,6 +178,7 @@ pub fn compile(
         endings: Arc::new(Endings::new(&policy.endings)),
         source_nat: Arc::new(source_nat),
         destination_nat: Arc::new(destination_nat),
+        nat64: Arc::new(nat64),
         pool_uses: Arc::new(pool_uses),
         timeouts: timeouts(policy),
         fragments: FragmentBounds {
@@ -189,7 +198,7 @@ pub fn compile(
 }
 
 /// Every address the appliance answers ARP and neighbor solicitations for: those of its ports, the virtual ones, those with
-/// forwards, and those that hide clients (source NAT and `full-nat`). In order, each once.
+/// forwards, and those that hide clients (source NAT, NAT64 and `full-nat`). In order, each once.
 #[must_use]
 pub fn answered_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = snapshot.ours.iter().copied().collect();

@@ -34,10 +34,10 @@ pub fn write(notes: &Receiver<Note>, appliance: &Arc<Running>) {
             look = Instant::now() + POOLS_LOOKED_AT;
             for Shortage { pool, exhausted, limited } in shortages.since_last_look(&snapshot.pool_uses) {
                 if exhausted > 0 {
-                    log::warn!("source NAT {pool}: no free port for {exhausted} new sessions");
+                    log::warn!("{pool}: no free port for {exhausted} new sessions");
                 }
                 if limited > 0 {
-                    log::warn!("source NAT {pool}: {limited} new sessions of sources that had used up their ports");
+                    log::warn!("{pool}: {limited} new sessions of sources that had used up their ports");
                 }
             }
         }

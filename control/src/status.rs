@@ -375,12 +375,12 @@ pub struct RouteStatus {
     pub port: String,
 }
 
-/// One pool of source NAT: an element of `show nat`'s `pools`.
+/// One pool of source NAT or NAT64: an element of `show nat`'s `pools`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolStatus {
     /// The rule's name.
     pub name: String,
-    /// What kind of rule: `source-nat`.
+    /// What kind of rule: `source-nat` or `nat64`.
     pub kind: String,
     /// Its addresses, neighbors as ranges: `["198.51.100.8-198.51.100.15"]`.
     pub addresses: Vec<String>,

@@ -538,3 +538,32 @@ fn a_forward_that_no_rule_allows_is_a_warning() {
     let fault = only(&text);
     assert_eq!((fault.code, fault.severity), ("forward-not-allowed", Severity::Warning), "{fault}");
 }
+
+/// The full file with one more NAT64 rule.
+fn with_nat64(prefix: &str, address: &str, ports: &str) -> String {
+    format!(
+        "{FULL}\n[[nat64]]\nname = \"more\"\nprefix = \"{prefix}\"\naddress = [\"{address}\"]\nports = \"{ports}\"\n"
+    )
+}
+
+#[test]
+fn nat64_prefixes_that_overlap() {
+    let ports = "1024-65535";
+    valid(&with_nat64("2001:db8:64::/48", "198.51.100.65", ports));
+    let text = with_nat64("64:ff9b::/32", "198.51.100.65", ports);
+    assert_eq!(codes(&text), ["overlapping-prefixes"]);
+    let text = with_nat64("64::/32", "198.51.100.65", ports);
+    valid(&text);
+    let text = with_nat64("64:ff9b::/64", "198.51.100.65", ports);
+    refused(&text, "overlapping-prefixes", "prefix = \"64:ff9b::/64\"", "prefix = \"64:ff9b::/96\"");
+    let text = with_nat64("2001:db8::/32", "198.51.100.65", ports);
+    assert_eq!(codes(&text), ["overlapping-prefixes"]);
+}
+
+#[test]
+fn nat64_pools_that_others_hand_out() {
+    let text = with_nat64("2001:db8:64::/48", "198.51.100.64", "2000-2999");
+    assert_eq!(codes(&text), ["overlapping-pools"]);
+    let hidden = with_nat64("2001:db8:64::/48", "198.51.100.1", "2000-2999");
+    assert_eq!(codes(&hidden), ["overlapping-pools"]);
+}

@@ -8,6 +8,7 @@ use stage::balancer::{Admin, Backend, Health, Services};
 use stage::blocklist::Blocklists;
 use stage::firewall::Action;
 use stage::syn_cookie::{CookieMode, SynCounts};
+use stage::translate::Mapping;
 use units::Nanos;
 use worker::{Measured, SessionRecord, Snapshot};
 
@@ -146,23 +147,35 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
         .collect()
 }
 
-/// The pools of source NAT with their use.
+/// The pools of source NAT and NAT64 with their use.
 pub(super) fn pool_statuses(snapshot: &Snapshot) -> Vec<PoolStatus> {
     let pools = snapshot.source_nat.iter().filter_map(|(rule, number)| Some((rule, snapshot.pool_uses.get(number)?)));
-    pools
-        .map(|(rule, used)| PoolStatus {
-            name: rule.name.clone(),
-            kind: "source-nat".to_owned(),
-            addresses: ranges(&rule.address),
-            ports: rule.ports.to_string(),
-            mapping: rule.mapping.name().to_owned(),
-            filtering: rule.filtering.name().to_owned(),
-            sessions: used.sessions(),
-            mappings: used.mappings(),
-            exhausted: used.exhausted(),
-            limited: used.limited(),
-        })
-        .collect()
+    let hiding = pools.map(|(rule, used)| PoolStatus {
+        name: rule.name.clone(),
+        kind: "source-nat".to_owned(),
+        addresses: ranges(&rule.address),
+        ports: rule.ports.to_string(),
+        mapping: rule.mapping.name().to_owned(),
+        filtering: rule.filtering.name().to_owned(),
+        sessions: used.sessions(),
+        mappings: used.mappings(),
+        exhausted: used.exhausted(),
+        limited: used.limited(),
+    });
+    let rules = snapshot.nat64.iter().filter_map(|(rule, number)| Some((rule, snapshot.pool_uses.get(number)?)));
+    let across = rules.map(|(rule, used)| PoolStatus {
+        name: rule.name.clone(),
+        kind: "nat64".to_owned(),
+        addresses: ranges(&rule.address.iter().copied().map(IpAddr::V4).collect::<Vec<_>>()),
+        ports: rule.ports.to_string(),
+        mapping: Mapping::EndpointIndependent.name().to_owned(),
+        filtering: rule.filtering.name().to_owned(),
+        sessions: used.sessions(),
+        mappings: used.mappings(),
+        exhausted: used.exhausted(),
+        limited: used.limited(),
+    });
+    hiding.chain(across).collect()
 }
 
 /// The forwards of destination NAT with their counts.

@@ -36,6 +36,7 @@ const ONE_SIDED: u16 = 1 << 8;
 const CHALLENGED: u16 = 1 << 9;
 const CHALLENGED_REPLY: u16 = 1 << 10;
 const ONE_SHOT: u16 = 1 << 11;
+const LINGERS: u16 = 1 << 12;
 
 /// Window scale nibble of a side whose SYN offered none.
 pub(crate) const SCALE_ABSENT: u8 = 15;
@@ -118,6 +119,8 @@ pub struct NewSession<A> {
     pub one_sided: bool,
     /// It is over when its questions are answered ([`datagram`](crate::datagram)).
     pub one_shot: bool,
+    /// Its silence is borne as RFC 6146 section 4 has it ([`Lingering`](crate::Lingering)).
+    pub lingers: bool,
     /// The policy that admitted it, `Generation::short`.
     pub generation: u16,
     /// The rule that admitted it.
@@ -149,6 +152,7 @@ impl<A: Address> NewSession<A> {
             tcp: None,
             one_sided: false,
             one_shot: false,
+            lingers: false,
             generation: 0,
             rule: None,
             next_hop: [0; 2],
@@ -184,7 +188,8 @@ impl<A: Address> Session<A> {
             ingress: new.ingress.map(PortId::get),
             flags: u16::from(new.flags)
                 | if new.one_sided { ONE_SIDED } else { 0 }
-                | if new.one_shot { ONE_SHOT } else { 0 },
+                | if new.one_shot { ONE_SHOT } else { 0 }
+                | if new.lingers { LINGERS } else { 0 },
             lease: new.lease,
             challenge: 0,
         };
@@ -414,6 +419,12 @@ impl<A: Address> Session<A> {
         self.flags & ONE_SHOT != 0
     }
 
+    /// Whether its silence is borne longer.
+    #[must_use]
+    pub const fn lingers(&self) -> bool {
+        self.flags & LINGERS != 0
+    }
+
     /// Whether packets came from the answering side as well.
     #[must_use]
     pub const fn is_answered(&self) -> bool {
@@ -461,7 +472,7 @@ impl<A: Address> Session<A> {
     }
 
     pub(crate) fn set_challenge(&mut self, challenge: Option<Challenge>) {
-        self.flags &= CALLER_FLAGS | ONE_SIDED;
+        self.flags &= !(CHALLENGED | CHALLENGED_REPLY);
         if let Some(Challenge { direction, sequence }) = challenge {
             self.flags |= CHALLENGED | if direction == Direction::Reply { CHALLENGED_REPLY } else { 0 };
             self.challenge = sequence.get();

@@ -40,4 +40,4 @@ pub use sessions::Sessions;
 pub use state::State;
 pub use table::{Hint, InsertError, Slot, Table};
 pub use tcp_state::{Pickup, TcpFault, TcpOpening, TcpOutcome, open};
-pub use timeouts::Timeouts;
+pub use timeouts::{Lingering, Timeouts};

@@ -291,7 +291,7 @@ impl<A: Address> Table<A> {
     pub fn expires(&self, slot: Slot, now: Tick) -> Tick {
         let session = self.sessions.at(slot.get());
         // A tick more than the limit: the last packet came at some moment within its tick.
-        let limit = u64::from(self.idle.of(session.kind(), session.state())) + 1;
+        let limit = u64::from(self.idle.of(session.kind(), session.state(), session.lingers())) + 1;
         Tick::new((now.get() + limit).saturating_sub(u64::from(session.idle(now))))
     }
 

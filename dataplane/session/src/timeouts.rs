@@ -12,6 +12,9 @@
 //! | UDP two-way | 120 s | RFC 4787 REQ-5: not under two minutes |
 //! | echo | 10 s | a ping waits a second or two |
 //! | other | 60 s | protocols whose state is not read |
+//!
+//! Sessions that linger, those of NAT64, have limits of their own (RFC 6146 section 4): UDP 5 min, echo 60 s, and TCP 4 min
+//! before and after it is established.
 
 use units::{Nanos, Tick};
 
@@ -43,6 +46,25 @@ pub struct Timeouts {
     pub icmp: Nanos,
     /// Every other protocol.
     pub other: Nanos,
+    /// Of sessions that linger.
+    pub lingering: Lingering,
+}
+
+/// Idle limits of sessions that linger (RFC 6146 section 4); established TCP and other protocols have the usual ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lingering {
+    /// UDP (`UDP_DEFAULT`).
+    pub udp: Nanos,
+    /// TCP that is not established (`TCP_TRANS`).
+    pub tcp_transitory: Nanos,
+    /// Echo (`ICMP_DEFAULT`).
+    pub icmp: Nanos,
+}
+
+impl Default for Lingering {
+    fn default() -> Self {
+        Self { udp: Nanos::from_secs(300), tcp_transitory: Nanos::from_secs(240), icmp: Nanos::from_secs(60) }
+    }
 }
 
 impl Default for Timeouts {
@@ -58,6 +80,7 @@ impl Default for Timeouts {
             udp_two_way: Nanos::from_secs(120),
             icmp: Nanos::from_secs(10),
             other: Nanos::from_secs(60),
+            lingering: Lingering::default(),
         }
     }
 }
@@ -84,34 +107,48 @@ impl Timeouts {
             (Kind::Tcp | Kind::Other, _) => self.other,
         }
     }
+
+    /// As [`of`](Self::of), of a session that lingers.
+    #[must_use]
+    pub const fn of_lingering(&self, kind: Kind, state: State) -> Nanos {
+        match (kind, state) {
+            (Kind::Tcp, State::Established) | (Kind::Other, _) => self.of(kind, state),
+            (Kind::Tcp, _) => self.lingering.tcp_transitory,
+            (Kind::Udp, _) => self.lingering.udp,
+            (Kind::Icmp, _) => self.lingering.icmp,
+        }
+    }
 }
 
 /// Idle limits in ticks, as the wheel reads them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct IdleTicks([u16; 64]);
+pub(crate) struct IdleTicks([u16; 128]);
 
 impl IdleTicks {
     /// Compiles the limits: rounded up to whole ticks, cut to what can be kept.
     pub(crate) fn new(timeouts: &Timeouts) -> Self {
-        let mut ticks = [1; 64];
+        let mut ticks = [1; 128];
         for kind in Kind::ALL {
             for state in State::ALL {
-                let span = timeouts.of(kind, state).get().div_ceil(Tick::NANOS);
-                if let Some(entry) = ticks.get_mut(Self::position(kind, state)) {
-                    *entry = u16::try_from(span).unwrap_or(TICKS_MAX).clamp(1, TICKS_MAX);
+                for lingers in [false, true] {
+                    let limit = if lingers { timeouts.of_lingering(kind, state) } else { timeouts.of(kind, state) };
+                    let span = limit.get().div_ceil(Tick::NANOS);
+                    if let Some(entry) = ticks.get_mut(Self::position(kind, state, lingers)) {
+                        *entry = u16::try_from(span).unwrap_or(TICKS_MAX).clamp(1, TICKS_MAX);
+                    }
                 }
             }
         }
         Self(ticks)
     }
 
-    /// Ticks a session of this kind may be silent in this state.
-    pub(crate) fn of(&self, kind: Kind, state: State) -> u16 {
-        self.0.get(Self::position(kind, state)).copied().unwrap_or(1)
+    /// Ticks a session of this kind may be silent in this state, if it lingers or not.
+    pub(crate) fn of(&self, kind: Kind, state: State, lingers: bool) -> u16 {
+        self.0.get(Self::position(kind, state, lingers)).copied().unwrap_or(1)
     }
 
-    const fn position(kind: Kind, state: State) -> usize {
-        (state as usize) << 2 | kind as usize
+    const fn position(kind: Kind, state: State, lingers: bool) -> usize {
+        (lingers as usize) << 6 | (state as usize) << 2 | kind as usize
     }
 }
 
@@ -136,10 +173,28 @@ mod tests {
             ..Timeouts::default()
         };
         let ticks = IdleTicks::new(&timeouts);
-        assert_eq!(ticks.of(Kind::Tcp, State::SynSent), 2);
-        assert_eq!(ticks.of(Kind::Tcp, State::Closed), 1);
-        assert_eq!(ticks.of(Kind::Udp, State::TwoWay), TICKS_MAX);
-        assert_eq!(ticks.of(Kind::Tcp, State::Established), 29_760);
-        assert_eq!(ticks.of(Kind::Icmp, State::OneWay), 40);
+        assert_eq!(ticks.of(Kind::Tcp, State::SynSent, false), 2);
+        assert_eq!(ticks.of(Kind::Tcp, State::Closed, false), 1);
+        assert_eq!(ticks.of(Kind::Udp, State::TwoWay, false), TICKS_MAX);
+        assert_eq!(ticks.of(Kind::Tcp, State::Established, false), 29_760);
+        assert_eq!(ticks.of(Kind::Icmp, State::OneWay, false), 40);
+    }
+
+    /// RFC 6146 section 4, in ticks.
+    #[test]
+    fn who_lingers_has_limits_of_its_own() {
+        let ticks = IdleTicks::new(&Timeouts::default());
+        for (kind, state, limit) in [
+            (Kind::Udp, State::OneWay, 1_200),
+            (Kind::Udp, State::TwoWay, 1_200),
+            (Kind::Icmp, State::OneWay, 240),
+            (Kind::Tcp, State::SynSent, 960),
+            (Kind::Tcp, State::Established, 29_760),
+            (Kind::Tcp, State::Closing, 960),
+            (Kind::Tcp, State::Closed, 960),
+            (Kind::Other, State::OneWay, 240),
+        ] {
+            assert_eq!(ticks.of(kind, state, true), limit, "{kind:?} {state:?}");
+        }
     }
 }

@@ -87,6 +87,7 @@ reasons! {
     IcmpUnwanted "icmp_unwanted" "An ICMP message that routers do not pass on."
     SessionTableFull "session_table_full" "The session table is full; established sessions go on."
     NatPortsExhausted "nat_ports_exhausted" "No free port on the addresses that hide this source."
+    Nat64Unsupported "nat64_unsupported" "NAT64 carries TCP, UDP and echo, to IPv4 addresses that its prefix may stand before; the sender was told."
     NatSourceLimit "nat_source_limit" "The source has as many outside ports as its source NAT rule allows."
     NoService "no_service" "A virtual address that has no service on this protocol and port."
     TupleInUse "tuple_in_use" "Another session has the same addresses and ports after translation."

@@ -29,9 +29,9 @@ pub const ZONES_MAX: usize = 255;
 /// Workers of one appliance.
 pub const WORKERS_MAX: usize = 64;
 
-/// Next hops a worker knows: sessions name them in 16 bits, four of which mean the kernel, a tunnel, none, and a connection
-/// that began with a SYN cookie.
-pub const NEXT_HOPS_MAX: usize = 65_532;
+/// Next hops a worker knows: sessions name them in 16 bits, five of which mean the kernel, a tunnel, none, a connection that
+/// began with a SYN cookie, and the IPv4 side of NAT64.
+pub const NEXT_HOPS_MAX: usize = 65_531;
 
 /// Backends with sessions on one worker at one time: sessions name them in 16 bits; beyond, traffic flows uncounted.
 pub const BINDINGS_MAX: usize = 65_535;
@@ -72,6 +72,9 @@ pub const NAT_PORT_MAX: u16 = 65_535;
 
 /// Addresses of one source NAT rule, prefixes and ranges written out: 264 million ports towards every far end.
 pub const NAT_ADDRESSES_MAX: usize = 4_096;
+
+/// NAT64 rules: each is asked for every first IPv6 packet to nobody the appliance knows.
+pub const NAT64_RULES_MAX: usize = 64;
 
 /// Sessions of the appliance's own kernel beyond the configured capacity, for each worker: however full the table is,
 /// health probes and routing protocols go on.

@@ -13,6 +13,7 @@ use units::PortId;
 use wire::emit::{self, IcmpErrorKind};
 use wire::{Content, Facts, MacAddr, Transport};
 
+use crate::across;
 use crate::binding::BindingId;
 use crate::command::Event;
 use crate::family::Family;
@@ -123,7 +124,7 @@ impl<B: Buffer> Shard<B> {
     /// Puts a session admitted by an earlier policy before the firewall of today, and finds its way anew.
     #[cold]
     pub(crate) fn judge_again<A: Family>(&mut self, slot: Slot) -> Result<(), Verdict> {
-        if self.forward_is_gone::<A>(slot) {
+        if self.forward_is_gone::<A>(slot) || self.crossing_is_gone::<A>(slot) {
             self.end::<A>(slot);
             return Err(Verdict::Drop(DropReason::NoService));
         }
@@ -132,11 +133,12 @@ impl<B: Buffer> Shard<B> {
         let mut rule = session.rule();
         if session.flags() & FROM_KERNEL == 0 {
             let came = session.ingress(Direction::Original);
-            if let Some(reason) = self.snapshot.disowns_source(came, original.source.into_ip()) {
+            let endpoints = across::as_sent(A::endpoints(&original));
+            if let Some(reason) = self.snapshot.disowns_source(came, endpoints.source()) {
                 self.disown::<A>(slot);
                 return Err(Verdict::Drop(reason));
             }
-            let (source_port, destination_port, protocol) = match (kind, A::endpoints(&original).is_v6()) {
+            let (source_port, destination_port, protocol) = match (kind, endpoints.is_v6()) {
                 (Kind::Tcp, _) => (original.source_port, original.destination_port, 6),
                 (Kind::Udp, _) => (original.source_port, original.destination_port, 17),
                 (Kind::Icmp, false) => (8, 0, 1),
@@ -147,7 +149,7 @@ impl<B: Buffer> Shard<B> {
                 from: self.snapshot.zone(came),
                 to: self.zone_behind::<A>(slot, protocol),
                 protocol,
-                endpoints: A::endpoints(&original),
+                endpoints,
                 source_port,
                 destination_port,
             };
@@ -177,7 +179,9 @@ impl<B: Buffer> Shard<B> {
     fn find_way_again<A: Family>(&mut self, slot: Slot, direction: Direction) {
         let session = A::table(&self.sessions).session(slot);
         let old = self.hop_of::<A>(slot, direction);
-        if matches!(old, NextHopId::KERNEL | NextHopId::TUNNEL) || speaks_for_kernel(session, direction) {
+        if matches!(old, NextHopId::KERNEL | NextHopId::TUNNEL | NextHopId::ACROSS)
+            || speaks_for_kernel(session, direction)
+        {
             return;
         }
         // A packet of one direction travels to the source of the other.
@@ -192,12 +196,6 @@ impl<B: Buffer> Shard<B> {
         self.next_hops.retain(new);
         self.next_hops.release(old);
         self.set_hop::<A>(slot, direction, new);
-    }
-
-    /// The next hop on the way to `target`.
-    pub(crate) fn hop_to(&mut self, target: IpAddr) -> Result<NextHopId, DropReason> {
-        let route = self.snapshot.routes.lookup(target).ok_or(DropReason::NoRoute)?;
-        self.next_hops.obtain(route.port, route.next_hop(target)).ok_or(DropReason::NextHopsFull)
     }
 
     /// Sends a packet on its session's way: to the kernel, back as an echo, or rewritten to the next hop.
@@ -216,6 +214,7 @@ impl<B: Buffer> Shard<B> {
         match hop {
             NextHopId::KERNEL => return Verdict::Punt(packet.port),
             NextHopId::TUNNEL => return self.send_to_tunnel::<A>(packet, facts, slot),
+            NextHopId::ACROSS => return self.send_as_v4::<A>(packet, facts, slot, direction),
             NextHopId::NONE => {
                 self.find_way_again::<A>(slot, direction);
                 hop = self.hop_of::<A>(slot, direction);
@@ -236,22 +235,9 @@ impl<B: Buffer> Shard<B> {
         hop: NextHopId,
         session: Option<(Slot, Direction)>,
     ) -> Verdict {
-        let Some(way) = self.next_hops.way(hop, self.tick) else {
-            return Verdict::Refuse(DropReason::NoRoute, Answer::Icmp(IcmpErrorKind::NetUnreachable));
-        };
-        let (port, mac) = match way {
-            Way::Open(port, mac) => (port, mac),
-            Way::Closed(_) => {
-                let unreachable = Answer::Icmp(IcmpErrorKind::HostUnreachable);
-                return Verdict::Refuse(DropReason::NeighborUnresolved, unreachable);
-            }
-            Way::Wait { ask } => {
-                if let Some((port, address)) = ask {
-                    self.tell(Event::Resolve { port, address });
-                }
-                let Some(port) = self.next_hops.port(hop) else { return Verdict::Drop(DropReason::NoRoute) };
-                (port, MacAddr::ZERO)
-            }
+        let (port, mac, ready) = match self.way_out(hop) {
+            Ok(way) => way,
+            Err(verdict) => return verdict,
         };
         if let Some(verdict) = self.too_big(packet, facts, port) {
             return verdict;
@@ -280,7 +266,26 @@ impl<B: Buffer> Shard<B> {
             }
         }
         self.leave(bytes, facts, port, mac);
-        if matches!(way, Way::Open(..)) { Verdict::Forward(port) } else { Verdict::Hold(hop) }
+        if ready { Verdict::Forward(port) } else { Verdict::Hold(hop) }
+    }
+
+    /// The way out through a next hop: its port, its MAC, and whether it answers already.
+    pub(crate) fn way_out(&mut self, hop: NextHopId) -> Result<(PortId, MacAddr, bool), Verdict> {
+        match self.next_hops.way(hop, self.tick) {
+            Some(Way::Open(port, mac)) => Ok((port, mac, true)),
+            Some(Way::Wait { ask }) => {
+                if let Some((port, address)) = ask {
+                    self.tell(Event::Resolve { port, address });
+                }
+                let port = self.next_hops.port(hop).ok_or(Verdict::Drop(DropReason::NoRoute))?;
+                Ok((port, MacAddr::ZERO, false))
+            }
+            Some(Way::Closed(_)) => {
+                let unreachable = Answer::Icmp(IcmpErrorKind::HostUnreachable);
+                Err(Verdict::Refuse(DropReason::NeighborUnresolved, unreachable))
+            }
+            None => Err(Verdict::Refuse(DropReason::NoRoute, Answer::Icmp(IcmpErrorKind::NetUnreachable))),
+        }
     }
 
     /// The last changes to a routed packet: hop limit and MACs.
@@ -295,6 +300,14 @@ impl<B: Buffer> Shard<B> {
         let mtu = self.snapshot.port(port)?.mtu;
         let refused = packet.largest(facts) > mtu && facts.dont_fragment;
         refused.then_some(Verdict::Refuse(DropReason::PacketTooBig, Answer::Icmp(IcmpErrorKind::TooBig { mtu })))
+    }
+}
+
+impl<B> Shard<B> {
+    /// The next hop on the way to `target`.
+    pub(crate) fn hop_to(&mut self, target: IpAddr) -> Result<NextHopId, DropReason> {
+        let route = self.snapshot.routes.lookup(target).ok_or(DropReason::NoRoute)?;
+        self.next_hops.obtain(route.port, route.next_hop(target)).ok_or(DropReason::NextHopsFull)
     }
 }
 

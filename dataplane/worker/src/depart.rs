@@ -10,6 +10,7 @@ use wire::fragment::{Cut, Example, set_identification};
 use wire::{Content, Facts, Fragment, Verify, dissect};
 
 use crate::exits::Exits;
+use crate::fragments::Follow;
 use crate::packet::{Origin, Packet, Verdict};
 use crate::shard::Shard;
 
@@ -30,7 +31,7 @@ impl<B: Buffer> Shard<B> {
         };
         let (port, origin) = (packet.port, packet.origin);
         let follows = origin != Origin::Kernel
-            && rest.tunnel.is_none()
+            && matches!(rest.follow, Follow::AsTheFirst)
             && matches!(verdict, Verdict::Forward(_) | Verdict::Hold(_) | Verdict::Answered(_));
         let example = if follows { Example::of(packet.buffer.bytes(), &facts) } else { None };
         let fresh = example.filter(|example| example.is_translated(&facts));
@@ -41,6 +42,7 @@ impl<B: Buffer> Shard<B> {
             // Should it be cut, its pieces keep this number.
             packet.frame.content = Content::Ip(first);
         }
+        let macs = packet.buffer.bytes().first_chunk::<12>().copied();
         // The sender of a refused datagram is told once.
         self.finish(exits, packet, verdict);
         let verdict = match verdict {
@@ -67,8 +69,19 @@ impl<B: Buffer> Shard<B> {
                 }
             }
             let mut packet = Packet { buffer, frame, port, origin, rest: None };
-            if let (Some((tunnel, path)), Content::Ip(facts)) = (&rest.tunnel, &frame.content) {
-                verdict = self.encapsulate(&mut packet, facts, tunnel, *path, None);
+            if let Content::Ip(facts) = &frame.content {
+                match &rest.follow {
+                    Follow::AsTheFirst => {}
+                    Follow::IntoTunnel(tunnel, path) => {
+                        verdict = self.encapsulate(&mut packet, facts, tunnel, *path, None);
+                    }
+                    Follow::Across(_) if !matches!(verdict, Verdict::Forward(_) | Verdict::Hold(_)) => {}
+                    Follow::Across(crossing) => {
+                        if !macs.is_some_and(|macs| crossing.lead(&mut packet, facts, macs)) {
+                            verdict = Verdict::Drop(DropReason::Nat64Unsupported);
+                        }
+                    }
+                }
             }
             self.finish(exits, packet, verdict);
         }
@@ -89,6 +102,9 @@ impl<B: Buffer> Shard<B> {
         }
         let Content::Ip(facts) = packet.frame.content else { return None };
         let mtu = self.snapshot.port(port)?.mtu;
+        if facts.endpoints.is_v6() {
+            return self.cut_across(packet.buffer.bytes(), usize::from(facts.network), mtu);
+        }
         let cut = Cut::new(packet.buffer.bytes(), usize::from(facts.network), mtu)?;
         if facts.fragment == Fragment::No
             && let Some(example) = Example::of(packet.buffer.bytes(), &facts)
@@ -147,7 +163,8 @@ impl<B: Buffer> Shard<B> {
         P: BufferPool<Buffer = B>,
     {
         let mtu = self.snapshot.port(port).map_or(u16::MAX, |facts| facts.mtu);
-        match Cut::new(buffer.bytes(), NETWORK, mtu) {
+        let cut = Cut::new(buffer.bytes(), NETWORK, mtu);
+        match cut.or_else(|| self.cut_across(buffer.bytes(), NETWORK, mtu)) {
             Some(cut) => self.forward_cut(exits, port, buffer, &cut),
             None => exits.forward(&self.counters, port, buffer),
         }

@@ -11,10 +11,11 @@ use wire::MacAddr;
 use wire::emit::Reset;
 use wire::{Facts, TcpFlags, Transport};
 
+use crate::across;
 use crate::act::Acted;
 use crate::binding::BindingId;
 use crate::family::Family;
-use crate::next_hop::Way;
+use crate::next_hop::{NextHopId, Way};
 use crate::packet::Verdict;
 use crate::shard::Shard;
 
@@ -55,12 +56,15 @@ impl<B> Shard<B> {
         let tuple = session.outgoing(direction);
         let (sequence, acknowledgment) = session.reset_numbers(direction);
         let sequence = self.as_received::<A>(slot, direction, sequence);
-        let hop = self.hop_of::<A>(slot, direction);
+        let (endpoints, mut hop) = (across::as_sent(A::endpoints(&tuple)), self.hop_of::<A>(slot, direction));
+        if hop == NextHopId::ACROSS {
+            hop = self.hop_to(endpoints.destination()).unwrap_or(NextHopId::NONE);
+        }
         let Some(Way::Open(port, destination_mac)) = self.next_hops.way(hop, self.tick) else { return };
         let reset = Reset {
             source_mac: self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac),
             destination_mac,
-            endpoints: A::endpoints(&tuple),
+            endpoints,
             source_port: tuple.source_port,
             destination_port: tuple.destination_port,
             sequence,

@@ -71,6 +71,10 @@ impl<B: Buffer> Shard<B> {
             Bound::Service(_) => Err(DropReason::SessionTableFull),
             Bound::Forward(forward) => self.open_forward(forward, applicant, new),
             Bound::Mapped(mapping) => self.open_mapped(mapping, applicant, new),
+            Bound::Across(rule) => self.open_across(rule, new),
+            Bound::Hairpin(rule, mapping) => self.open_hairpin(rule, mapping, new),
+            // A session of the other version (`open_inward`).
+            Bound::Inward(_) => Err(DropReason::NoSession),
             Bound::Beyond => self.open_beyond(applicant, new, packet.origin),
         };
         let slot = match (opened, applicant.bound) {
@@ -83,7 +87,7 @@ impl<B: Buffer> Shard<B> {
         Ok(self.dispatch::<A>(packet, facts, slot, Direction::Original))
     }
 
-    fn count_first<A: Family>(&mut self, len: u32, slot: Slot) {
+    pub(crate) fn count_first<A: Family>(&mut self, len: u32, slot: Slot) {
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
         session.count(Direction::Original, len);
         let binding = BindingId::new(session.binding());

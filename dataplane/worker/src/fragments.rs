@@ -13,6 +13,7 @@ use units::{PortId, WorkerId};
 use wire::fragment::{self, Piece};
 use wire::{Content, Facts, Frame, Malformed, Verify, dissect};
 
+use crate::across::Crossing;
 use crate::identification::Identifications;
 use crate::local::{self, Audience};
 use crate::packet::{Origin, Packet};
@@ -38,8 +39,20 @@ pub(crate) struct Rest {
     pub(crate) bytes: u32,
     /// Bytes of the largest.
     pub(crate) largest: u16,
-    /// The tunnel that the first has gone into.
-    pub(crate) tunnel: Option<(Tunnel, Option<u16>)>,
+    /// Bytes of the transport in all fragments, its header included.
+    pub(crate) segment: u16,
+    pub(crate) follow: Follow,
+}
+
+/// How the other fragments follow the first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Follow {
+    /// Rewritten as it was.
+    AsTheFirst,
+    /// Into the tunnel it has gone into, over a path that carries this much.
+    IntoTunnel(Tunnel, Option<u16>),
+    /// As fragments of the other version.
+    Across(Crossing),
 }
 
 /// What became of a fragment.
@@ -107,7 +120,7 @@ impl<B: Buffer> Shard<B> {
     /// Judges a datagram that is complete, and makes its first fragment the packet that stands for it.
     fn complete(&mut self, datagram: DatagramId, port: PortId, origin: Origin) -> Gathered<B> {
         let waiting = &mut self.fragments.waiting;
-        let (_, bytes, largest) = waiting.measure(datagram);
+        let (total, bytes, largest) = waiting.measure(datagram);
         let frame = match judge(waiting, datagram, origin) {
             Ok(frame) => frame,
             Err(reason) => {
@@ -118,9 +131,11 @@ impl<B: Buffer> Shard<B> {
             }
         };
         let Some(head) = waiting.next(datagram) else { return Gathered::Gone };
-        let rest = Some(Rest { datagram, bytes, largest, tunnel: None });
-        let packet = Packet { buffer: head.buffer, frame, port, origin, rest };
+        let mut packet = Packet { buffer: head.buffer, frame, port, origin, rest: None };
         let Content::Ip(facts) = &packet.frame.content else { return Gathered::Whole(packet, None) };
+        let before_transport = facts.transport_offset.saturating_sub(head.piece.begin);
+        let segment = u16::try_from(total).unwrap_or(u16::MAX).saturating_sub(before_transport);
+        packet.rest = Some(Rest { datagram, bytes, largest, segment, follow: Follow::AsTheFirst });
         let owner = steer::owner(&steer::Ends::of(facts), &self.snapshot, &self.slice, self.workers);
         let owner = (owner != self.id).then_some(owner);
         Gathered::Whole(packet, owner)
@@ -136,7 +151,7 @@ impl<B: Buffer> Shard<B> {
 }
 
 /// The bytes a fragment carries.
-fn payload<B: Buffer>(held: &Held<B>) -> &[u8] {
+pub(crate) fn payload<B: Buffer>(held: &Held<B>) -> &[u8] {
     let Piece { begin, len, .. } = held.piece;
     let begin = usize::from(begin);
     held.buffer.bytes().get(begin..begin + usize::from(len)).unwrap_or_default()

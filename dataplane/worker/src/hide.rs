@@ -24,7 +24,7 @@ pub(crate) const INBOUND: u8 = 2;
 pub(crate) const FORWARDED: u8 = 4;
 
 /// Ports tried for one session before its addresses count as used up: bounds the work of one packet.
-const PORTS_TRIED: usize = 256;
+pub(crate) const PORTS_TRIED: usize = 256;
 /// Ports given back that are remembered.
 const FREED: usize = 64;
 
@@ -49,6 +49,12 @@ impl Default for Freed {
 }
 
 impl Freed {
+    /// Those of this pool.
+    pub(crate) fn of(&self, pool: u16) -> impl Iterator<Item = (IpAddr, u16)> {
+        let places = self.places.iter().flatten().filter(move |(number, ..)| *number == pool);
+        places.map(|&(_, address, port)| (address, port))
+    }
+
     fn push(&mut self, place: Place) {
         if let Some(slot) = self.places.get_mut(self.next) {
             *slot = Some(place);
@@ -230,8 +236,8 @@ impl<B: Buffer> Shard<B> {
                 }
             }
         }
-        let freed = self.freed.places.iter().flatten().filter(|(pool, ..)| Some(*pool) == cover.number);
-        for &(_, address, port) in freed.filter(|&&(_, _, port)| cover.slice.contains(port)) {
+        let freed = cover.number.into_iter().flat_map(|number| self.freed.of(number));
+        for (address, port) in freed.filter(|&(_, port)| cover.slice.contains(port)) {
             if let Some(address) = A::from_ip(address)
                 && let Some(outside) = fits(address, port, new)
             {
@@ -242,7 +248,7 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Whether clients ask something else of this address and port.
-    fn is_served(&self, kind: Kind, (address, port): (IpAddr, u16)) -> bool {
+    pub(crate) fn is_served(&self, kind: Kind, (address, port): (IpAddr, u16)) -> bool {
         let protocol = match kind {
             Kind::Tcp => 6,
             Kind::Udp => 17,

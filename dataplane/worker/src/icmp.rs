@@ -110,13 +110,14 @@ impl<B: Buffer> Shard<B> {
                 .map(|(slot, way)| self.cross::<Ipv6Addr>(packet, facts, quote, slot, way)),
             Some(_) | None => None,
         };
+        let found = found.or_else(|| self.error_from_v4(packet, facts, quote));
         found.unwrap_or(Verdict::Drop(DropReason::IcmpErrorUnmatched))
     }
 
     /// Whether an error that came by `port` from `source` can be about a packet that was sent on over `way`: only where the
     /// packet went is there somebody it met (RFC 5927 section 4.2 in spirit). Zones are compared, not ports, since the way
     /// back need not be the way there; and nobody there has an address that is ours or another zone's.
-    fn comes_from_beyond(&self, port: PortId, source: IpAddr, way: NextHopId) -> bool {
+    pub(crate) fn comes_from_beyond(&self, port: PortId, source: IpAddr, way: NextHopId) -> bool {
         let arrived = self.snapshot.zone(port);
         let went = self.next_hops.port(way).map(|port| self.snapshot.zone(port));
         let lives = self.snapshot.routes.lookup(source).map(|route| self.snapshot.zone(route.port));
@@ -163,6 +164,7 @@ impl<B: Buffer> Shard<B> {
         match hop {
             NextHopId::KERNEL => return Verdict::Punt(packet.port),
             NextHopId::NONE => return Verdict::Drop(DropReason::IcmpErrorUnmatched),
+            NextHopId::ACROSS => return self.error_as_v4::<A>(packet, (facts, quote), slot, direction),
             _ => {}
         }
         if facts.hop_limit <= 1 {

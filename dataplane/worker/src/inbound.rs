@@ -48,6 +48,9 @@ impl<B> Shard<B> {
             Flow::V6(kind, tuple) => (kind, tuple.destination_port),
         };
         let (far, address) = (facts.endpoints.source(), facts.endpoints.destination());
+        if let Some(bound) = self.bound_inward(kind, far, (address, port)) {
+            return Some(bound);
+        }
         let id = self.mappings.admits(protocol_number(kind), address, port, far)?;
         // The policy may have become stricter since the mapping was made.
         let mapped = self.mappings.get(id)?;
@@ -68,8 +71,9 @@ impl<B> Shard<B> {
         rule.map_or(ZoneId::APPLIANCE, |rule| self.zone_inside(rule.to_address))
     }
 
+    /// The zone of who is inside; of an IPv4 server behind NAT64 the address as it is on the wire.
     fn zone_inside(&self, address: IpAddr) -> ZoneId {
-        let route = self.snapshot.routes.lookup(address);
+        let route = self.snapshot.routes.lookup(address.to_canonical());
         route.map_or(ZoneId::APPLIANCE, |route| self.snapshot.zone(route.port))
     }
 

@@ -5,6 +5,8 @@
 //! clock read but the one at the beginning of a turn. What a worker says goes through bounded rings to control.
 #![deny(unsafe_code)]
 
+mod across;
+mod across_error;
 mod act;
 mod binding;
 mod burst;
@@ -29,6 +31,7 @@ mod join;
 mod kernel_rings;
 mod lane;
 mod local;
+mod nat64;
 mod newcomer;
 mod next_hop;
 mod open;

@@ -215,7 +215,10 @@ impl<B: Buffer> Shard<B> {
         asked: &mut Option<Asked<A>>,
     ) -> Option<(Bound, ZoneId, Option<TcpOpening>)> {
         let Tuple { source, destination, destination_port, .. } = head.tuple;
-        if !A::is_everywhere(source) || snapshot.ours.contains(&source.into_ip()) {
+        if !A::is_everywhere(source)
+            || snapshot.ours.contains(&source.into_ip())
+            || snapshot.nat64.behind(source.into_ip()).is_some()
+        {
             return None;
         }
         let (protocol, tcp) = match kind {
@@ -260,6 +263,7 @@ impl<B: Buffer> Shard<B> {
         if !A::is_everywhere(destination)
             || A::is_broadcast(snapshot, destination)
             || snapshot.ours.contains(&destination.into_ip())
+            || snapshot.nat64.behind(destination.into_ip()).is_some()
         {
             return None;
         }
@@ -313,9 +317,13 @@ impl<B: Buffer> Shard<B> {
                 (reply.source, reply.source_port, deltas) = (reached.source, reached.source_port, reached.deltas);
                 reached.forth
             }
-            Bound::Beyond | Bound::Forward(_) | Bound::Mapped(_) | Bound::Here => {
-                self.hop_to(tuple.destination.into_ip()).map_err(refusal)?
-            }
+            Bound::Beyond
+            | Bound::Forward(_)
+            | Bound::Mapped(_)
+            | Bound::Across(_)
+            | Bound::Hairpin(..)
+            | Bound::Inward(_)
+            | Bound::Here => self.hop_to(tuple.destination.into_ip()).map_err(refusal)?,
         };
         self.next_hops.retain(forth);
         let back = self.way_back(snapshot, tuple.source.into_ip(), found);

@@ -29,6 +29,8 @@ impl NextHopId {
     pub(crate) const TUNNEL: Self = Self(u16::MAX - 2);
     /// The connection began with a SYN cookie: its next hops are kept with what else is known of it (`splice`).
     pub(crate) const SPLICED: Self = Self(u16::MAX - 3);
+    /// The IPv4 side of NAT64: each packet's way is looked up when it has become IPv4 (`across`).
+    pub(crate) const ACROSS: Self = Self(u16::MAX - 4);
 
     /// The id with this number, as a session keeps it.
     #[must_use]
@@ -43,7 +45,7 @@ impl NextHopId {
     }
 }
 
-const _: () = assert!(NEXT_HOPS_MAX <= (u16::MAX - 3) as usize);
+const _: () = assert!(NEXT_HOPS_MAX <= (u16::MAX - 4) as usize);
 
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,6 +31,12 @@ pub(crate) enum Bound {
     Forward(usize),
     /// A client behind source NAT, through its mapping.
     Mapped(MappingId),
+    /// An IPv4 server, through the NAT64 rule at this position.
+    Across(usize),
+    /// Another client of NAT64, asked for by its outside end: the rule of who asks, and the mapping.
+    Hairpin(usize, MappingId),
+    /// A client of NAT64, through its mapping, from the IPv4 side.
+    Inward(MappingId),
     /// The appliance itself.
     Here,
     /// Somewhere behind a port.
@@ -137,7 +143,9 @@ impl<B: Buffer> Shard<B> {
             }
             Transport::Other => (0, 0),
         };
-        if packet.origin != Origin::Kernel && is_ours(&self.snapshot, source) {
+        // Nobody has an address behind the prefix of NAT64 (RFC 6146 section 3.5).
+        let claims_ours = is_ours(&self.snapshot, source) || self.snapshot.nat64.behind(source).is_some();
+        if packet.origin != Origin::Kernel && claims_ours {
             return Err(Verdict::Drop(DropReason::SourceOwnAddress));
         }
         let service = self.snapshot.services.find(destination, facts.protocol, destination_port);
@@ -147,7 +155,7 @@ impl<B: Buffer> Shard<B> {
                 self.bound_inside(packet.port, facts).unwrap_or(Bound::Here)
             }
             None if is_link_local(destination) => Bound::Here,
-            None => Bound::Beyond,
+            None => self.bound_across(packet.port, facts)?.unwrap_or(Bound::Beyond),
         };
         if packet.origin != Origin::Kernel && is_link_local(source) && bound != Bound::Here {
             return Err(Verdict::Drop(DropReason::LinkLocalSource));
@@ -172,9 +180,11 @@ impl<B: Buffer> Shard<B> {
         let to = match bound {
             Bound::Service(service) => self.snapshot.service_zone(service),
             Bound::Forward(forward) => self.zone_of_server(forward),
-            Bound::Mapped(mapping) => self.zone_of_client(mapping),
+            Bound::Mapped(mapping) | Bound::Inward(mapping) | Bound::Hairpin(_, mapping) => {
+                self.zone_of_client(mapping)
+            }
             Bound::Here => ZoneId::APPLIANCE,
-            Bound::Beyond => match self.snapshot.routes.lookup(destination) {
+            Bound::Across(_) | Bound::Beyond => match self.snapshot.routes.lookup(self.across_or(destination)) {
                 Some(route) => self.snapshot.zone(route.port),
                 None => {
                     let unreachable = Answer::Icmp(IcmpErrorKind::NetUnreachable);
@@ -199,7 +209,12 @@ impl<B: Buffer> Shard<B> {
         match bound {
             Bound::Here => flags.contains(TcpFlags::ACK) && !flags.intersects(TcpFlags::SYN | TcpFlags::RST),
             Bound::Service(service) => self.is_full() && self.returns_directly(service),
-            Bound::Forward(_) | Bound::Mapped(_) | Bound::Beyond => false,
+            Bound::Forward(_)
+            | Bound::Mapped(_)
+            | Bound::Across(_)
+            | Bound::Hairpin(..)
+            | Bound::Inward(_)
+            | Bound::Beyond => false,
         }
     }
 
@@ -223,6 +238,9 @@ impl<B: Buffer> Shard<B> {
         }
         let Content::Ip(facts) = packet.frame.content else { return Verdict::Drop(DropReason::UnknownEthertype) };
         let opened = match Flow::of(&facts) {
+            Some(Flow::V4(kind, tuple)) if let Bound::Inward(mapping) = applicant.bound => {
+                self.open_inward(packet, &facts, (kind, &tuple), mapping, judgement.rule)
+            }
             Some(Flow::V4(kind, tuple)) => self.open(packet, &facts, kind, tuple, applicant, judgement.rule),
             Some(Flow::V6(kind, tuple)) => self.open(packet, &facts, kind, tuple, applicant, judgement.rule),
             None => Err(DropReason::NoSession),

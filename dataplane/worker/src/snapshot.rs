@@ -15,6 +15,7 @@ use stage::extension_policy::ExtensionPolicy;
 use stage::firewall::Ruleset;
 use stage::forward::RouteTable;
 use stage::limiter::SourceLimits;
+use stage::translate::nat64::Nat64;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use stage::{DropReason, Keyed};
@@ -103,7 +104,9 @@ pub struct Snapshot {
     pub source_nat: Arc<SourceNat>,
     /// Destination NAT.
     pub destination_nat: Arc<DestinationNat>,
-    /// What the pools of source NAT are used for.
+    /// NAT64.
+    pub nat64: Arc<Nat64>,
+    /// What the pools of source NAT and NAT64 are used for.
     pub pool_uses: Arc<PoolUses>,
     /// How long idle sessions live.
     pub timeouts: Timeouts,

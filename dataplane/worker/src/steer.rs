@@ -121,11 +121,27 @@ pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers
     if asked(source, source_port) {
         return by_destination();
     }
+    if let IpAddr::V6(asked) = destination
+        && !snapshot.nat64.is_empty()
+        && let Some((position, server)) = snapshot.nat64.find(asked)
+    {
+        // Who asks for another client's outside end meets it where that has its mapping.
+        if snapshot.nat64.owns(server.into())
+            && let Some(worker) = slice.owner(destination_port)
+        {
+            return worker;
+        }
+        // Counted clients stay together with all their ports.
+        let counted = snapshot.nat64.rule(position).is_some_and(|rule| rule.ports_per_source.is_some());
+        return choose(fold(secret, source, if counted { 0 } else { source_port }), workers);
+    }
     if !matches!(protocol, TCP | UDP | ICMP | ICMPV6) {
         // Without ports nothing would tell the answers behind a pool address: one worker has each such protocol.
         return choose(mix(secret ^ u64::from(protocol)), workers);
     }
-    let hides = |address| snapshot.source_nat.owns(address) || services.owns_pool_address(address);
+    let hides = |address| {
+        snapshot.source_nat.owns(address) || services.owns_pool_address(address) || snapshot.nat64.owns(address)
+    };
     if hides(destination)
         && let Some(worker) = slice.owner(destination_port)
     {

@@ -146,12 +146,13 @@ impl Sweeps {
     }
 }
 
+/// The tuple of one direction; of NAT64's sessions, one is IPv4 in IPv6's clothes.
 fn ends<A: Family>(session: &Session<A>, direction: Direction) -> Ends {
     let tuple = session.tuple(direction);
     Ends {
-        source: tuple.source.into_ip(),
+        source: tuple.source.into_ip().to_canonical(),
         source_port: tuple.source_port,
-        destination: tuple.destination.into_ip(),
+        destination: tuple.destination.into_ip().to_canonical(),
         destination_port: tuple.destination_port,
     }
 }

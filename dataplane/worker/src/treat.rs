@@ -457,6 +457,11 @@ impl<B: Buffer> Shard<B> {
         {
             return Some(verdict);
         }
+        if packet.origin != Origin::Kernel
+            && let Some(verdict) = self.bring_across(packet)
+        {
+            return Some(verdict);
+        }
         match (packet.origin, packet.frame.content) {
             (Origin::Kernel, Content::Ip(facts)) => Some(self.open_for_kernel(packet, &facts)),
             (Origin::Kernel, _) => Some(Verdict::Forward(packet.port)),

@@ -23,6 +23,7 @@ use crate::act::set_macs;
 use crate::binding::BindingId;
 use crate::command::Event;
 use crate::family::Family;
+use crate::fragments::Follow;
 use crate::lane::Head;
 use crate::next_hop::{Exit, NextHopId, Way};
 use crate::packet::{Answer, Packet, Verdict};
@@ -276,7 +277,7 @@ impl<B: Buffer> Shard<B> {
             clamp_segment_size(packet.buffer.bytes_mut(), facts, segment(clamp, carried, facts));
         }
         if let Some(rest) = &mut packet.rest {
-            rest.tunnel = Some((*tunnel, path));
+            rest.follow = Follow::IntoTunnel(*tunnel, path);
         }
         let buffer = &mut packet.buffer;
         let _ = decrement_hop_limit(buffer.bytes_mut(), facts);

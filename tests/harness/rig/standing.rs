@@ -23,6 +23,7 @@ pub(super) fn longest(timeouts: &Timeouts) -> Nanos {
         udp_two_way,
         icmp,
         other,
+        lingering,
     } = *timeouts;
     [
         tcp_syn,
@@ -35,6 +36,9 @@ pub(super) fn longest(timeouts: &Timeouts) -> Nanos {
         udp_two_way,
         icmp,
         other,
+        lingering.udp,
+        lingering.tcp_transitory,
+        lingering.icmp,
     ]
     .into_iter()
     .max()

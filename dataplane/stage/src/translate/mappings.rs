@@ -315,6 +315,14 @@ impl Mappings {
         };
         admitted.then_some(id)
     }
+
+    /// The mapping whose outside end this is for every far end, whoever may open a conversation with it.
+    #[must_use]
+    pub fn behind(&self, protocol: u8, address: IpAddr, port: u16) -> Option<MappingId> {
+        let outside = Outside { protocol, address, port, far: None };
+        let number = self.by_outside.find(self.hash_outside(&outside), &outside)?;
+        self.by_outside.get(number).map(|(_, &id)| id)
+    }
 }
 
 #[cfg(test)]

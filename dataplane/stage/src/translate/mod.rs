@@ -6,6 +6,7 @@ pub mod deltas;
 pub mod destination_nat;
 pub mod icmp_error;
 pub mod mappings;
+pub mod nat64;
 pub mod plain;
 pub mod pool;
 pub mod pool_use;

@@ -34,6 +34,11 @@ impl Pool {
         from_own(&self.v4, IpAddr::V4(client))
     }
 
+    /// The IPv4 addresses for a client of either version, its own first.
+    pub fn v4_of(&self, client: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
+        from_own(&self.v4, client)
+    }
+
     /// The IPv6 addresses for this client: first its own, then the others.
     pub fn v6(&self, client: Ipv6Addr) -> impl Iterator<Item = Ipv6Addr> {
         from_own(&self.v6, IpAddr::V6(client))

@@ -1,16 +1,24 @@
-//! Cutting an IPv4 packet that is too large for a link (RFC 791 section 3.2). Called by workers when a packet that may be cut
-//! leaves through a port with a smaller MTU; pure functions of bytes.
+//! Cutting a packet that is too large for a link: an IPv4 packet (RFC 791 section 3.2), and an IPv6 packet that was made of one
+//! (RFC 7915 section 4.1) and has a fragment header for it. Called by workers when a packet that may be cut leaves through a
+//! port with a smaller MTU; pure functions of bytes.
 
 use crate::checksum;
 use crate::ipv4::Ipv4Header;
+use crate::ipv6::Ipv6Header;
+use zerocopy::FromBytes;
 
 /// "More fragments" in the field of flags and offset.
 const MORE: u16 = 0x2000;
 /// Bytes of all options a header can have.
 const OPTIONS_MAX: usize = 40;
+/// IANA's number of IPv6's fragment header, its length, and both headers'.
+const NEXT_FRAGMENT: u8 = 44;
+const FRAGMENT_HEADER: usize = 8;
+const HEADERS_V6: usize = Ipv6Header::LEN + FRAGMENT_HEADER;
+/// "More fragments" in IPv6's field of offset and flags.
+const MORE_V6: u16 = 1;
 
-/// How an IPv4 packet is cut to fit a smaller link (RFC 791 section 3.2): where its parts are, and how much each new
-/// fragment carries.
+/// How a packet is cut to fit a smaller link: where its parts are, and how much each new fragment carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Where the IP header begins in the frame.
@@ -27,6 +35,7 @@ pub struct Cut {
     offset: u16,
     /// Whether the packet itself was followed by others.
     more: bool,
+    is_v6: bool,
 }
 
 impl Cut {
@@ -51,6 +60,32 @@ impl Cut {
             later: room(Ipv4Header::LEN + copied)?,
             offset: header.fragment_offset(),
             more: header.more_fragments(),
+            is_v6: false,
+        })
+    }
+
+    /// How the IPv6 packet at `network` of `frame` is cut into pieces of `largest` bytes. `None` when it fits, or a fragment
+    /// header is not the only one behind its own.
+    #[must_use]
+    pub fn new_v6(frame: &[u8], network: usize, largest: u16) -> Option<Self> {
+        let (header, rest) = Ipv6Header::ref_from_prefix(frame.get(network..)?).ok()?;
+        let packet = Ipv6Header::LEN + usize::from(header.payload_length());
+        if header.version() != 6 || packet <= usize::from(largest) || header.next_header() != NEXT_FRAGMENT {
+            return None;
+        }
+        let &[_, _, o0, o1] = rest.first_chunk()?;
+        let field = u16::from_be_bytes([o0, o1]);
+        let end = network + packet;
+        let room = usize::from(largest).checked_sub(HEADERS_V6)? / 8 * 8;
+        (end <= frame.len() && room > 0).then_some(Self {
+            network,
+            payload: network + HEADERS_V6,
+            end,
+            first: room,
+            later: room,
+            offset: field >> 3,
+            more: field & MORE_V6 != 0,
+            is_v6: true,
         })
     }
 
@@ -74,15 +109,19 @@ impl Cut {
         let payload = frame.get(begin..end).filter(|payload| !payload.is_empty())?;
         let header = frame.get(self.network..self.payload)?;
         let mut options = [0; OPTIONS_MAX];
-        let copied = copied_options(header.get(Ipv4Header::LEN..)?, &mut options);
-        let header_len = Ipv4Header::LEN + copied;
+        let (fixed_len, copied) = if self.is_v6 {
+            (HEADERS_V6, 0)
+        } else {
+            (Ipv4Header::LEN, copied_options(header.get(Ipv4Header::LEN..)?, &mut options))
+        };
+        let header_len = fixed_len + copied;
         let len = self.network + header_len + payload.len();
         let out = out.get_mut(..len)?;
         let (link, packet) = out.split_at_mut_checked(self.network)?;
         link.copy_from_slice(frame.get(..self.network)?);
         let (new_header, new_payload) = packet.split_at_mut_checked(header_len)?;
-        let (fixed, new_options) = new_header.split_at_mut_checked(Ipv4Header::LEN)?;
-        fixed.copy_from_slice(header.get(..Ipv4Header::LEN)?);
+        let (fixed, new_options) = new_header.split_at_mut_checked(fixed_len)?;
+        fixed.copy_from_slice(header.get(..fixed_len)?);
         new_options.copy_from_slice(options.get(..copied)?);
         new_payload.copy_from_slice(payload);
         let more = self.more || end < self.end;
@@ -97,10 +136,17 @@ impl Cut {
         Some(self.payload + self.first)
     }
 
-    /// Writes length, offset and checksum of the fragment whose payload began at `begin` of the frame.
+    /// Writes length, offset and (IPv4) checksum of the fragment whose payload began at `begin` of the frame.
     fn seal(&self, header: &mut [u8], total: usize, begin: usize, more: bool) -> Option<()> {
-        let units = u16::try_from((begin - self.payload) / 8).ok()?;
-        let flags_offset = self.offset.checked_add(units)? | if more { MORE } else { 0 };
+        let units = self.offset.checked_add(u16::try_from((begin - self.payload) / 8).ok()?)?;
+        if self.is_v6 {
+            let [_, _, _, _, l0, l1, ..] = header.first_chunk_mut::<{ Ipv6Header::LEN }>()?;
+            [*l0, *l1] = u16::try_from(total.checked_sub(Ipv6Header::LEN)?).ok()?.to_be_bytes();
+            let field = units << 3 | if more { MORE_V6 } else { 0 };
+            header.get_mut(Ipv6Header::LEN + 2..Ipv6Header::LEN + 4)?.copy_from_slice(&field.to_be_bytes());
+            return Some(());
+        }
+        let flags_offset = units | if more { MORE } else { 0 };
         let words = u8::try_from(header.len() / 4).ok()?;
         let total = u16::try_from(total).ok()?;
         let [version_words, _, t0, t1, _, _, f0, f1, _, _, c0, c1] = header.first_chunk_mut::<12>()?;

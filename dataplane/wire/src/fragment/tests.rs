@@ -131,6 +131,32 @@ fn a_fragment_is_cut_again_and_keeps_its_place() {
     assert_eq!((last.offset, last.more, last.end()), (800 + 1_256, true, 800 + 2_000));
 }
 
+/// RFC 7915 section 4.1: what was an IPv4 packet, or a fragment of one, in IPv6 fragments of 1,280 bytes.
+#[test]
+fn a_packet_that_was_ipv4_is_cut_behind_its_fragment_header() {
+    let segment = payload(1_480);
+    for (units, more) in [(0, false), (0, true), (185, true), (185, false)] {
+        let frame = cut_v6(units, more, &segment);
+        let cut = Cut::new_v6(&frame, 14, 1_280).unwrap();
+        assert_eq!(cut.count(), 2);
+        let mut last = vec![0xa5; cut.longest()];
+        let len = cut.write(&frame, 1, &mut last).unwrap();
+        last.truncate(len);
+        let mut head = frame.clone();
+        let len = cut.shorten(&mut head).unwrap();
+        head.truncate(len);
+        let [first, second] = [&head, &last].map(|bytes| piece(bytes, &facts(bytes)).unwrap());
+        assert_eq!((first.offset, first.len, first.more, head.len()), (units * 8, 1_232, true, 14 + 1_280));
+        assert_eq!((second.offset, second.len, second.more), (units * 8 + 1_232, 248, more));
+        assert_eq!([first.identification, second.identification], [0xaabb_ccdd; 2]);
+        assert_eq!([&head[62..], &last[62..]].concat(), segment);
+    }
+    assert_eq!(Cut::new_v6(&cut_v6(0, true, &segment), 14, 1_528), None, "it fits");
+    assert_eq!(Cut::new_v6(&v6(17, &segment), 14, 1_280), None, "nothing says how");
+    assert_eq!(Cut::new_v6(&v4_with(17, &[], 0, &segment), 14, 1_280), None);
+    assert_eq!(Cut::new_v6(&cut_v6(0, true, &segment)[..100], 14, 1_280), None);
+}
+
 #[test]
 fn what_fits_or_may_not_be_cut_is_not() {
     let segment = datagram(1_400, false);
