@@ -143,6 +143,30 @@ fn filtering_says_who_else_may_come_in() {
     }
 }
 
+/// A host that was asked may come in no longer than the conversation with it lives, also where a zone counts the sessions of
+/// its sources.
+#[test]
+fn who_was_asked_may_come_in_as_long_as_the_conversation_lives() {
+    for zone in ["", "[[zone]]\nname = \"dmz\"\nsessions_per_source = 100\n"] {
+        let mut rig = Rig::new(&format!("{zone}{}", eim("address-dependent")));
+        for far in ["198.51.100.7:53", "198.51.100.8:53"] {
+            leaves(&mut rig, &udp("10.0.0.11:5000", far)).unwrap();
+        }
+        for _ in 0..4 {
+            rig.wait(10);
+            leaves(&mut rig, &udp("10.0.0.11:5000", "198.51.100.8:53")).unwrap();
+        }
+        assert_eq!(rig.session_count(), 1);
+        let late = udp("198.51.100.7:54", "198.51.100.20:5000");
+        rig.drops_all("its conversation is over", &[(OUTSIDE, late)], FirewallDenied);
+        let talk = Talk::udp(
+            (OUTSIDE, "198.51.100.8:54", "198.51.100.20:5000"),
+            (INSIDE, "198.51.100.8:54", "10.0.0.11:5000"),
+        );
+        rig.passes("the other's is not", talk.up(|p| p));
+    }
+}
+
 /// RFC 5382 REQ-3 and REQ-4: the same for TCP, handshake and all; and pings find the client by the identifier.
 #[test]
 fn connections_and_pings_come_in_as_well() {

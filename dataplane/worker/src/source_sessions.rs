@@ -6,12 +6,14 @@ use stage::DropReason;
 use stage::limiter::open_sessions::Taken;
 use units::PortId;
 
-use crate::act::FROM_KERNEL;
+use crate::act::{FROM_KERNEL, HALF_OPEN};
 use crate::family::Family;
+use crate::hide::{FORWARDED, INBOUND};
 use crate::shard::Shard;
 
 /// Session flag: its source's count has it.
-pub(crate) const COUNTED_OF_SOURCE: u8 = 2;
+pub(crate) const COUNTED_OF_SOURCE: u8 = 8;
+const _: () = assert!(COUNTED_OF_SOURCE & (FROM_KERNEL | INBOUND | FORWARDED | HALF_OPEN) == 0);
 
 /// The port that a session which counts has come by.
 pub(crate) fn counted_at<A: Family>(session: &Session<A>) -> Option<PortId> {
