@@ -21,7 +21,8 @@ pub(crate) fn counted_at<A: Family>(session: &Session<A>) -> Option<PortId> {
 }
 
 impl<B> Shard<B> {
-    /// Counts a new session of its source where its zone has a limit; whether it was counted.
+    /// Counts a new session of its source where its zone has a limit; whether it was counted. An IPv4 source is one address,
+    /// also where NAT64 has it in an IPv6 session.
     ///
     /// # Errors
     /// The source has as many as it may.
@@ -33,7 +34,7 @@ impl<B> Shard<B> {
         }
         let zone = self.snapshot.zone(port);
         let Some((open, limit)) = self.snapshot.source_limits.limit(zone) else { return Ok(false) };
-        match open.take(zone, new.original.source.into_ip(), limit) {
+        match open.take(zone, new.original.source.into_ip().to_canonical(), limit) {
             Taken::Counted => Ok(true),
             Taken::Uncounted => Ok(false),
             Taken::Refused => Err(DropReason::SourceSessionsLimited),
@@ -43,7 +44,7 @@ impl<B> Shard<B> {
     /// Gives back what a session of `source` that came by `port` has taken.
     pub(crate) fn give_back_to_source(&self, port: PortId, source: std::net::IpAddr) {
         if let Some(open) = self.snapshot.source_limits.open() {
-            open.give_back(self.snapshot.zone(port), source);
+            open.give_back(self.snapshot.zone(port), source.to_canonical());
         }
     }
 }
