@@ -501,7 +501,7 @@ fn a_flood_of_first_fragments_costs_nobody_else() {
         }
     }
     rig.settle();
-    assert_eq!(rig.dropped(FragmentsOfSource), 1_000 - 128, "a quarter is one sender's");
+    assert_eq!(rig.dropped(FragmentsOfSource), 1_000 - 128, "in single pieces a quarter is one sender's");
     rig.leap(Nanos::from_secs(6));
     for _ in 0..10 {
         rig.settle();

@@ -3,6 +3,7 @@
 //!
 //! Overlapping fragments, and others that contradict each other, condemn their datagram (RFC 5722, RFC 8200): what was kept
 //! of it is dropped, and so is what still comes, until its time is over. An exact duplicate is dropped and changes nothing.
+//! Condemned datagrams have a list of their own: they hold no fragments, so ending one makes room for none.
 
 use std::collections::HashMap;
 
@@ -105,7 +106,10 @@ pub struct Waiting<B> {
     places: Vec<Place<B>>,
     index: HashMap<Key, u32>,
     sources: Sources,
-    by_age: List,
+    /// Those that wait, oldest first.
+    waiting: List,
+    /// Those that are condemned, in the order they were.
+    condemned: List,
     free_datagram: u32,
     free_place: u32,
     held: usize,
@@ -133,7 +137,8 @@ impl<B> Waiting<B> {
             // Twice as much as is ever in it: a map less than half full never grows.
             index: HashMap::with_capacity(2 * capacity),
             sources: Sources::new(capacity),
-            by_age: List::EMPTY,
+            waiting: List::EMPTY,
+            condemned: List::EMPTY,
             free_datagram: NOWHERE,
             free_place: NOWHERE,
             held: 0,
@@ -147,8 +152,9 @@ impl<B> Waiting<B> {
         self.held
     }
 
-    /// What one sender may have in the table, datagrams and fragments together: a quarter of all, and one datagram at
-    /// least.
+    /// What one sender may have in the table: one for each datagram and one for each fragment, of which there may be as many
+    /// as the capacity of both. A quarter of all: of datagrams of one fragment each a quarter, of those in many
+    /// pieces nearly half. One whole datagram at least.
     fn share(&self, limits: &Limits) -> usize {
         (self.capacity / 2).max(limits.per_datagram + 1)
     }
@@ -202,8 +208,8 @@ impl<B> Waiting<B> {
         {
             self.give_up_of(number, lost);
         }
-        if self.free_datagram == NOWHERE && self.datagrams.len() == self.capacity {
-            let oldest = self.by_age.front().ok_or(DropReason::FragmentsFull)?;
+        if self.free_datagram == NOWHERE && self.datagrams.len() >= self.capacity {
+            let oldest = self.condemned.front().or_else(|| self.waiting.front()).ok_or(DropReason::FragmentsFull)?;
             self.end(oldest, DropReason::FragmentsFull, lost);
         }
         let source = self.sources.obtain(source).ok_or(DropReason::FragmentsFull)?;
@@ -236,7 +242,7 @@ impl<B> Waiting<B> {
             }
         };
         self.index.insert(key, number);
-        self.by_age.push(number, &mut self.datagrams, by_age);
+        self.waiting.push(number, &mut self.datagrams, by_age);
         if let Some(list) = self.sources.datagrams(source) {
             list.push(number, &mut self.datagrams, by_source);
         }
@@ -299,10 +305,11 @@ impl<B> Waiting<B> {
         Ok(before)
     }
 
-    /// Puts a fragment that fits in its place.
+    /// Puts a fragment that fits in its place. Whatever waits has fragments, but for the datagram this one may be the first
+    /// of, so that ending the oldest makes room.
     fn put(&mut self, number: u32, before: u32, new: Held<B>, limits: &Limits, lost: Lost<'_>) -> Taken {
-        if self.free_place == NOWHERE && self.places.len() == self.capacity {
-            let Some(oldest) = self.by_age.front() else { return Taken::Dropped(DropReason::FragmentsFull) };
+        if self.free_place == NOWHERE && self.places.len() >= self.capacity {
+            let Some(oldest) = self.waiting.front() else { return Taken::Dropped(DropReason::FragmentsFull) };
             self.end(oldest, DropReason::FragmentsFull, lost);
             if oldest == number {
                 return Taken::Dropped(DropReason::FragmentsFull);
@@ -365,8 +372,9 @@ impl<B> Waiting<B> {
     fn detach(&mut self, number: u32) {
         let Some(datagram) = at(&mut self.datagrams, number) else { return };
         let (key, source, load) = (datagram.key, datagram.source, datagram.count + 1);
+        let list = if datagram.state == State::Waits { &mut self.waiting } else { &mut self.condemned };
+        list.remove(number, &mut self.datagrams, by_age);
         self.index.remove(&key);
-        self.by_age.remove(number, &mut self.datagrams, by_age);
         if let Some(list) = self.sources.datagrams(source) {
             list.remove(number, &mut self.datagrams, by_source);
         }
@@ -385,6 +393,8 @@ impl<B> Waiting<B> {
     /// Drops what is kept of a datagram, and remembers that nothing more of it is wanted.
     fn condemn(&mut self, number: u32, reason: DropReason, lost: Lost<'_>) {
         let dropped = self.drop_all(number);
+        self.waiting.remove(number, &mut self.datagrams, by_age);
+        self.condemned.push(number, &mut self.datagrams, by_age);
         if let Some(datagram) = at(&mut self.datagrams, number) {
             datagram.state = State::Condemned(reason);
             let source = datagram.source;
@@ -414,14 +424,14 @@ impl<B> Waiting<B> {
         }
     }
 
-    /// Forgets the oldest datagrams whose time is over, at most `budget`.
+    /// Forgets the oldest datagrams whose time is over, at most `budget`. One that was condemned after a younger one stays
+    /// behind it until that one's time is over, too: nobody notices, since whoever asks for it looks at its own time.
     pub fn expire(&mut self, now: Nanos, limits: &Limits, budget: usize, lost: Lost<'_>) {
         for _ in 0..budget {
-            let Some(oldest) = self.by_age.front() else { return };
-            if !self.is_over(oldest, now, limits) {
-                return;
-            }
-            self.end(oldest, DropReason::FragmentTimeout, lost);
+            let oldest = [self.waiting.front(), self.condemned.front()];
+            let over = oldest.into_iter().flatten().find(|&oldest| self.is_over(oldest, now, limits));
+            let Some(over) = over else { return };
+            self.end(over, DropReason::FragmentTimeout, lost);
         }
     }
 
@@ -457,6 +467,12 @@ impl<B> Waiting<B> {
             self.free(id.0);
         }
         Some(held)
+    }
+
+    /// Fragments there is memory for, for tests.
+    #[cfg(test)]
+    pub(super) fn places_taken(&self) -> usize {
+        self.places.capacity()
     }
 
     /// Datagrams and senders that are known, for tests.

@@ -205,6 +205,37 @@ fn a_flood_of_first_fragments_never_exceeds_the_capacity() {
     bench.assert_empty();
 }
 
+/// STX-13, EVA-03: a condemned datagram holds no place, so ending it makes no room. The oldest that has fragments gives way,
+/// the table allocates nothing, and what was condemned stays so.
+#[test]
+fn condemned_datagrams_do_not_stand_in_the_way_of_the_bound() {
+    let mut bench = Bench::new(256);
+    let places = bench.table.places_taken();
+    for number in 0..40 {
+        bench.take(key(1_000 + number, 1), held(0, 16, true, 1));
+        assert_eq!(bench.take(key(1_000 + number, 1), held(8, 16, true, 2)), Taken::Dropped(FragmentOverlap));
+    }
+    for number in 0..2_000 {
+        for offset in [0, 8] {
+            assert_eq!(bench.take(key(number, 7), held(offset, 8, true, 1)), Taken::Waits);
+            assert!(bench.table.held() <= 256, "datagram {number}");
+        }
+    }
+    assert_eq!(bench.table.places_taken(), places, "nothing was allocated");
+    assert_eq!((bench.table.held(), bench.lost["fragments_full"]), (256, 4_000 - 256));
+    for number in 0..40 {
+        assert_eq!(bench.take(key(1_000 + number, 1), held(32, 8, false, 1)), Taken::Dropped(FragmentOverlap));
+    }
+    // Where it is the datagrams that are too many, those nothing is kept of go first.
+    for number in 0..256 {
+        bench.take(key(5_000 + number, 7), held(0, 8, true, 1));
+    }
+    assert_eq!((bench.table.held(), bench.table.known().0), (256, 256));
+    bench.now = NOW + LIMITS.timeout;
+    bench.expire();
+    bench.assert_empty();
+}
+
 #[test]
 fn one_sender_displaces_itself_and_nobody_else() {
     let mut bench = Bench::new(256);
