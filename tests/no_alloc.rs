@@ -229,6 +229,6 @@ fn turns_allocate_and_free_nothing() {
         assert!(names.contains(&expected), "the traffic should have met {expected}: {names:?}");
     }
     assert!(rig.count(|c| &c.sessions_closed) > 10_000);
-    assert!(rig.count(|c| &c.handshakes_given_up) > 100);
+    assert!(rig.count(|c| &c.half_open_given_up) > 100);
     assert_eq!(rig.count(|c| &c.generation), 9, "policies came into force meanwhile");
 }

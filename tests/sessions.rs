@@ -3,7 +3,7 @@
 
 use millrace_tests::packet::{ip, ping, pong, tcp, udp};
 use millrace_tests::talk::{ANSWERER, OPENER};
-use millrace_tests::{INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS, Talk};
+use millrace_tests::{INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS, Talk};
 use session::State;
 use stage::DropReason::{NoSession, SessionTableFull, TcpInvalidState, TcpOutOfWindow};
 use units::{Nanos, Tick};
@@ -338,10 +338,88 @@ fn a_full_table_gives_up_handshakes_first() {
     assert_eq!(rig.session_count(), 64);
     let newcomers: Vec<_> = (100..132).map(client).collect();
     newcomers.iter().for_each(|talk| talk.open(&mut rig));
-    assert_eq!((rig.session_count(), rig.count(|c| &c.handshakes_given_up)), (64, 32));
+    assert_eq!((rig.session_count(), rig.count(|c| &c.half_open_given_up)), (64, 32));
     settled.iter().for_each(|talk| talk.chat(&mut rig));
     rig.drops_all("of those there is nothing left", &[client(33).down(|p| p.syn_ack(OPENER + 1).seq(1)).0], NoSession);
     rig.drops_all("and now it is full", &[client(150).up(|p| p.syn()).0], SessionTableFull);
+}
+
+/// FLD-03: which handshake goes: the one that has been under way for longest, of either family, whether or not it was
+/// answered. A flood gives up its own, and a client who came in the midst of it completes.
+#[test]
+fn a_flood_gives_up_its_own_handshakes() {
+    let flood = |family: usize, number: usize| match family {
+        0 => tcp(&format!("203.0.113.{}:{}", 1 + number % 200, 1 + number), "10.0.0.11:80").syn(),
+        1 => tcp(&format!("[2001:db8:99::{:x}]:9", 1 + number), "[2001:db8:10::11]:80").syn(),
+        _ => udp(&format!("203.0.113.{}:{}", 1 + number % 200, 1 + number), "10.0.0.11:9"),
+    };
+    for (family, ticks) in [(0, 0), (0, 239), (1, 4), (1, 239), (2, 4), (2, 200)] {
+        let mut rig = full(64, ALLOW);
+        for to in ["10.0.0.11", "2001:db8:10::11"] {
+            // The way is known before the flood comes.
+            rig.put(OUTSIDE, &ping(if to.contains(':') { "2001:db8:51::9" } else { "198.51.100.9" }, to, 1));
+            rig.settle();
+        }
+        rig.leap(Nanos::from_secs(11));
+        rig.leap(Nanos::new(ticks * Tick::NANOS));
+        (0..64).for_each(|number| rig.put(OUTSIDE, &flood(family, number)));
+        rig.settle();
+        rig.leap(Nanos::from_secs(1));
+        rig.take();
+        let given_up = rig.count(|c| &c.half_open_given_up);
+        for (round, talk) in [plain(V4), plain(V6)].into_iter().enumerate() {
+            let more = |rig: &mut Rig, step: usize| {
+                (0..20).for_each(|number| rig.put(OUTSIDE, &flood(family, 100 + 40 * round + 20 * step + number)));
+                rig.settle();
+                rig.take();
+            };
+            talk.syn(&mut rig);
+            more(&mut rig, 0);
+            rig.passes("SYN-ACK", talk.down(|p| p.syn_ack(OPENER + 1).seq(ANSWERER)));
+            more(&mut rig, 1);
+            rig.passes("ACK", talk.up(|p| p.ack(ANSWERER + 1).seq(OPENER + 1)));
+            talk.chat(&mut rig);
+        }
+        assert_eq!((rig.session_count(), rig.dropped(SessionTableFull)), (64, 0), "family {family}");
+        assert!(rig.count(|c| &c.half_open_given_up) > given_up + 50);
+    }
+}
+
+/// FLD-03, SE-47: whatever fills the table, the appliance's own handshakes are never given up, nor is the room that is set
+/// aside for them: a probe begun before the flood is answered, and one begun in the midst of it.
+#[test]
+fn a_full_table_never_gives_up_the_kernels_own_handshakes() {
+    let probe = |number: u16| {
+        let ends = (format!("10.0.0.1:{}", 5_000 + number), "10.0.0.11:80");
+        let up = tcp(&ends.0, ends.1).syn().seq(1);
+        let down = tcp(ends.1, &ends.0).syn_ack(2).seq(9);
+        (((INSIDE_KERNEL, up.clone()), (INSIDE, up)), ((INSIDE, down.clone()), (INSIDE_KERNEL, down)))
+    };
+    let question = |number: usize| udp(&format!("198.51.100.7:{}", 1 + number), "10.0.0.11:5");
+    for answered in [false, true] {
+        let mut rig = full(64, ALLOW);
+        for number in 0..64 {
+            rig.passes("a question", ((OUTSIDE, question(number)), (INSIDE, question(number).routed())));
+            if answered {
+                let answer = udp("10.0.0.11:5", &format!("198.51.100.7:{}", 1 + number));
+                rig.passes("its answer", ((INSIDE, answer.clone()), (OUTSIDE, answer.routed())));
+            }
+        }
+        let (up, down) = probe(0);
+        rig.passes("a probe", up);
+        for number in 64..400 {
+            rig.put(OUTSIDE, &question(number));
+            rig.put(OUTSIDE, &tcp(&format!("198.51.100.8:{number}"), "10.0.0.11:80").syn());
+        }
+        let (again, answer) = probe(1);
+        rig.put(INSIDE_KERNEL, &again.0.1);
+        rig.settle();
+        rig.take();
+        assert_eq!(rig.session_count(), 64 + 2, "nobody else is where the kernel has its room");
+        rig.passes("the probe's answer", down);
+        rig.passes("the other's", answer);
+        assert_eq!(rig.dropped(SessionTableFull), if answered { 2 * 336 } else { 0 });
+    }
 }
 
 /// FLD-03: a flood of SYNs pushes out handshakes, never a connection.

@@ -113,9 +113,9 @@ pub struct WorkerStatus {
     pub encapsulated: u64,
     /// Packets taken out of tunnels that end here.
     pub decapsulated: u64,
-    /// Handshakes given up for new sessions because the table was full.
+    /// Sessions given up half open for new ones because the table was full.
     #[serde(default)]
-    pub handshakes_given_up: u64,
+    pub half_open_given_up: u64,
     /// Processor cycles a packet costs, averaged over the busy time since the last look.
     pub cycles_per_packet: f64,
     /// The share of its polls that found something to do, in percent.

@@ -278,7 +278,7 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         forwarded_untracked: counters.forwarded_untracked.get(),
         encapsulated: counters.encapsulated.get(),
         decapsulated: counters.decapsulated.get(),
-        handshakes_given_up: counters.handshakes_given_up.get(),
+        half_open_given_up: counters.half_open_given_up.get(),
         stages,
     }
 }

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use units::{PortId, RuleId, Tick};
 
+use crate::expiry::Ring;
 use crate::stream::{Place, Stream};
 use crate::{Address, Direction, Kind, State, TcpOpening, Tuple};
 
@@ -37,6 +38,7 @@ const CHALLENGED: u16 = 1 << 9;
 const CHALLENGED_REPLY: u16 = 1 << 10;
 const ONE_SHOT: u16 = 1 << 11;
 const LINGERS: u16 = 1 << 12;
+const KEPT: u16 = 1 << 13;
 
 /// Window scale nibble of a side whose SYN offered none.
 pub(crate) const SCALE_ABSENT: u8 = 15;
@@ -121,6 +123,8 @@ pub struct NewSession<A> {
     pub one_shot: bool,
     /// Its silence is borne as RFC 6146 section 4 has it ([`Lingering`](crate::Lingering)).
     pub lingers: bool,
+    /// It is never given up for another, even while it is half open.
+    pub kept: bool,
     /// The policy that admitted it, `Generation::short`.
     pub generation: u16,
     /// The rule that admitted it.
@@ -153,6 +157,7 @@ impl<A: Address> NewSession<A> {
             one_sided: false,
             one_shot: false,
             lingers: false,
+            kept: false,
             generation: 0,
             rule: None,
             next_hop: [0; 2],
@@ -189,7 +194,8 @@ impl<A: Address> Session<A> {
             flags: u16::from(new.flags)
                 | if new.one_sided { ONE_SIDED } else { 0 }
                 | if new.one_shot { ONE_SHOT } else { 0 }
-                | if new.lingers { LINGERS } else { 0 },
+                | if new.lingers { LINGERS } else { 0 }
+                | if new.kept { KEPT } else { 0 },
             lease: new.lease,
             challenge: 0,
         };
@@ -423,6 +429,21 @@ impl<A: Address> Session<A> {
     #[must_use]
     pub const fn lingers(&self) -> bool {
         self.flags & LINGERS != 0
+    }
+
+    /// The timers it belongs to. Nothing is concluded from the silence of a side that does not pass here.
+    pub(crate) fn ring(&self) -> Ring {
+        let half_open = match self.state() {
+            State::SynSent | State::SynCrossed => Ring::Asked,
+            State::SynReceived => Ring::Answered,
+            State::OneWay if !self.is_one_sided() => Ring::OneWay,
+            _ => return Ring::Settled,
+        };
+        match self.flags & (KEPT | LINGERS) {
+            0 => half_open,
+            LINGERS => Ring::Lingering,
+            _ => Ring::Settled,
+        }
     }
 
     /// Whether packets came from the answering side as well.

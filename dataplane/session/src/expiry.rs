@@ -6,8 +6,10 @@
 //! long enough or is put where it would be due. So the wheel is touched when a session opens, when its state changes, and
 //! when its turn comes.
 //!
-//! TCP handshakes under way have a wheel of their own, so that the one nearest its end is found at once when a table is
-//! full. Neither wheel knows what a session is; `table` asks and decides.
+//! Conversations that are half open have wheels of their own, one for each way to be so, and what is put on a list comes
+//! behind what is there: sessions of one wheel have the same patience, so the first of its first list is the one that has
+//! been half open for longest. So a full table finds at once what to give up, and a flood gives up itself. No wheel
+//! knows what a session is; `table` asks and decides.
 
 use units::Tick;
 
@@ -21,10 +23,31 @@ const LEVEL_BITS: u32 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum Ring {
-    /// Handshakes under way.
-    Embryonic = 0,
+    /// TCP: a SYN without an answer.
+    Asked = 0,
+    /// TCP: an answered SYN, the handshake is not complete.
+    Answered = 1,
+    /// Not TCP: no answer yet.
+    OneWay = 2,
+    /// Any of these whose silence is borne longer.
+    Lingering = 3,
     /// Everything else.
-    Settled = 1,
+    Settled = 4,
+}
+
+impl Ring {
+    /// Those of what is half open.
+    pub(crate) const HALF_OPEN: [Self; 4] = [Self::Asked, Self::Answered, Self::OneWay, Self::Lingering];
+
+    const fn from_bits(bits: u16) -> Self {
+        match bits {
+            0 => Self::Asked,
+            1 => Self::Answered,
+            2 => Self::OneWay,
+            3 => Self::Lingering,
+            _ => Self::Settled,
+        }
+    }
 }
 
 /// The list a session is on: ring, level and position, one-based so that 0 is "none".
@@ -32,21 +55,37 @@ const fn list_number(ring: Ring, level: u16, position: u16) -> u16 {
     1 + ((ring as u16) << 9 | level << 8 | position & 0xff)
 }
 
-/// The heads of one wheel's lists and which of them are not empty.
+/// The ends of one wheel's lists and which of them are not empty.
 #[derive(Debug)]
 struct Wheel {
     heads: [[u32; LISTS]; 2],
+    tails: [[u32; LISTS]; 2],
     occupied: [[u64; LISTS / 64]; 2],
 }
 
 impl Wheel {
     const fn new() -> Self {
-        Self { heads: [[0; LISTS]; 2], occupied: [[0; LISTS / 64]; 2] }
+        Self { heads: [[0; LISTS]; 2], tails: [[0; LISTS]; 2], occupied: [[0; LISTS / 64]; 2] }
     }
 
     fn head(&self, level: u16, position: u16) -> u32 {
-        let level = self.heads.get(usize::from(level));
-        level.and_then(|heads| heads.get(usize::from(position))).copied().unwrap_or_default()
+        Self::end(&self.heads, level, position)
+    }
+
+    fn tail(&self, level: u16, position: u16) -> u32 {
+        Self::end(&self.tails, level, position)
+    }
+
+    fn end(ends: &[[u32; LISTS]; 2], level: u16, position: u16) -> u32 {
+        let level = ends.get(usize::from(level));
+        level.and_then(|ends| ends.get(usize::from(position))).copied().unwrap_or_default()
+    }
+
+    fn set_tail(&mut self, level: u16, position: u16, slot: u32) {
+        let level = self.tails.get_mut(usize::from(level));
+        if let Some(tail) = level.and_then(|tails| tails.get_mut(usize::from(position))) {
+            *tail = slot;
+        }
     }
 
     fn set_head(&mut self, level: u16, position: u16, slot: u32) {
@@ -72,23 +111,26 @@ impl Wheel {
     }
 }
 
-/// Both wheels of a table and how far they have turned.
+/// The wheels of a table and how far they have turned.
 #[derive(Debug)]
 pub(crate) struct Expiry {
-    wheels: [Wheel; 2],
+    wheels: [Wheel; 5],
     /// The first tick whose lists may not have been emptied yet.
     turn: u64,
 }
 
 impl Expiry {
     pub(crate) const fn new() -> Self {
-        Self { wheels: [Wheel::new(), Wheel::new()], turn: 0 }
+        Self { wheels: [const { Wheel::new() }; 5], turn: 0 }
     }
 
     const fn wheel(&mut self, ring: Ring) -> &mut Wheel {
-        let [embryonic, settled] = &mut self.wheels;
+        let [asked, answered, one_way, lingering, settled] = &mut self.wheels;
         match ring {
-            Ring::Embryonic => embryonic,
+            Ring::Asked => asked,
+            Ring::Answered => answered,
+            Ring::OneWay => one_way,
+            Ring::Lingering => lingering,
             Ring::Settled => settled,
         }
     }
@@ -101,14 +143,16 @@ impl Expiry {
         let inner = due >> LEVEL_BITS == self.turn >> LEVEL_BITS;
         let (level, position) = if inner { (0, (due & 0xff) as u16) } else { (1, (due >> LEVEL_BITS & 0xff) as u16) };
         let wheel = self.wheel(ring);
-        let next = wheel.head(level, position);
-        wheel.set_head(level, position, slot.get());
-        if next != 0 {
-            sessions.at_mut(next).previous = slot.get();
+        let previous = wheel.tail(level, position);
+        wheel.set_tail(level, position, slot.get());
+        if previous == 0 {
+            wheel.set_head(level, position, slot.get());
+        } else {
+            sessions.at_mut(previous).next = slot.get();
         }
         let session = sessions.at_mut(slot.get());
-        session.previous = 0;
-        session.next = next;
+        session.previous = previous;
+        session.next = 0;
         session.list = list_number(ring, level, position);
     }
 
@@ -120,15 +164,18 @@ impl Expiry {
             return;
         }
         (session.previous, session.next, session.list) = (0, 0, 0);
+        let number = list - 1;
+        let (level, position) = (number >> 8 & 1, number & 0xff);
+        let wheel = self.wheel(Ring::from_bits(number >> 9));
         if next != 0 {
             sessions.at_mut(next).previous = previous;
+        } else {
+            wheel.set_tail(level, position, previous);
         }
         if previous != 0 {
             sessions.at_mut(previous).next = next;
         } else {
-            let number = list - 1;
-            let ring = if number >> 9 == 0 { Ring::Embryonic } else { Ring::Settled };
-            self.wheel(ring).set_head(number >> 8 & 1, number & 0xff, next);
+            wheel.set_head(level, position, next);
         }
     }
 
@@ -169,13 +216,17 @@ impl Expiry {
         self.wheels.iter().all(|wheel| wheel.occupied.iter().flatten().all(|&word| word == 0))
     }
 
-    /// The handshake under way that is nearest its end.
-    pub(crate) fn first_embryonic(&self) -> Option<Slot> {
-        let [embryonic, _] = &self.wheels;
+    /// The session of this ring whose turn comes first.
+    pub(crate) fn first(&self, ring: Ring) -> Option<Slot> {
+        let wheel = self.wheels.get(ring as usize)?;
         let (inner, outer) = ((self.turn & 0xff) as u16, (self.turn >> LEVEL_BITS & 0xff) as u16);
-        let near = embryonic.first_from(0, inner).map(|position| (0, position));
-        let far =
-            || embryonic.first_from(1, outer).or_else(|| embryonic.first_from(1, 0)).map(|position| (1, position));
-        near.or_else(far).map(|(level, position)| Slot::new(embryonic.head(level, position)))
+        // What is still on the outer level and due in this round was there before what stands on the inner one.
+        let left = wheel.head(1, outer);
+        if left != 0 {
+            return Some(Slot::new(left));
+        }
+        let near = wheel.first_from(0, inner).map(|position| (0, position));
+        let far = || wheel.first_from(1, outer).or_else(|| wheel.first_from(1, 0)).map(|position| (1, position));
+        near.or_else(far).map(|(level, position)| Slot::new(wheel.head(level, position)))
     }
 }

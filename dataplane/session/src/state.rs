@@ -83,7 +83,7 @@ impl State {
         }
     }
 
-    /// Whether a TCP handshake is still under way: such a session may be given up for a new one when the table is full.
+    /// Whether a TCP handshake is still under way.
     #[must_use]
     pub const fn is_embryonic(self) -> bool {
         matches!(self, Self::SynSent | Self::SynCrossed | Self::SynReceived)

@@ -336,10 +336,17 @@ impl<A: Address> Table<A> {
         }
     }
 
-    /// The TCP handshake under way that is nearest its end: what to give up for a new session when the table is full.
+    /// The session that has been half open for longest, and since when: what to give up for a new one when the table is
+    /// full. Half open is a TCP handshake under way, and anything else that was not answered yet.
     #[must_use]
-    pub fn oldest_embryonic(&self) -> Option<Slot> {
-        self.expiry.first_embryonic().filter(|&slot| self.session(slot).state().is_embryonic())
+    pub fn oldest_half_open(&self) -> Option<(Tick, Slot)> {
+        let first = |ring: Ring| {
+            let slot = self.expiry.first(ring)?;
+            let session = self.session(slot);
+            // Its state may have changed since.
+            (session.ring() != Ring::Settled).then(|| (session.created(), slot))
+        };
+        Ring::HALF_OPEN.into_iter().filter_map(first).min()
     }
 
     /// One more than the last slot that ever held a session: where a walk over all of them ends.
@@ -362,8 +369,7 @@ impl<A: Address> Table<A> {
     }
 
     fn schedule(&mut self, slot: Slot, now: Tick) {
-        let embryonic = self.sessions.at(slot.get()).state().is_embryonic();
-        let ring = if embryonic { Ring::Embryonic } else { Ring::Settled };
+        let ring = self.sessions.at(slot.get()).ring();
         let due = self.expires(slot, now);
         self.expiry.add(&mut self.sessions, slot, ring, due);
     }

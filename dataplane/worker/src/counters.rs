@@ -113,8 +113,8 @@ pub struct WorkerCounters {
     pub encapsulated: Counter,
     /// Packets taken out of tunnels that end here.
     pub decapsulated: Counter,
-    /// Handshakes given up because the table was full.
-    pub handshakes_given_up: Counter,
+    /// Sessions given up half open, because the table was full.
+    pub half_open_given_up: Counter,
     /// Events control had no room for.
     pub events_lost: Counter,
     /// Log records left out because of the limit.
@@ -151,7 +151,7 @@ impl Default for WorkerCounters {
             forwarded_untracked: Counter::default(),
             encapsulated: Counter::default(),
             decapsulated: Counter::default(),
-            handshakes_given_up: Counter::default(),
+            half_open_given_up: Counter::default(),
             events_lost: Counter::default(),
             log_suppressed: Counter::default(),
             generation: Counter::default(),

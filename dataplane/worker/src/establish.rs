@@ -253,7 +253,7 @@ impl<B: Buffer> Shard<B> {
         self.sessions.len().saturating_sub(self.kernel_sessions) >= self.capacity
     }
 
-    /// Adds a session. A full table gives up the handshake nearest its end before it refuses what is new; what is
+    /// Adds a session. A full table gives up what has been half open for longest before it refuses what is new; what is
     /// established is never given up. A conversation that is over makes room for a new one with the same tuple.
     pub(crate) fn insert<A: Family>(&mut self, new: &NewSession<A>) -> Result<Slot, DropReason> {
         let hashes = [&new.original, &new.reply].map(|tuple| A::table(&self.sessions).hash(new.kind, tuple));
@@ -284,7 +284,7 @@ impl<B: Buffer> Shard<B> {
     #[inline]
     fn insert_counted<A: Family>(&mut self, new: &NewSession<A>, hashes: [u64; 2]) -> Result<Slot, DropReason> {
         let from_kernel = new.flags & FROM_KERNEL != 0;
-        if !from_kernel && self.is_full() && !self.give_up_a_handshake() {
+        if !from_kernel && self.is_full() && !self.give_up_half_open() {
             return Err(DropReason::SessionTableFull);
         }
         let mut inserted = A::insert(&mut self.sessions, new, hashes, self.tick);
@@ -313,16 +313,17 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
+    /// Ends the session that has been half open for longest, of either family. There is room then: those of the kernel, which
+    /// take none of it, are not among them.
     #[cold]
-    fn give_up_a_handshake(&mut self) -> bool {
-        if let Some(slot) = self.sessions.v4.oldest_embryonic() {
-            self.close::<Ipv4Addr>(slot);
-        } else if let Some(slot) = self.sessions.v6.oldest_embryonic() {
-            self.close::<Ipv6Addr>(slot);
-        } else {
-            return false;
+    fn give_up_half_open(&mut self) -> bool {
+        match (self.sessions.v4.oldest_half_open(), self.sessions.v6.oldest_half_open()) {
+            (Some((v4, _)), Some((v6, slot))) if v6 < v4 => self.close::<Ipv6Addr>(slot),
+            (Some((_, slot)), _) => self.close::<Ipv4Addr>(slot),
+            (None, Some((_, slot))) => self.close::<Ipv6Addr>(slot),
+            (None, None) => return false,
         }
-        self.counters.handshakes_given_up.add(1);
+        self.counters.half_open_given_up.add(1);
         true
     }
 
@@ -360,6 +361,7 @@ impl<B: Buffer> Shard<B> {
         new.generation = self.snapshot.generation.short();
         new.ingress = [packet.port; 2];
         new.flags = FROM_KERNEL;
+        new.kept = true;
         new.next_hop = [NextHopId::NONE.get(), NextHopId::KERNEL.get()];
         if let Transport::Tcp(tcp) = facts.transport {
             new.tcp = tcp_state::open(&tcp, Pickup::Strict);

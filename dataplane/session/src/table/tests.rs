@@ -279,10 +279,8 @@ fn a_long_silent_clock_is_caught_up_with() {
     assert_eq!(ended, 2);
 }
 
-/// FLD-03: a handshake under way can be given up for a new session; an established one never.
-#[test]
-fn the_handshake_nearest_its_end_is_found() {
-    let mut table = table(5);
+/// A TCP session that begins with a SYN.
+fn handshake(number: u32) -> NewSession<Ipv4Addr> {
     let syn = wire::Tcp {
         source_port: 1,
         destination_port: 2,
@@ -293,38 +291,99 @@ fn the_handshake_nearest_its_end_is_found() {
         payload: 0,
         window_scale: None,
     };
-    let opening = crate::open(&syn, crate::Pickup::Strict);
+    NewSession { tcp: crate::open(&syn, crate::Pickup::Strict), ..plain(Kind::Tcp, number) }
+}
+
+/// What is half open, in the order in which a full table gives it up.
+fn given_up(table: &mut Table<Ipv4Addr>) -> Vec<Slot> {
+    let mut order = Vec::new();
+    while let Some((_, slot)) = table.oldest_half_open() {
+        order.push(slot);
+        assert!(table.remove(slot));
+    }
+    order
+}
+
+/// FLD-03: what is half open can be given up for a new session; what is settled, or kept, never.
+#[test]
+fn what_has_been_half_open_for_longest_is_found() {
+    let mut table = table(8);
     table.insert(&plain(Kind::Tcp, 1), NOW).unwrap();
-    table.insert(&plain(Kind::Udp, 2), NOW).unwrap();
-    assert_eq!(table.oldest_embryonic(), None);
-    let [first, second] = [(3, 4), (4, 0)].map(|(number, later)| {
-        let new = NewSession { tcp: opening, ..plain(Kind::Tcp, number) };
-        table.insert(&new, Tick::new(NOW.get() + later)).unwrap()
-    });
-    assert_eq!(table.oldest_embryonic(), Some(second));
+    for kept in [handshake(2), plain(Kind::Udp, 3)] {
+        table.insert(&NewSession { kept: true, ..kept }, NOW).unwrap();
+    }
+    let one_sided = NewSession { one_sided: true, ..plain(Kind::Udp, 4) };
+    table.insert(&one_sided, NOW).unwrap();
+    assert_eq!(table.oldest_half_open(), None);
+    let later = Tick::new(NOW.get() + 4);
+    let first = table.insert(&handshake(5), later).unwrap();
+    let second = table.insert(&handshake(6), NOW).unwrap();
+    assert_eq!(table.oldest_half_open(), Some((NOW, second)));
     assert!(table.remove(second));
-    assert_eq!(table.oldest_embryonic(), Some(first));
+    assert_eq!(table.oldest_half_open(), Some((later, first)));
     table.session_mut(first).set_state(State::Established);
-    assert_eq!(table.oldest_embryonic(), None, "even before its timer is set anew");
-    table.refresh_expiry(first, NOW);
-    assert_eq!(table.oldest_embryonic(), None);
+    assert_eq!(table.oldest_half_open(), None, "even before its timer is set anew");
+    table.refresh_expiry(first, later);
+    assert_eq!(table.oldest_half_open(), None);
+    let question = table.insert(&plain(Kind::Udp, 7), later).unwrap();
+    assert_eq!(table.oldest_half_open(), Some((later, question)));
+    datagram::observe(table.session_mut(question), Direction::Reply);
+    table.refresh_expiry(question, later);
+    assert_eq!(table.oldest_half_open(), None, "it was answered");
+}
+
+/// FLD-03: the oldest goes first, whatever list of the wheel it is on: of those of one tick, of those whose turn comes in
+/// the next round of the inner wheel, and of those that are being moved to it.
+#[test]
+fn of_handshakes_the_oldest_is_given_up_first() {
+    for begin in [NOW.get(), 240, 250, 255, 256, 65_535] {
+        let mut table = table(64);
+        table.advance(Tick::new(begin), 100, |_, _| {});
+        let slots: Vec<_> = (0..64).map(|number| table.insert(&handshake(number), Tick::new(begin)).unwrap()).collect();
+        assert_eq!(given_up(&mut table), slots, "at tick {begin}");
+    }
+    let mut table = table(64);
+    table.advance(Tick::new(240), 100, |_, _| {});
+    let mut slots: Vec<_> = (0..32).map(|number| table.insert(&handshake(number), Tick::new(240)).unwrap()).collect();
+    // A few of them have moved to the inner wheel, where the next ones go at once.
+    table.advance(Tick::new(257), 5, |_, _| panic!("none is over"));
+    slots.extend((32..64).map(|number| table.insert(&handshake(number), Tick::new(257)).unwrap()));
+    let order = given_up(&mut table);
+    let early = |half: &[Slot]| half.iter().all(|slot| slots[..32].contains(slot));
+    assert!(early(&order[..32]), "all of the old ones first: {order:?}");
+}
+
+/// FLD-03: whose handshake is answered waits longer for its end, and a datagram for its answer. That makes nobody else the
+/// first to go.
+#[test]
+fn patience_is_no_privilege() {
+    let mut table = table(64);
+    let mut slots = Vec::new();
+    for number in 0..20 {
+        let at = Tick::new(NOW.get() + u64::from(number / 5));
+        let slot = match number % 5 {
+            0 => table.insert(&plain(Kind::Udp, number), at).unwrap(),
+            2 => table.insert(&NewSession { lingers: true, ..handshake(number) }, at).unwrap(),
+            1 => {
+                let slot = table.insert(&handshake(number), at).unwrap();
+                table.session_mut(slot).set_state(State::SynReceived);
+                table.refresh_expiry(slot, at);
+                slot
+            }
+            _ => table.insert(&handshake(number), at).unwrap(),
+        };
+        slots.push((at, slot));
+    }
+    let order: Vec<_> =
+        given_up(&mut table).iter().map(|gone| slots.iter().find(|(_, slot)| slot == gone).unwrap().0).collect();
+    assert!(order.is_sorted() && order.len() == 20, "{order:?}");
 }
 
 /// Opens sessions of every kind and ends them in every way there is, until `cycles` have come and gone.
 fn live_and_die(cycles: u32) {
     const CAPACITY: u32 = 1_000;
     let mut table = table(CAPACITY as usize);
-    let syn = wire::Tcp {
-        source_port: 1,
-        destination_port: 2,
-        sequence: wire::SeqNumber::new(1),
-        acknowledgment: wire::SeqNumber::new(0),
-        window: 1_000,
-        flags: wire::TcpFlags::SYN,
-        payload: 0,
-        window_scale: None,
-    };
-    let opening = crate::open(&syn, crate::Pickup::Strict);
+    let opening = handshake(0).tcp;
     let (mut now, mut opened, mut ended) = (NOW.get(), 0_u32, 0_u32);
     while opened < cycles {
         let first = opened;
@@ -339,7 +398,7 @@ fn live_and_die(cycles: u32) {
         opened += CAPACITY;
         assert_eq!(table.insert(&plain(Kind::Udp, u32::MAX), Tick::new(now)), Err(InsertError::Full));
         // A full table gives up a handshake for a new session.
-        let given_up = table.oldest_embryonic().unwrap();
+        let (_, given_up) = table.oldest_half_open().unwrap();
         assert!(table.remove(given_up));
         table.insert(&plain(Kind::Udp, 0xfff_0000 | first >> 10), Tick::new(now)).unwrap();
         opened += 1;
