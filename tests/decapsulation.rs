@@ -1,13 +1,15 @@
 //! Tunnels that end here: what is inside goes on as if it had come by itself, judged by the same rules; and what should not
 //! come out of a tunnel does not.
 
-use millrace_tests::packet::{Packet, end, host, icmp_error, ip, ping, pong, station, tcp, udp};
+use millrace_tests::packet::{
+    Packet, end, host, icmp_error, ip, neighbor_advertisement, ping, pong, solicitation, station, tcp, udp,
+};
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, TWO_PORTS};
 use stage::DropReason::{
-    FirewallDenied, FragmentTimeout, HopLimitExceeded, Malformed as Bad, SourceOwnAddress, TunnelCongestion,
-    TunnelHeader, TunnelNesting, TunnelSource,
+    FirewallDenied, FragmentTimeout, HopLimitExceeded, Malformed as Bad, MulticastUnwanted, NeighborDiscoveryInvalid,
+    SourceOwnAddress, TunnelCongestion, TunnelHeader, TunnelNesting, TunnelSource,
 };
-use wire::Malformed;
+use wire::{MacAddr, Malformed};
 
 const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
 const CLIENT: &str = "203.0.113.7:40000";
@@ -165,6 +167,41 @@ fn what_is_inside_has_to_be_a_packet() {
         let piece = udp(CLIENT, SERVER).data(&[0; 16]).fragment(24, false);
         rig.case("a fragment waits for the others", &[(OUTSIDE, wrapped(wrap, false, &piece))], &[], &[]);
         assert_eq!(rig.session_count(), 0);
+    }
+}
+
+/// EVA-26: what comes out of a tunnel may have come from anywhere, so it is no station of the link: no neighbor is believed
+/// through it, however well its message is made (RFC 4861 section 6.1.1: the hop limit proves that no router was passed),
+/// none is answered, and what is for the stations of the link is not given to the kernel.
+#[test]
+fn nobody_in_a_tunnel_is_a_neighbor() {
+    let thief = MacAddr::new([2, 6, 6, 6, 6, 6]);
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{ALLOW}{}", endings(keys)));
+        let data = || udp(SERVER6, CLIENT6);
+        let out = data().routed().via("2001:db8:51::fe");
+        rig.passes("the next hop is known", ((INSIDE, data()), (OUTSIDE, out.clone())));
+        let own = "2001:db8:51::1";
+        for (sentence, inside) in [
+            ("a solicited answer", neighbor_advertisement(thief, "2001:db8:51::fe", own, 0x60)),
+            ("an unsolicited one", neighbor_advertisement(thief, "2001:db8:51::fe", "ff02::1", 0x20)),
+            ("a question that names its MAC", solicitation("2001:db8:51::fe", own).to(own)),
+            ("a question in the target's group", solicitation("2001:db8:51::fe", own)),
+        ] {
+            for outer_v6 in [false, true] {
+                let came = wrapped(wrap, outer_v6, &inside);
+                rig.drops_all(&format!("{sentence}, {wrap:?}"), &[(OUTSIDE, came)], NeighborDiscoveryInvalid);
+                rig.passes("nothing has changed", ((INSIDE, data()), (OUTSIDE, out.clone())));
+            }
+        }
+        for (sentence, inside) in [
+            ("OSPF", ip("198.51.100.66", "224.0.0.5", 89, &[2; 44])),
+            ("VRRP", ip("198.51.100.66", "224.0.0.18", 112, &[0x21; 20])),
+            ("RIPng", udp("[fe80::66]:521", "[ff02::9]:521")),
+        ] {
+            let came = wrapped(wrap, false, &inside);
+            rig.drops_all(&format!("{sentence}, {wrap:?}"), &[(OUTSIDE, came)], MulticastUnwanted);
+        }
     }
 }
 

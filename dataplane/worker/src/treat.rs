@@ -367,8 +367,13 @@ impl<B: Buffer> Shard<B> {
                     Audience::Link | Audience::One
                         if local::is_discovery_message(&facts) && packet.origin != Origin::Kernel =>
                     {
-                        local::discovery(&self.snapshot, packet, &facts, &mut |event| self.tell(event))
+                        match packet.origin {
+                            // Nobody in a tunnel is on this link, whatever the hop limit inside says.
+                            Origin::Tunnel => Verdict::Drop(DropReason::NeighborDiscoveryInvalid),
+                            _ => local::discovery(&self.snapshot, packet, &facts, &mut |event| self.tell(event)),
+                        }
                     }
+                    Audience::Link if packet.origin == Origin::Tunnel => Verdict::Drop(DropReason::MulticastUnwanted),
                     Audience::Link => self.punt_or(packet.port, DropReason::MulticastUnwanted),
                     Audience::Many => Verdict::Drop(DropReason::MulticastUnwanted),
                     Audience::One => return self.unicast(packet, verdict),
