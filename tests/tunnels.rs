@@ -10,7 +10,8 @@ use millrace_tests::packet::{Packet, end, host, icmp, icmp_error, station, tcp, 
 use millrace_tests::talk::{ANSWERER, OPENER};
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, TWO_PORTS, Talk};
 use stage::DropReason::{
-    HopLimitExceeded, IcmpErrorUnmatched, IcmpUnwanted, NoSession, PacketTooBig, PathMtuFloor, TunnelTooNarrow,
+    HopLimitExceeded, IcmpErrorUnmatched, IcmpErrorsLimited, IcmpUnwanted, NoSession, PacketTooBig, PathMtuFloor,
+    TunnelTooNarrow,
 };
 use units::Nanos;
 
@@ -297,11 +298,17 @@ fn a_path_narrower_than_any_is_not_believed() {
         for &mtu in mtus {
             rig.drops_all("not this", &[(INSIDE, case.narrow(mtu, &outer))], PathMtuFloor);
         }
+        let (least_outside, least_inside) =
+            (if case.outer_v6 { 1_280 } else { 552 }, if case.inner_v6 { 1_280 } else { 552 });
+        let least = least_outside.max(least_inside + case.overhead());
+        rig.drops_all("nor what leaves too little", &[(INSIDE, case.narrow(least - 1, &outer))], PathMtuFloor);
         case.passes(&mut rig, "nothing has changed", &large);
-        let least = if case.outer_v6 { 1_280 } else { 552 };
-        rig.put(INSIDE, &case.narrow(least, &outer));
-        rig.settle();
-        assert_eq!(rig.take().len(), 1, "but this");
+        let known = case.quoted() - usize::from(case.overhead());
+        let room = u32::from(least - case.overhead());
+        let told = case.told_of(((3, 4), (2, 0)), room, &large.clone().routed(), known);
+        rig.case("but this", &[(INSIDE, case.narrow(least, &outer))], &[(OUTSIDE, told)], &[]);
+        // Whoever does as told gets through.
+        case.passes(&mut rig, "what fits", &case.datagram(least - case.overhead()));
     }
 }
 
@@ -330,6 +337,21 @@ fn an_error_that_quotes_no_packet_of_a_session_changes_nothing() {
         for (sentence, frame) in rows {
             rig.drops_all(sentence, &[(INSIDE, case.narrow(1_400, &frame))], IcmpErrorUnmatched);
         }
+        // The client knows all of the packet inside and may guess the rest. It is not on the path.
+        let elsewhere = if case.outer_v6 { "2001:db8:51::7" } else { "198.51.100.7" };
+        let forged = case.narrow(1_400, &outer);
+        for (sentence, side, packet) in [
+            ("from the client", OUTSIDE, forged.clone().from(elsewhere)),
+            ("from where the path is not, as a router of it", OUTSIDE, forged.clone()),
+            ("from who cannot be on the path", INSIDE, forged.clone().from(elsewhere)),
+            ("as the appliance", INSIDE, forged.from(case.source())),
+        ] {
+            let before = rig.drops();
+            rig.put(side, &packet);
+            rig.settle();
+            assert!(rig.take().is_empty(), "{sentence}: {:?}", rig.drops());
+            assert_ne!(rig.drops(), before, "{sentence}");
+        }
         let swapped = {
             let (a, b) = (outer[source..source + len].to_vec(), outer[source + len..source + 2 * len].to_vec());
             spoilt(source, &[b, a].concat())
@@ -342,6 +364,25 @@ fn an_error_that_quotes_no_packet_of_a_session_changes_nothing() {
         rig.settle();
         assert!(rig.take().is_empty(), "too little of the packet inside");
         case.passes(&mut rig, "nothing has changed", &large);
+    }
+}
+
+/// EVA-22: errors about one session are believed a bounded number of times a second, those about tunnels as well.
+#[test]
+fn errors_about_one_session_are_limited() {
+    for case in cases() {
+        let mut rig = case.rig();
+        rig.leap(Nanos::from_secs(10));
+        let packet = case.datagram(600);
+        let outer = case.passes(&mut rig, "it leaves", &packet);
+        let (kind, code) = if case.outer_v6 { (1, 0) } else { (3, 1) };
+        let mut told = 0;
+        for burst in [1, 149] {
+            (0..burst).for_each(|_| rig.put(INSIDE, &case.error(kind, code, 0, &outer, 500)));
+            rig.settle();
+            told += rig.take().len();
+        }
+        assert_eq!((told, rig.dropped(IcmpErrorsLimited)), (100, 50), "{case:?}");
     }
 }
 

@@ -3,7 +3,8 @@
 //! path, and told on to the sender as an error about the packet it knows (RFC 2003 section 4, RFC 2473 section 8).
 //!
 //! An error that quotes too little of the packet inside cannot be tied to a session and changes nothing: anybody could
-//! have sent it.
+//! have sent it. Nor does one that does not come from where the tunnel goes: senders know what they sent, and may guess how
+//! it was wrapped.
 
 use frame::Buffer;
 use session::{Direction, Kind, Slot, Table, Tuple};
@@ -158,8 +159,13 @@ impl<B: Buffer> Shard<B> {
         let tunnel = *self.tunnels.of(binding)?;
         if tunnel.outer.source() != quote.endpoints.source()
             || tunnel.outer.destination() != quote.endpoints.destination()
+            || !self.comes_from_beyond(packet.port, facts.endpoints.source(), tunnel.hop)
         {
             return None;
+        }
+        let inside_v6 = inside.endpoints.is_v6();
+        if !self.error_limit.passes(slot, inside_v6, self.tick) {
+            return Some(Verdict::Drop(DropReason::IcmpErrorsLimited));
         }
         let Transport::IcmpError { kind, code, .. } = facts.transport else { return None };
         let v6 = facts.endpoints.is_v6();
@@ -168,13 +174,15 @@ impl<B: Buffer> Shard<B> {
             Some(Meaning::Unreachable) => IcmpErrorKind::HostUnreachable,
             Some(Meaning::Narrow(mtu)) => {
                 let sent = length(packet.buffer.bytes(), quote)?;
-                if mtu < floor(v6) || mtu >= sent {
+                // A path on which the sender's least packets do not fit would be one on which nothing helps.
+                let least = floor(v6).max(floor(inside_v6).saturating_add(tunnel.outer.overhead()));
+                if mtu < least || mtu >= sent {
                     return Some(Verdict::Drop(DropReason::PathMtuFloor));
                 }
                 let path = self.bindings.backend(binding)?.path();
                 path.narrow(mtu, self.tick);
                 let room = tunnel.room(path.get(self.tick));
-                IcmpErrorKind::TooBig { mtu: room.max(floor(inside.endpoints.is_v6())) }
+                IcmpErrorKind::TooBig { mtu: room.max(floor(inside_v6)) }
             }
         };
         Some(self.say(packet, facts, inside, kind, back))
