@@ -52,6 +52,48 @@ fn leaves(rig: &mut Rig, packet: &Packet) -> Option<(u8, u16)> {
     out.first().map(|(_, bytes)| shown(bytes))
 }
 
+/// A mapping lives as long as one of its sessions, also where the table is full and what gives way for a new session is the
+/// mapping's last (hole punching: one port, several peers). No other client gets its outside end meanwhile, and at the
+/// end nothing is left of it, in the counts neither.
+#[test]
+fn a_mapping_outlives_what_a_full_table_gives_up() {
+    for inbound in [false, true] {
+        let policy = format!("{TWO_PORTS}{}", eim("endpoint-independent")).replace("= 4_096", "= 16");
+        let mut rig = Rig::of(&policy);
+        let settled: Vec<_> = (0..15)
+            .map(|number| {
+                let (client, shown) = (end("10.0.0.12", 6_000 + number), end("198.51.100.20", 6_000 + number));
+                Talk::tcp((INSIDE, &client, "198.51.100.7:80"), (OUTSIDE, &shown, "198.51.100.7:80"))
+            })
+            .collect();
+        settled.iter().for_each(|talk| talk.open(&mut rig));
+        let ask = |client: &str, peer: u16| udp(client, &end("198.51.100.7", peer));
+        let mut shown = BTreeSet::new();
+        for peer in 1..5 {
+            shown.insert(leaves(&mut rig, &ask("10.0.0.11:5000", peer)).unwrap());
+            if inbound {
+                let asks = udp(&end("198.51.100.8", peer), "198.51.100.20:5000");
+                let gets = udp(&end("198.51.100.8", peer), "10.0.0.11:5000").routed();
+                rig.passes("from outside", ((OUTSIDE, asks), (INSIDE, gets)));
+            }
+        }
+        assert_eq!(shown, BTreeSet::from([(20, 5_000)]));
+        let pool = |rig: &Rig| {
+            let pool = rig.snapshot().pool_uses.iter().next().unwrap();
+            (pool.sessions(), pool.mappings())
+        };
+        assert_eq!((rig.session_count(), pool(&rig)), (16, (16, 16)), "inbound {inbound}");
+        assert!(rig.count(|c| &c.half_open_given_up) >= 3);
+        // Another client takes the last place, and a port of its own.
+        assert_ne!(
+            leaves(&mut rig, &ask("10.0.0.13:5000", 1)).unwrap(),
+            leaves(&mut rig, &ask("10.0.0.11:5000", 1)).unwrap()
+        );
+        rig.leap(units::Nanos::from_secs(8_000));
+        assert_eq!((rig.session_count(), pool(&rig)), (0, (0, 0)));
+    }
+}
+
 /// RFC 4787 REQ-1: one inside end has one outside end for all far ends; a second inside end never has the same.
 #[test]
 fn a_client_keeps_its_outside_port_for_every_far_end() {

@@ -176,9 +176,7 @@ impl<B: Buffer> Shard<B> {
             set_outside(&mut new, address, outside.port);
             new.lease = id.get();
             translate(&mut new);
-            let slot = self.insert(&new)?;
-            self.mappings.retain(id, far);
-            return Ok(slot);
+            return self.insert_mapped(&new, id, far);
         }
         let free = self.free_port(cover, &mut new, |shard, (address, port)| {
             !shard.mappings.is_taken(&Outside { protocol, address, port, far: held_for })
@@ -190,21 +188,28 @@ impl<B: Buffer> Shard<B> {
             NoMapping::Full => DropReason::SessionTableFull,
             NoMapping::SourceLimit => DropReason::NatSourceLimit,
         })?;
+        if let Some(pool) = self.snapshot.pool_uses.get(number) {
+            pool.mapped();
+        }
         new.lease = id.get();
         translate(&mut new);
-        match self.insert(&new) {
-            Ok(slot) => {
-                self.mappings.retain(id, far);
-                if let Some(pool) = self.snapshot.pool_uses.get(number) {
-                    pool.mapped();
-                }
-                Ok(slot)
-            }
-            Err(reason) => {
-                self.mappings.abandon(id);
-                Err(reason)
-            }
+        self.insert_mapped(&new, id, far)
+    }
+
+    /// Adds a session of a mapping, which ends if that fails and it has no other. The mapping is held first: what a full table
+    /// gives up for the new session may be the mapping's last.
+    pub(crate) fn insert_mapped<A: Family>(
+        &mut self,
+        new: &NewSession<A>,
+        id: MappingId,
+        far: IpAddr,
+    ) -> Result<Slot, DropReason> {
+        self.mappings.retain(id, far);
+        let inserted = self.insert(new);
+        if inserted.is_err() {
+            self.release_mapping(id, far);
         }
+        inserted
     }
 
     /// Gives `new` an outside address and port that no session has towards the same far end, that is no service's or
@@ -262,24 +267,28 @@ impl<B: Buffer> Shard<B> {
 impl<B> Shard<B> {
     /// A session that had leased this has ended.
     pub(crate) fn give_back(&mut self, leased: &Leased) {
-        let (pool, outside) = if leased.lease & POOL_ONLY != 0 {
-            (u16::try_from(leased.lease & !POOL_ONLY).unwrap_or(u16::MAX), Some(leased.outside))
+        let pool = if leased.lease & POOL_ONLY != 0 {
+            let pool = u16::try_from(leased.lease & !POOL_ONLY).unwrap_or(u16::MAX);
+            let (address, port) = leased.outside;
+            self.freed.push((pool, address, port));
+            pool
         } else {
             let id = MappingId::new(leased.lease);
             let Some(pool) = self.mappings.get(id).map(|mapped| mapped.inside.pool) else { return };
-            let ended = self.mappings.release(id, leased.far).map(|mapped| mapped.outside);
-            if ended.is_some()
-                && let Some(pool) = self.snapshot.pool_uses.get(pool)
-            {
-                pool.unmapped();
-            }
-            (pool, ended.map(|outside| (outside.address, outside.port)))
+            self.release_mapping(id, leased.far);
+            pool
         };
-        if let Some((address, port)) = outside {
-            self.freed.push((pool, address, port));
-        }
         if let Some(pool) = self.snapshot.pool_uses.get(pool) {
             pool.closed();
+        }
+    }
+
+    /// A mapping has one session less; with the last it ends, and its outside end is free.
+    fn release_mapping(&mut self, id: MappingId, far: IpAddr) {
+        let Some(Mapped { inside, outside, .. }) = self.mappings.release(id, far) else { return };
+        self.freed.push((inside.pool, outside.address, outside.port));
+        if let Some(pool) = self.snapshot.pool_uses.get(inside.pool) {
+            pool.unmapped();
         }
     }
 }

@@ -173,8 +173,7 @@ impl<B: Buffer> Shard<B> {
         new.lease = mapping.get();
         new.flags |= INBOUND;
         translate(&mut new);
-        let slot = self.insert(&new)?;
-        self.mappings.retain(mapping, sender);
+        let slot = self.insert_mapped(&new, mapping, sender)?;
         if let Some(pool) = snapshot.pool_uses.get(mapped.inside.pool) {
             pool.opened();
         }

@@ -240,8 +240,7 @@ impl<B: Buffer> Shard<B> {
         new.flags = INBOUND;
         new.lease = mapping.get();
         new.lingers = true;
-        let slot = self.insert(&new)?;
-        self.mappings.retain(mapping, new.original.source.into());
+        let slot = self.insert_mapped(&new, mapping, new.original.source.into())?;
         if let Some(pool) = self.snapshot.pool_uses.get(inside.pool) {
             pool.opened();
         }
@@ -261,20 +260,16 @@ impl<B: Buffer> Shard<B> {
     ) -> Result<Slot, DropReason> {
         new.lease = id.get();
         new.lingers = true;
-        let inserted = self.insert(new);
-        if inserted.is_err() {
-            self.mappings.abandon(id);
-            return inserted;
+        let snapshot = Arc::clone(&self.snapshot);
+        let pool = snapshot.nat64.number(position).and_then(|number| snapshot.pool_uses.get(number));
+        if let Some(pool) = pool.filter(|_| is_new) {
+            pool.mapped();
         }
-        self.mappings.retain(id, new.original.destination.into_ip());
-        let number = self.snapshot.nat64.number(position);
-        if let Some(pool) = number.and_then(|number| self.snapshot.pool_uses.get(number)) {
+        let slot = self.insert_mapped(new, id, new.original.destination.into_ip())?;
+        if let Some(pool) = pool {
             pool.opened();
-            if is_new {
-                pool.mapped();
-            }
         }
-        inserted
+        Ok(slot)
     }
 
     /// The mapping of a client's end, whether it is new, and the outside end. What is refused is counted with the pool.

@@ -192,8 +192,8 @@ impl Mappings {
         found.map_or(0, |(_, &ports)| ports)
     }
 
-    /// Makes a mapping without sessions: the caller [`retain`](Self::retain)s it for one, or
-    /// [`abandon`](Self::abandon)s it. Neither end may be there yet. `limit` is how many the source may have.
+    /// Makes a mapping without sessions: the caller [`retain`](Self::retain)s it for one. Neither end may be there yet.
+    /// `limit` is how many the source may have.
     ///
     /// # Errors
     /// When there is no room, or the source has as many as it may; nothing has changed then.
@@ -267,7 +267,7 @@ impl Mappings {
     }
 
     /// Ends a mapping that has no session, and returns what it served.
-    pub fn abandon(&mut self, id: MappingId) -> Option<Mapped> {
+    fn abandon(&mut self, id: MappingId) -> Option<Mapped> {
         let (_, &Kept { mapped, sessions, limited }) = self.by_inside.get(id.0)?;
         if sessions > 0 {
             return None;
