@@ -292,6 +292,34 @@ fn hidden(v6: bool, port: u16) -> String {
     if v6 { format!("[2001:db8:10::1]:{port}") } else { format!("10.0.0.1:{port}") }
 }
 
+/// A segment in fragments becomes one segment of the appliance's own: nothing of it follows, to the source it may have forged
+/// or to the backend.
+#[test]
+fn a_segment_in_fragments_is_answered_with_one() {
+    for v6 in [false, true] {
+        let mut rig = always();
+        let mut pair = Pair::new(v6, 40_000);
+        let pieces = |packet: Packet| {
+            let pieces = packet.pieces(1_024);
+            assert_eq!(pieces.len(), 3);
+            pieces.into_iter().map(|piece| (OUTSIDE, piece)).collect::<Vec<_>>()
+        };
+        let syn = pair.up().syn().seq(1_000).tcp_options(&LINUX).data(&[0x5a; 3_000]);
+        let answer = one(exchange(&mut rig, &pieces(syn)));
+        assert_eq!((answer.side, answer.tcp.flags), (OUTSIDE, TcpFlags::SYN | TcpFlags::ACK));
+        pair.cookie = answer.tcp.sequence.get();
+        let proof = pair.say(0, 0, &[0x5a; 3_000]);
+        let syn = one(exchange(&mut rig, &pieces(proof)));
+        assert_eq!((syn.side, syn.tcp.flags, syn.tcp.payload), (INSIDE, TcpFlags::SYN, 0));
+        let answer = pair.down().syn_ack(1_001).seq(pair.answerer).window(65_160).data(&[0x5a; 3_000]);
+        let said = answer.pieces(1_024).into_iter().map(|piece| (INSIDE, piece)).collect::<Vec<_>>();
+        let [client, server] = two(exchange(&mut rig, &said));
+        assert_eq!((client.tcp.payload, server.tcp.payload), (0, 0));
+        let seen = one(exchange(&mut rig, &[(OUTSIDE, pair.say(0, 0, b"hello"))]));
+        assert_eq!((seen.side, seen.tcp.payload), (INSIDE, 5));
+    }
+}
+
 /// FLD-05: what no cookie was sent for opens nothing, and nobody hears a word.
 #[test]
 fn acknowledgments_nobody_earned_open_nothing() {

@@ -38,29 +38,6 @@ pub(crate) struct Proof {
     clocks: Option<[u32; 2]>,
 }
 
-/// Puts `segment` in the place of a packet, behind the link layer it has. False when the buffer is too small.
-pub(crate) fn become_segment<B: Buffer>(
-    packet: &mut Packet<B>,
-    endpoints: &Endpoints,
-    hop_limit: u8,
-    segment: &Segment<'_>,
-) -> bool {
-    let network = usize::from(packet.frame.link.payload);
-    let len = emit::tcp_segment_len(network, endpoints.is_v6(), segment.options.len());
-    if !packet.buffer.resize(len)
-        || emit::tcp_segment(packet.buffer.bytes_mut(), network, endpoints, hop_limit, segment).is_none()
-    {
-        return false;
-    }
-    match dissect(packet.buffer.bytes(), Verify::Nothing) {
-        Ok(frame) => {
-            packet.frame = frame;
-            true
-        }
-        Err(_) => false,
-    }
-}
-
 const fn handshake(facts: &Facts, tcp: &Tcp, sequence: SeqNumber) -> Handshake {
     Handshake {
         endpoints: facts.endpoints,
@@ -71,6 +48,32 @@ const fn handshake(facts: &Facts, tcp: &Tcp, sequence: SeqNumber) -> Handshake {
 }
 
 impl<B: Buffer> Shard<B> {
+    /// Puts `segment` in the place of a packet, behind the link layer it has; what the packet carried is gone, in all its
+    /// fragments. False when the buffer is too small.
+    pub(crate) fn become_segment(
+        &mut self,
+        packet: &mut Packet<B>,
+        endpoints: &Endpoints,
+        hop_limit: u8,
+        segment: &Segment<'_>,
+    ) -> bool {
+        self.leave_rest(packet);
+        let network = usize::from(packet.frame.link.payload);
+        let len = emit::tcp_segment_len(network, endpoints.is_v6(), segment.options.len());
+        if !packet.buffer.resize(len)
+            || emit::tcp_segment(packet.buffer.bytes_mut(), network, endpoints, hop_limit, segment).is_none()
+        {
+            return false;
+        }
+        match dissect(packet.buffer.bytes(), Verify::Nothing) {
+            Ok(frame) => {
+                packet.frame = frame;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Answers a SYN with a cookie where its service asks for proof; `None` where it goes the ordinary way.
     pub(crate) fn challenge(&mut self, packet: &mut Packet<B>, applicant: &Applicant) -> Option<Verdict> {
         let Bound::Service(id) = applicant.bound else { return None };
@@ -102,7 +105,7 @@ impl<B: Buffer> Shard<B> {
         Some(verdict)
     }
 
-    fn answer_syn(&self, packet: &mut Packet<B>, facts: &Facts, tcp: &Tcp, service: &balancer::Service) -> bool {
+    fn answer_syn(&mut self, packet: &mut Packet<B>, facts: &Facts, tcp: &Tcp, service: &balancer::Service) -> bool {
         let v6 = facts.endpoints.is_v6();
         let offered = TcpOptions::of(packet.buffer.bytes(), facts);
         let offer = Offer {
@@ -136,7 +139,8 @@ impl<B: Buffer> Shard<B> {
             window: 0,
             options: bytes.get(..len).unwrap_or_default(),
         };
-        if link.source.is_multicast() || !become_segment(packet, &facts.endpoints.reversed(), emit::HOP_LIMIT, &segment)
+        if link.source.is_multicast()
+            || !self.become_segment(packet, &facts.endpoints.reversed(), emit::HOP_LIMIT, &segment)
         {
             return false;
         }
@@ -211,7 +215,7 @@ impl<B: Buffer> Shard<B> {
             window: splice.syn_window(),
             options: options.get(..len).unwrap_or_default(),
         };
-        if !become_segment(packet, &facts.endpoints, facts.hop_limit, &syn) {
+        if !self.become_segment(packet, &facts.endpoints, facts.hop_limit, &syn) {
             return Verdict::Drop(DropReason::BuffersExhausted);
         }
         let Content::Ip(opening) = packet.frame.content else { return Verdict::Drop(DropReason::NoSession) };
@@ -233,7 +237,7 @@ impl<B: Buffer> Shard<B> {
                     options: &[],
                     ..syn
                 };
-                if become_segment(packet, &facts.endpoints, facts.hop_limit, &segment) {
+                if self.become_segment(packet, &facts.endpoints, facts.hop_limit, &segment) {
                     Verdict::Refuse(reason, Answer::Reset)
                 } else {
                     Verdict::Drop(reason)

@@ -87,6 +87,14 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
+    /// The packet has become another, which says all that is to be said: the other fragments of what it was are done with.
+    pub(crate) fn leave_rest(&mut self, packet: &mut Packet<B>) {
+        let Some(rest) = packet.rest.take() else { return };
+        while self.fragments.waiting.next(rest.datagram).is_some() {
+            self.counters.consumed.add(1);
+        }
+    }
+
     /// A fragment that says of itself that it may not be cut, among others that do not.
     fn too_big_alone(&self, facts: &Facts, port: PortId) -> Option<Verdict> {
         let mtu = self.snapshot.port(port)?.mtu;

@@ -15,7 +15,7 @@ use wire::tcp_options::{OPTIONS_MAX, Timestamps};
 use wire::{Content, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Transport};
 
 use crate::act::Acted;
-use crate::challenge::{OFFERED_SCALE, become_segment};
+use crate::challenge::OFFERED_SCALE;
 use crate::exits::Exits;
 use crate::family::Family;
 use crate::next_hop::{NextHopId, Way};
@@ -230,7 +230,7 @@ impl<B: Buffer> Shard<B> {
                     options: &[],
                 };
                 let Content::Ip(facts) = packet.frame.content else { return dropped(DropReason::TcpInvalidState) };
-                if !become_segment(packet, &facts.endpoints, facts.hop_limit, &refusal) {
+                if !self.become_segment(packet, &facts.endpoints, facts.hop_limit, &refusal) {
                     return dropped(DropReason::BuffersExhausted);
                 }
                 self.follow::<A>(packet, slot, direction, outcome)
@@ -330,7 +330,7 @@ impl<B: Buffer> Shard<B> {
             window: tcp.window >> scale.min(14),
             options: bytes.get(..len).unwrap_or_default(),
         };
-        if !become_segment(packet, &facts.endpoints, facts.hop_limit, &update) {
+        if !self.become_segment(packet, &facts.endpoints, facts.hop_limit, &update) {
             return dropped(DropReason::BuffersExhausted);
         }
         self.follow::<A>(packet, slot, Direction::Reply, TcpOutcome::PassAndRetime)

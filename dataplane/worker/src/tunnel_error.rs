@@ -249,6 +249,7 @@ impl<B: Buffer> Shard<B> {
             place.copy_from_slice(&ethertype);
         }
         set_macs(written, mac, out.mac);
+        self.leave_rest(packet);
         if !packet.buffer.resize(written.len()) {
             return Verdict::Drop(DropReason::BuffersExhausted);
         }
