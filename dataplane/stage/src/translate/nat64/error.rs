@@ -17,6 +17,9 @@ const HEADER: usize = 8;
 /// 4.3.2.3).
 const ERROR_V6_MAX: usize = 1_280;
 const ERROR_V4_MAX: usize = 576;
+/// The fewest bytes that errors with an extension quote (RFC 4884 section 3).
+const EXTENDED_QUOTE_MIN: usize = 128;
+
 /// The largest packets the two sides of the translator take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mtus {
@@ -93,13 +96,15 @@ fn message_to_v4(kind: u8, code: u8, rest: u32, mtus: Mtus) -> Option<Message> {
     })
 }
 
-/// Where the quoted bytes end: before what an extended error adds behind them (RFC 4884), whose length is not carried over.
+/// Where the quoted bytes end: before what an extended error adds behind them (RFC 4884), whose length is not carried over. One
+/// that says it quotes less than every extended error does is none (section 4.4 to 4.6).
 fn quote_end(facts: &Facts, quote: &Quote, kind: u8, words: u8, word_bytes: usize, extended: &[u8]) -> usize {
     let all = usize::from(facts.end);
-    if words == 0 || !extended.contains(&kind) {
+    let quoted = usize::from(words) * word_bytes;
+    if quoted < EXTENDED_QUOTE_MIN || !extended.contains(&kind) {
         return all;
     }
-    all.min(usize::from(quote.network) + usize::from(words) * word_bytes)
+    all.min(usize::from(quote.network) + quoted)
 }
 
 /// Bytes a frame has to grow in front before [`error_to_v6`] writes into it.

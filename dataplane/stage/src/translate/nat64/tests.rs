@@ -165,7 +165,7 @@ proptest! {
     #[test]
     fn packets_cross_and_come_back(
         protocol in prop::sample::select(&[6_u8, 17, 58]), payload in prop::collection::vec(any::<u8>(), 0..1_400),
-        client_port: u16, port: u16, server_port: u16, class: u8, options in 0..3_usize,
+        client_port in 1_u16.., port in 1_u16.., server_port in 1_u16.., class: u8, options in 0..3_usize,
     ) {
         let server_port = if protocol == 58 { port } else { server_port };
         let asked = segment(protocol, (client_port, server_port), &payload, true, true);
@@ -191,7 +191,7 @@ proptest! {
 
     /// UDP without checksum gets one, which IPv6 demands (RFC 7915 section 4.5).
     #[test]
-    fn udp_without_checksum_gets_one(payload in prop::collection::vec(any::<u8>(), 0..600), port: u16, client_port: u16) {
+    fn udp_without_checksum_gets_one(payload in prop::collection::vec(any::<u8>(), 0..600), port in 1_u16.., client_port in 1_u16..) {
         let answer = segment(17, (53, port), &payload, false, false);
         let crossed = across_to_v6(&frame_v4(17, SERVER, POOL, 0, &[], &answer), &back(client_port, 53));
         let no_checksum = matches!(facts(&crossed).transport, Transport::Udp { no_checksum: true, .. });
@@ -202,7 +202,7 @@ proptest! {
     #[test]
     fn errors_cross_with_what_they_quote(
         protocol in prop::sample::select(&[6_u8, 17, 58]), payload in prop::collection::vec(any::<u8>(), 0..1_300),
-        quoted in 28..1_300_usize, client_port: u16, port: u16, server_port: u16,
+        quoted in (14..650_usize).prop_map(|half| half * 2), client_port in 1_u16.., port in 1_u16.., server_port in 1_u16..,
     ) {
         const MTUS: Mtus = Mtus { v4: 1_500, v6: 1_500 };
         let server_port = if protocol == 58 { port } else { server_port };
@@ -264,6 +264,33 @@ proptest! {
         prop_assert!(crossed.len() <= 14 + 576);
     }
 
+    /// RFC 4884: what an extended error adds stays behind; a length no extended error has means nothing.
+    #[test]
+    fn extensions_stay_behind(words: u8, extension in prop::collection::vec(any::<u8>(), 0..40)) {
+        const MTUS: Mtus = Mtus { v4: 1_500, v6: 1_500 };
+        let sent = segment(17, (1_000, 53), &[7; 200], true, false);
+        let sent = frame_v4(17, POOL, SERVER, 0, &[], &with_checksum(17, &ends4(POOL, SERVER), sent));
+        let mut message = vec![11, 0, 0, 0, 0, words, 0, 0];
+        message.extend(&sent[14..14 + 128]);
+        message.extend(&extension);
+        let sum = checksum::plain(&message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        let error = frame_v4(1, ROUTER4, POOL, 0, &[], &message);
+        let seen = facts(&error);
+        let Transport::IcmpError { quote, .. } = seen.transport else { panic!("{seen:?}") };
+        let grown = error_growth(&quote);
+        let mut frame = [vec![0; grown], error].concat();
+        let restored = NewEndpoints { source: CLIENT, destination: server6(), source_port: 9, destination_port: 53 };
+        let router = Nat64Prefix::WELL_KNOWN.embed(ROUTER4);
+        let (cut, end) = error_to_v6(&mut frame, grown, (&seen, &quote), (router, CLIENT), &restored, MTUS).unwrap();
+        frame.truncate(end);
+        let mut crossed = frame.split_off(cut);
+        crossed[..12].fill(2);
+        let Transport::IcmpError { quote, .. } = facts(&crossed).transport else { panic!("an error") };
+        let quoted = crossed.len() - usize::from(quote.transport_offset);
+        prop_assert_eq!(quoted, 108 + if words == 32 { 0 } else if words < 32 { extension.len() } else { extension.len().min((usize::from(words) - 32) * 4) });
+    }
+
     /// Facts of another frame, frames that end anywhere: an answer, never a panic, never a byte beyond.
     #[test]
     fn facts_that_do_not_fit_never_panic(
@@ -277,7 +304,7 @@ proptest! {
             Transport::Udp { source_port: 1, destination_port: 2, no_checksum: false }
         };
         let quote = Quote {
-            endpoints, network: transport_offset, transport_offset: end, protocol,
+            endpoints, network: transport_offset.min(end), transport_offset: transport_offset.max(end), protocol,
             transport: if echo { QuotedTransport::Echo { request: true, identifier: 1 } } else {
                 QuotedTransport::Ports { source_port: 1, destination_port: 2, sequence: wire::SeqNumber::new(1) }
             },
@@ -287,7 +314,6 @@ proptest! {
             fragment, extensions: wire::Extensions::default(), transport, partial_checksum: false,
         };
         const MTUS: Mtus = Mtus { v4: 1_500, v6: 1_500 };
-        prop_assume!(quote.network <= quote.transport_offset);
         let _ = to_v4(&mut bytes.clone(), &facts, &out(1, 2));
         let _ = to_v6(&bytes, &facts, &back(1, 2));
         let _ = error_to_v6(&mut bytes.clone(), error_growth(&quote), (&facts, &quote), (ROUTER6, CLIENT), &back(1, 2), MTUS);
