@@ -432,7 +432,8 @@ fn traffic_of_a_backend_is_counted() {
     let talk = by_way_of(CLIENT, "10.0.0.11:8080");
     talk.open(&mut rig);
     talk.chat(&mut rig);
-    rig.settle();
+    // What sessions have counted is collected once a second.
+    rig.wait(2);
     assert_eq!(rig.backend("shop", "a").traffic(), (5, 3 * 40 + 2 * 45));
     let session = &rig.sessions()[0];
     assert_eq!((session.packets, session.bytes), (5, 3 * 40 + 2 * 45));

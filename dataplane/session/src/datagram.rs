@@ -7,7 +7,7 @@ use crate::{Address, Direction, Session, State};
 /// `Table::refresh_expiry`. True for each answer of a one-shot session, whose state does not change: see [`is_over`].
 #[inline]
 pub const fn observe<A: Address>(session: &mut Session<A>, direction: Direction) -> bool {
-    let answered = matches!(direction, Direction::Reply) && matches!(session.state(), State::OneWay);
+    let answered = matches!(direction, Direction::Reply) && session.is_one_way();
     if answered && !session.is_one_shot() {
         session.set_state(State::TwoWay);
     }
@@ -48,7 +48,7 @@ mod tests {
             (Direction::Reply, true, true),
         ] {
             assert_eq!(observe(session, direction), answered);
-            session.count(direction, 60);
+            assert!(!session.count(direction, 60));
             assert_eq!(is_over(session), over);
         }
     }

@@ -35,24 +35,20 @@ impl Direction {
     }
 
     /// What belongs to this direction in a pair.
+    ///
+    /// Found by its place, not by a choice between two: directions come in no order.
     #[must_use]
     #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "one bit is within two")]
     pub const fn of<T>(self, pair: &[T; 2]) -> &T {
-        let [original, reply] = pair;
-        match self {
-            Self::Original => original,
-            Self::Reply => reply,
-        }
+        &pair[self as usize & 1]
     }
 
     /// What belongs to this direction in a pair, to change it.
     #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "one bit is within two")]
     pub const fn of_mut<T>(self, pair: &mut [T; 2]) -> &mut T {
-        let [original, reply] = pair;
-        match self {
-            Self::Original => original,
-            Self::Reply => reply,
-        }
+        &mut pair[self as usize & 1]
     }
 }
 

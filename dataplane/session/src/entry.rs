@@ -15,12 +15,13 @@ use units::{PortId, RuleId, Tick};
 
 use crate::expiry::Ring;
 use crate::stream::{Place, Stream};
-use crate::{Address, Direction, Kind, State, TcpOpening, Tuple};
+use crate::{Address, Direction, Kind, State, TcpOpening, Tuple, WireTuple};
 
-/// Bits of the packed counters that hold bytes; the others hold packets.
-const COUNTED_BYTES_BITS: u32 = 21;
-const COUNTED_BYTES_MAX: u32 = (1 << COUNTED_BYTES_BITS) - 1;
-const COUNTED_PACKETS_MAX: u32 = u32::MAX >> COUNTED_BYTES_BITS;
+/// Bits of the packed counters that hold bytes; the others hold packets. The highest of each are set when there is room for
+/// one more packet, and for no more.
+const COUNTED_BYTES_BITS: u32 = 22;
+const COUNTED_BYTES: u32 = (1 << COUNTED_BYTES_BITS) - 1;
+const COUNTED_FULL: u32 = 1 << 31 | 1 << (COUNTED_BYTES_BITS - 1);
 
 // The layout of `meta`.
 const KIND: u16 = 0x0003;
@@ -56,11 +57,27 @@ pub struct Deltas {
     pub transport: u16,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// Packets and the bytes in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-struct Totals {
-    packets: u64,
-    bytes: u64,
+pub struct Traffic {
+    /// How many.
+    pub packets: u64,
+    /// Bytes of IP.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// What a packed counter holds.
+    const fn unpack(counted: u32) -> Self {
+        Self { packets: (counted >> COUNTED_BYTES_BITS) as u64, bytes: (counted & COUNTED_BYTES) as u64 }
+    }
+
+    /// Adds more.
+    pub const fn add(&mut self, more: Self) {
+        self.packets = self.packets.wrapping_add(more.packets);
+        self.bytes = self.bytes.wrapping_add(more.bytes);
+    }
 }
 
 /// A SYN that was let through on a connection already known (RFC 5961 section 4): what its answer is judged by.
@@ -73,7 +90,7 @@ pub(crate) struct Challenge {
 /// One tracked conversation, both directions. Shape: 128 bytes for IPv4, 192 for IPv6, on a line of its own.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
-pub struct Session<A> {
+pub struct Session<A: Address> {
     streams: [Stream; 2],
     counted: [u32; 2],
     next_hop: [u16; 2],
@@ -82,9 +99,9 @@ pub struct Session<A> {
     generation: u16,
     last_seen: u16,
     meta: u16,
-    tuples: [Tuple<A>; 2],
+    tuples: [WireTuple<A>; 2],
     // The cold half.
-    totals: [Totals; 2],
+    totals: [Traffic; 2],
     rule: u32,
     created: u32,
     /// The slot before this one in its timer list, 0 for none.
@@ -179,12 +196,12 @@ impl<A: Address> Session<A> {
             counted: [0; 2],
             next_hop: new.next_hop,
             binding: new.binding,
-            deltas: [new.deltas.network, new.deltas.transport],
+            deltas: [new.deltas.network.to_be(), new.deltas.transport.to_be()],
             generation: new.generation,
             last_seen: now.short(),
             meta: OCCUPIED | new.kind as u16 | if new.translated { TRANSLATED } else { 0 },
-            tuples: [new.original, new.reply],
-            totals: [Totals::default(); 2],
+            tuples: [new.original.into(), new.reply.into()],
+            totals: [Traffic::default(); 2],
             rule: new.rule.map_or(NO_RULE, RuleId::get),
             created: u32::try_from(now.get()).unwrap_or(u32::MAX),
             previous: 0,
@@ -219,8 +236,8 @@ impl<A: Address> Session<A> {
 
     /// Whether packets of this kind and tuple run through this session in `direction`.
     #[inline]
-    pub(crate) fn matches(&self, kind: Kind, tuple: &Tuple<A>, direction: Direction) -> bool {
-        self.meta & (KIND | OCCUPIED) == kind as u16 | OCCUPIED && direction.of(&self.tuples) == tuple
+    pub(crate) fn matches(&self, kind: Kind, tuple: WireTuple<A>, direction: Direction) -> bool {
+        self.meta & (KIND | OCCUPIED) == kind as u16 | OCCUPIED && *direction.of(&self.tuples) == tuple
     }
 
     /// Protocol kind.
@@ -237,6 +254,12 @@ impl<A: Address> Session<A> {
         State::from_bits(self.meta >> STATE_SHIFT)
     }
 
+    /// Whether it is none of TCP's and no answer was seen.
+    #[inline(always)]
+    pub(crate) const fn is_one_way(&self) -> bool {
+        self.meta & STATE == (State::OneWay as u16) << STATE_SHIFT
+    }
+
     pub(crate) const fn set_state(&mut self, state: State) {
         self.meta = self.meta & !STATE | (state as u16) << STATE_SHIFT;
     }
@@ -244,15 +267,29 @@ impl<A: Address> Session<A> {
     /// The tuple of packets that run in `direction`, as they are when they reach us.
     #[inline]
     #[must_use]
-    pub const fn tuple(&self, direction: Direction) -> &Tuple<A> {
-        direction.of(&self.tuples)
+    pub fn tuple(&self, direction: Direction) -> Tuple<A> {
+        self.wire_tuple(direction).into()
+    }
+
+    /// As [`Session::tuple`], as it lies in a frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn wire_tuple(&self, direction: Direction) -> WireTuple<A> {
+        *direction.of(&self.tuples)
     }
 
     /// Addresses and ports a packet of `direction` leaves with: those of an answer, reversed. Equal to
     /// [`Session::tuple`] where nothing is translated.
     #[inline]
     #[must_use]
-    pub const fn outgoing(&self, direction: Direction) -> Tuple<A> {
+    pub fn outgoing(&self, direction: Direction) -> Tuple<A> {
+        self.wire_outgoing(direction).into()
+    }
+
+    /// As [`Session::outgoing`], as it lies in a frame.
+    #[inline(always)]
+    #[must_use]
+    pub fn wire_outgoing(&self, direction: Direction) -> WireTuple<A> {
         direction.opposite().of(&self.tuples).reversed()
     }
 
@@ -268,7 +305,18 @@ impl<A: Address> Session<A> {
     #[must_use]
     pub const fn deltas(&self) -> Deltas {
         let [network, transport] = self.deltas;
-        Deltas { network, transport }
+        Deltas { network: u16::from_be(network), transport: u16::from_be(transport) }
+    }
+
+    /// Checksum deltas of packets in `direction`, network and transport, as words lie in a frame. Without a branch, since
+    /// directions come in no order; a delta that changes nothing may come out as the other zero, which changes nothing
+    /// either.
+    #[inline(always)]
+    #[must_use]
+    pub const fn wire_deltas(&self, direction: Direction) -> [u16; 2] {
+        let flip = (direction as u16).wrapping_neg();
+        let [network, transport] = self.deltas;
+        [network ^ flip, transport ^ flip]
     }
 
     /// The next hop of packets in `direction`.
@@ -340,44 +388,50 @@ impl<A: Address> Session<A> {
         Tick::new(u64::from(self.created))
     }
 
-    /// Counts one packet of `bytes`. The hot counters hold up to 2,047 packets and 2 MiB; they are emptied into the cold
-    /// totals before they could overflow.
+    /// Counts one packet; no packet has 2 MiB. True when the hot counters are full, with 512 packets or 2 MiB of one
+    /// direction: they are to be harvested before the next packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(&mut self, direction: Direction, bytes: u32) -> bool {
+        let counted = direction.of_mut(&mut self.counted);
+        let bytes = if bytes < COUNTED_BYTES / 2 { bytes } else { COUNTED_BYTES / 2 };
+        *counted = counted.wrapping_add(1 << COUNTED_BYTES_BITS | bytes);
+        *counted & COUNTED_FULL != 0
+    }
+
+    /// Whether there is anything to harvest.
     #[inline]
-    pub const fn count(&mut self, direction: Direction, bytes: u32) {
-        let counted = direction.of_mut(&mut self.counted);
-        let room = COUNTED_BYTES_MAX - (*counted & COUNTED_BYTES_MAX);
-        if bytes <= room && *counted >> COUNTED_BYTES_BITS < COUNTED_PACKETS_MAX {
-            *counted += 1 << COUNTED_BYTES_BITS | bytes;
-        } else {
-            self.count_cold(direction, bytes);
+    #[must_use]
+    pub const fn has_counted(&self) -> bool {
+        let [original, reply] = self.counted;
+        original | reply != 0
+    }
+
+    /// What there is to harvest, both directions together.
+    #[must_use]
+    pub const fn counted(&self) -> Traffic {
+        let [original, reply] = self.counted;
+        let mut counted = Traffic::unpack(original);
+        counted.add(Traffic::unpack(reply));
+        counted
+    }
+
+    /// Empties the hot counters into the totals. Returns what was in them, both directions together.
+    pub fn harvest(&mut self) -> Traffic {
+        let harvested = self.counted();
+        for direction in Direction::BOTH {
+            let counted = core::mem::take(direction.of_mut(&mut self.counted));
+            direction.of_mut(&mut self.totals).add(Traffic::unpack(counted));
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    const fn count_cold(&mut self, direction: Direction, bytes: u32) {
-        self.harvest(direction);
-        let totals = direction.of_mut(&mut self.totals);
-        totals.packets = totals.packets.wrapping_add(1);
-        totals.bytes = totals.bytes.wrapping_add(bytes as u64);
-    }
-
-    const fn harvest(&mut self, direction: Direction) {
-        let counted = direction.of_mut(&mut self.counted);
-        let totals = direction.of_mut(&mut self.totals);
-        totals.packets = totals.packets.wrapping_add((*counted >> COUNTED_BYTES_BITS) as u64);
-        totals.bytes = totals.bytes.wrapping_add((*counted & COUNTED_BYTES_MAX) as u64);
-        *counted = 0;
+        harvested
     }
 
     /// Packets and bytes of `direction` since the session was opened.
     #[must_use]
     pub const fn counters(&self, direction: Direction) -> (u64, u64) {
-        let (counted, totals) = (*direction.of(&self.counted), direction.of(&self.totals));
-        (
-            totals.packets.wrapping_add((counted >> COUNTED_BYTES_BITS) as u64),
-            totals.bytes.wrapping_add((counted & COUNTED_BYTES_MAX) as u64),
-        )
+        let mut traffic = *direction.of(&self.totals);
+        traffic.add(Traffic::unpack(*direction.of(&self.counted)));
+        (traffic.packets, traffic.bytes)
     }
 
     /// The port packets of `direction` came in by.
@@ -571,20 +625,27 @@ mod tests {
         #[test]
         fn counters_lose_nothing(sizes in prop::collection::vec((any::<bool>(), sizes_of_frames()), 1..6_000)) {
             let mut session = session();
-            let mut expected = [(0, 0); 2];
+            let (mut expected, mut harvested) = ([(0, 0); 2], Traffic::default());
             for (reply, bytes) in sizes {
                 let direction = if reply { Direction::Reply } else { Direction::Original };
-                session.count(direction, bytes);
+                if session.count(direction, bytes) {
+                    harvested.add(session.harvest());
+                }
                 let (packets, total) = &mut expected[direction.index()];
                 *packets += 1;
                 *total += u64::from(bytes);
             }
             prop_assert_eq!(Direction::BOTH.map(|direction| session.counters(direction)), expected);
+            harvested.add(session.harvest());
+            prop_assert!(!session.has_counted());
+            prop_assert_eq!(Direction::BOTH.map(|direction| session.counters(direction)), expected);
+            let [(packets, bytes), (reply_packets, reply_bytes)] = expected;
+            prop_assert_eq!((harvested.packets, harvested.bytes), (packets + reply_packets, bytes + reply_bytes));
         }
     }
 
-    /// Sizes of frames, and some that no frame has.
+    /// Sizes of frames, and some that no frame has but that would be counted.
     fn sizes_of_frames() -> impl Strategy<Value = u32> {
-        prop_oneof![6 => 60_u32..1_514, 2 => Just(0), 1 => 9_000_u32..70_000, 1 => any::<u32>()]
+        prop_oneof![6 => 60_u32..1_514, 2 => Just(0), 1 => 9_000_u32..70_000, 1 => 0_u32..1 << 21]
     }
 }

@@ -8,7 +8,7 @@
 use core::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-use crate::{Address, Kind, Tuple, arch};
+use crate::{Address, Kind, WireTuple, arch};
 
 /// Words of key material: three blocks with four round keys of two words each.
 const WORDS: usize = 24;
@@ -67,7 +67,7 @@ impl Hasher {
     }
 
     #[inline(always)]
-    pub(crate) fn hash<A: Address>(&self, kind: Kind, tuple: &Tuple<A>) -> u64 {
+    pub(crate) fn hash<A: Address>(&self, kind: Kind, tuple: WireTuple<A>) -> u64 {
         let blocks = A::blocks(kind, tuple);
         match self {
             Self::Aes(keys) => keys.hash(blocks.as_ref()),
@@ -103,6 +103,8 @@ mod tests {
     use std::collections::HashSet;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use crate::Tuple;
+
     fn tuple(host: u32, port: u16) -> Tuple<Ipv4Addr> {
         Tuple {
             source: Ipv4Addr::from_bits(0x0a00_0000 + host),
@@ -133,7 +135,7 @@ mod tests {
             let mut trials = 0;
             for host in 0..200 {
                 let base = tuple(host * 77, 1_024);
-                let hash = hasher.hash(Kind::Tcp, &base);
+                let hash = hasher.hash(Kind::Tcp, base.into());
                 for bit in 0..96 {
                     let mut changed = base;
                     match bit {
@@ -144,7 +146,7 @@ mod tests {
                         64..80 => changed.source_port ^= 1 << (bit - 64),
                         _ => changed.destination_port ^= 1 << (bit - 80),
                     }
-                    let difference = hash ^ hasher.hash(Kind::Tcp, &changed);
+                    let difference = hash ^ hasher.hash(Kind::Tcp, changed.into());
                     for (position, count) in flips.iter_mut().enumerate() {
                         *count += u32::from(difference >> position & 1 == 1);
                     }
@@ -168,9 +170,9 @@ mod tests {
                     for port in 0..1_024 {
                         let tuple = tuple(host, port);
                         let hash = if family_is_v6 {
-                            hasher.hash(Kind::Udp, &v6(tuple))
+                            hasher.hash(Kind::Udp, v6(tuple).into())
                         } else {
-                            hasher.hash(Kind::Udp, &tuple)
+                            hasher.hash(Kind::Udp, tuple.into())
                         };
                         buckets[usize::try_from(((hash & 0xffff_ffff) * 4_096) >> 32).unwrap()] += 1;
                     }
@@ -186,12 +188,12 @@ mod tests {
     fn kind_direction_and_secret_all_matter() {
         for hasher in both() {
             let tuple = tuple(1, 2);
-            let mut hashes: HashSet<_> = Kind::ALL.iter().map(|&kind| hasher.hash(kind, &tuple)).collect();
-            hashes.extend(Kind::ALL.iter().map(|&kind| hasher.hash(kind, &tuple.reversed())));
-            hashes.extend(Kind::ALL.iter().map(|&kind| hasher.hash(kind, &v6(tuple))));
+            let mut hashes: HashSet<_> = Kind::ALL.iter().map(|&kind| hasher.hash(kind, tuple.into())).collect();
+            hashes.extend(Kind::ALL.iter().map(|&kind| hasher.hash(kind, tuple.reversed().into())));
+            hashes.extend(Kind::ALL.iter().map(|&kind| hasher.hash(kind, v6(tuple).into())));
             assert_eq!(hashes.len(), 12);
         }
-        let hash = |seed| Hasher::new(HashSecret::from_seed(seed)).hash(Kind::Tcp, &tuple(1, 2));
+        let hash = |seed| Hasher::new(HashSecret::from_seed(seed)).hash(Kind::Tcp, tuple(1, 2).into());
         assert_ne!(hash(1), hash(2));
         assert_eq!(hash(1), hash(1));
     }

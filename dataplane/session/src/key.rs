@@ -72,49 +72,147 @@ mod sealed {
     impl Sealed for std::net::Ipv6Addr {}
 }
 
+/// A tuple as it lies in a frame, in the words it is loaded by: both addresses one behind the other, then both ports. So it
+/// is compared, hashed and copied, and nothing is taken apart. Shape: 12 bytes for IPv4, 36 for IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed(4))]
+pub struct WireTuple<A: Address> {
+    addresses: A::Pair,
+    ports: u32,
+}
+
+const _: () = assert!(size_of::<WireTuple<Ipv4Addr>>() == 12);
+const _: () = assert!(size_of::<WireTuple<Ipv6Addr>>() == 36);
+
+impl<A: Address> WireTuple<A> {
+    /// The tuple of these addresses and ports, as they were loaded from a frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(addresses: A::Pair, ports: u32) -> Self {
+        Self { addresses, ports }
+    }
+
+    /// Both addresses, as they lie in a frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn addresses(self) -> A::Pair {
+        self.addresses
+    }
+
+    /// Both ports, as they lie in a frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(self) -> u32 {
+        self.ports
+    }
+
+    /// The tuple of an answer where nothing is translated.
+    #[inline(always)]
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { addresses: A::reversed(self.addresses), ports: self.ports.rotate_left(16) }
+    }
+}
+
+impl<A: Address> From<Tuple<A>> for WireTuple<A> {
+    fn from(tuple: Tuple<A>) -> Self {
+        let [[s0, s1], [d0, d1]] = [tuple.source_port.to_be_bytes(), tuple.destination_port.to_be_bytes()];
+        Self { addresses: A::pair(tuple.source, tuple.destination), ports: u32::from_ne_bytes([s0, s1, d0, d1]) }
+    }
+}
+
+impl<A: Address> From<WireTuple<A>> for Tuple<A> {
+    fn from(wire: WireTuple<A>) -> Self {
+        let [s0, s1, d0, d1] = wire.ports.to_ne_bytes();
+        let [source, destination] = A::split(wire.addresses);
+        Self {
+            source,
+            destination,
+            source_port: u16::from_be_bytes([s0, s1]),
+            destination_port: u16::from_be_bytes([d0, d1]),
+        }
+    }
+}
+
 /// An address family: [`Ipv4Addr`] or [`Ipv6Addr`], nothing else.
 pub trait Address: Copy + Eq + Ord + Hash + Debug + Into<IpAddr> + Send + Sync + sealed::Sealed + 'static {
     /// The unspecified address, all zero.
     const UNSPECIFIED: Self;
 
+    /// A source and a destination, one behind the other as in a frame, in the words they are loaded by.
+    type Pair: Copy + Eq + Debug + Send + Sync;
+
     /// A tuple and its kind as blocks of 16 bytes, one to one: what is hashed.
     type Blocks: AsRef<[u128]>;
 
+    /// Two addresses as they lie in a frame.
+    fn pair(source: Self, destination: Self) -> Self::Pair;
+
+    /// Source and destination.
+    fn split(pair: Self::Pair) -> [Self; 2];
+
+    /// Each in the other's place.
+    fn reversed(pair: Self::Pair) -> Self::Pair;
+
     /// The blocks of a tuple.
-    fn blocks(kind: Kind, tuple: &Tuple<Self>) -> Self::Blocks;
+    fn blocks(kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks;
 }
 
 impl Address for Ipv4Addr {
     const UNSPECIFIED: Self = Self::UNSPECIFIED;
 
+    type Pair = u64;
     type Blocks = [u128; 1];
 
     #[inline]
-    fn blocks(kind: Kind, tuple: &Tuple<Self>) -> Self::Blocks {
-        let [source, destination] =
-            [tuple.source, tuple.destination].map(|address| u64::from(u32::from_ne_bytes(address.octets())));
-        let addresses = destination << 32 | source;
-        [block(addresses, ports(tuple) | (kind as u64) << 32)]
+    fn pair(source: Self, destination: Self) -> u64 {
+        let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (source.octets(), destination.octets());
+        u64::from_ne_bytes([s0, s1, s2, s3, d0, d1, d2, d3])
+    }
+
+    #[inline]
+    fn split(pair: u64) -> [Self; 2] {
+        let [s0, s1, s2, s3, d0, d1, d2, d3] = pair.to_ne_bytes();
+        [Self::new(s0, s1, s2, s3), Self::new(d0, d1, d2, d3)]
+    }
+
+    #[inline(always)]
+    fn reversed(pair: u64) -> u64 {
+        pair.rotate_left(32)
+    }
+
+    #[inline(always)]
+    fn blocks(kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks {
+        [block(tuple.addresses, u64::from(tuple.ports) | (kind as u64) << 32)]
     }
 }
 
 impl Address for Ipv6Addr {
     const UNSPECIFIED: Self = Self::UNSPECIFIED;
 
+    type Pair = [u128; 2];
     type Blocks = [u128; 3];
 
     #[inline]
-    fn blocks(kind: Kind, tuple: &Tuple<Self>) -> Self::Blocks {
-        let [source, destination] =
-            [tuple.source, tuple.destination].map(|address| u128::from_ne_bytes(address.octets()));
-        [source, destination, block(ports(tuple), kind as u64)]
+    fn pair(source: Self, destination: Self) -> [u128; 2] {
+        [source, destination].map(|address| u128::from_ne_bytes(address.octets()))
     }
-}
 
-/// Both ports as one word of the wire, so that those of a frame are not taken apart and put together again.
-const fn ports<A>(tuple: &Tuple<A>) -> u64 {
-    let [[s0, s1], [d0, d1]] = [tuple.source_port.to_be_bytes(), tuple.destination_port.to_be_bytes()];
-    u32::from_ne_bytes([s0, s1, d0, d1]) as u64
+    #[inline]
+    fn split(pair: [u128; 2]) -> [Self; 2] {
+        pair.map(|address| Self::from(address.to_ne_bytes()))
+    }
+
+    #[inline(always)]
+    fn reversed([source, destination]: [u128; 2]) -> [u128; 2] {
+        [destination, source]
+    }
+
+    #[inline(always)]
+    fn blocks(kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks {
+        let [source, destination] = tuple.addresses;
+        [source, destination, block(u64::from(tuple.ports), kind as u64)]
+    }
 }
 
 const fn block(low: u64, high: u64) -> u128 {
@@ -163,7 +261,25 @@ mod tests {
                 _ => b,
             };
             let (a, b) = (key(a), key(b));
-            prop_assert_eq!(a == b, Ipv4Addr::blocks(a.0, &a.1) == Ipv4Addr::blocks(b.0, &b.1));
+            prop_assert_eq!(a == b, Ipv4Addr::blocks(a.0, a.1.into()) == Ipv4Addr::blocks(b.0, b.1.into()));
+        }
+
+        #[test]
+        fn a_tuple_lies_as_in_a_frame(source: u128, destination: u128, source_port: u16, destination_port: u16) {
+            let v6 = Tuple { source: Ipv6Addr::from(source), destination: Ipv6Addr::from(destination), source_port, destination_port };
+            let wire = WireTuple::from(v6);
+            let ports = [source_port.to_be_bytes(), destination_port.to_be_bytes()].concat();
+            let addresses = wire.addresses().map(u128::to_ne_bytes).concat();
+            prop_assert_eq!(addresses, [v6.source.octets(), v6.destination.octets()].concat());
+            prop_assert_eq!(wire.ports().to_ne_bytes().to_vec(), ports.clone());
+            prop_assert_eq!((Tuple::from(wire), Tuple::from(wire.reversed())), (v6, v6.reversed()));
+            #[expect(clippy::cast_possible_truncation, reason = "any address will do")]
+            let [a, b] = [source as u32, destination as u32].map(Ipv4Addr::from);
+            let v4 = Tuple { source: a, destination: b, source_port, destination_port };
+            let wire = WireTuple::from(v4);
+            prop_assert_eq!(wire.addresses().to_ne_bytes().to_vec(), [a.octets(), b.octets()].concat());
+            prop_assert_eq!(wire.ports().to_ne_bytes().to_vec(), ports);
+            prop_assert_eq!((Tuple::from(wire), Tuple::from(wire.reversed())), (v4, v4.reversed()));
         }
     }
 }

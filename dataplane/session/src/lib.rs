@@ -31,10 +31,10 @@ pub mod tcp_state;
 mod timeouts;
 
 pub use direction::Direction;
-pub use entry::{Deltas, NewSession, Session};
+pub use entry::{Deltas, NewSession, Session, Traffic};
 pub use hash::HashSecret;
 pub use index::CAPACITY_MAX;
-pub use key::{Address, Kind, Tuple};
+pub use key::{Address, Kind, Tuple, WireTuple};
 pub use memory::OutOfMemory;
 pub use sessions::Sessions;
 pub use state::State;

@@ -15,7 +15,7 @@ use crate::hash::Hasher;
 use crate::index::{CAPACITY_MAX, Index};
 use crate::memory::{OutOfMemory, Row};
 use crate::timeouts::IdleTicks;
-use crate::{Address, Direction, HashSecret, Kind, NewSession, Session, Timeouts, Tuple};
+use crate::{Address, Direction, HashSecret, Kind, NewSession, Session, Timeouts, Tuple, WireTuple};
 
 /// Where a session lies in its table, from 1. Good until the session is removed; afterwards it may name another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +47,21 @@ impl fmt::Display for Slot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hint(u32);
 
+impl Hint {
+    /// The hint that leads to this session.
+    #[must_use]
+    pub const fn to(slot: Slot, direction: Direction) -> Self {
+        Self(slot.0 << 1 | direction as u32)
+    }
+
+    /// Where the session lies.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(self) -> Slot {
+        Slot(self.0 >> 1)
+    }
+}
+
 /// Why a session was not inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InsertError {
@@ -66,7 +81,7 @@ const DUE_AHEAD: usize = 8;
 /// Shape: 64 bytes of index for each 3.75 sessions of capacity, and 132 (IPv4) or 196 (IPv6) bytes each; untouched memory
 /// is not backed until it is used.
 #[derive(Debug)]
-pub struct Table<A> {
+pub struct Table<A: Address> {
     hasher: Hasher,
     index: Index,
     /// Slot 0 is vacant for ever: whatever names no session reads it.
@@ -141,6 +156,13 @@ impl<A: Address> Table<A> {
     #[inline(always)]
     #[must_use]
     pub fn hash(&self, kind: Kind, tuple: &Tuple<A>) -> u64 {
+        self.hash_wire(kind, (*tuple).into())
+    }
+
+    /// As [`Table::hash`], for a tuple as it lies in a frame.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash_wire(&self, kind: Kind, tuple: WireTuple<A>) -> u64 {
         self.hasher.hash(kind, tuple)
     }
 
@@ -164,6 +186,11 @@ impl<A: Address> Table<A> {
     #[inline]
     #[must_use]
     pub fn lookup(&self, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
+        self.lookup_wire(hash, kind, (*tuple).into())
+    }
+
+    #[inline]
+    fn lookup_wire(&self, hash: u64, kind: Kind, tuple: WireTuple<A>) -> Option<(Slot, Direction)> {
         self.index.find(hash, |slot, direction| self.sessions.at(slot.get()).matches(kind, tuple, direction))
     }
 
@@ -171,21 +198,19 @@ impl<A: Address> Table<A> {
     /// come and gone in between.
     #[inline(always)]
     #[must_use]
-    pub fn lookup_hinted(&self, hint: Hint, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
+    pub fn lookup_hinted(&self, hint: Hint, hash: u64, kind: Kind, tuple: WireTuple<A>) -> Option<(Slot, Direction)> {
         let (slot, direction) = Index::unpack(hint.0);
         if self.sessions.at(slot.get()).matches(kind, tuple, direction) {
             Some((slot, direction))
         } else {
-            // A copy of the tuple: what is handed on by address would be put into memory for every packet.
-            let tuple = *tuple;
-            self.lookup_cold(hash, kind, &tuple)
+            self.lookup_cold(hash, kind, tuple)
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn lookup_cold(&self, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
-        self.lookup(hash, kind, tuple)
+    fn lookup_cold(&self, hash: u64, kind: Kind, tuple: WireTuple<A>) -> Option<(Slot, Direction)> {
+        self.lookup_wire(hash, kind, tuple)
     }
 
     /// Whether packets of this kind and tuple belong to a session.
@@ -246,6 +271,16 @@ impl<A: Address> Table<A> {
         Ok(slot)
     }
 
+    /// The session that [`Table::prefetch_session`] has found, if packets of this kind and tuple belong to it, and which way
+    /// they run. `None` says nothing but that [`Table::lookup_hinted`] has to be asked.
+    #[inline(always)]
+    #[must_use]
+    pub fn hinted(&mut self, hint: Hint, kind: Kind, tuple: WireTuple<A>) -> Option<(&mut Session<A>, Direction)> {
+        let (slot, direction) = Index::unpack(hint.0);
+        let session = self.sessions.at_mut(slot.get());
+        session.matches(kind, tuple, direction).then_some((session, direction))
+    }
+
     /// The session in `slot`, a vacant one when there is none.
     #[inline]
     #[must_use]
@@ -266,7 +301,7 @@ impl<A: Address> Table<A> {
             return false;
         }
         let kind = session.kind();
-        let hashes = Direction::BOTH.map(|direction| (direction, self.hash(kind, session.tuple(direction))));
+        let hashes = Direction::BOTH.map(|direction| (direction, self.hash_wire(kind, session.wire_tuple(direction))));
         for (direction, hash) in hashes {
             let removed = self.index.remove(hash, slot, direction);
             debug_assert!(removed, "both tuples of a session are in the index");
@@ -331,7 +366,7 @@ impl<A: Address> Table<A> {
             let session = self.sessions.at(slot);
             let kind = session.kind();
             for direction in Direction::BOTH {
-                self.index.prefetch(self.hash(kind, session.tuple(direction)));
+                self.index.prefetch(self.hash_wire(kind, session.wire_tuple(direction)));
             }
         }
     }

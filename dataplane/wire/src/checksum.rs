@@ -35,6 +35,13 @@ pub(crate) fn load(bytes: &[u8]) -> u64 {
     (sum >> 32) + (sum & 0xffff_ffff)
 }
 
+/// The sum of two loaded words, the carry brought back.
+#[inline(always)]
+pub(crate) const fn add(first: u64, second: u64) -> u64 {
+    let (sum, carried) = first.overflowing_add(second);
+    sum + carried as u64
+}
+
 /// The sum of `start`, which is below 2^61, and `bytes` in one word, the carry brought back: for [`is_all_ones`]. 64-bit
 /// words whose carries are counted beside them, without a branch on what is left over at the end.
 #[inline]
@@ -146,12 +153,14 @@ pub(crate) const fn fold_loaded(total: u64) -> u16 {
     u16::from_be(low_word((folded >> 16) + (folded & 0xffff)))
 }
 
-/// Whether a sum by [`load_whole`] is all ones when it is folded: that of bytes whose checksum is right.
+/// Whether a sum by [`load_whole`] is all ones when it is folded: that of bytes whose checksum is right, which are not all
+/// zero.
 #[inline(always)]
 pub(crate) const fn is_all_ones(total: u64) -> bool {
-    // Each half added to the other: the upper half of the result is the sum with its carry.
-    let half = (total.wrapping_add(total.rotate_left(32)) >> 32) as u32;
-    half.wrapping_add(half.rotate_left(16)) >> 16 == 0xffff
+    // It is so for the multiples of 0xffff, and those are what its inverse modulo 2^64 makes no larger than the most there
+    // is of it in 64 bits (Granlund and Montgomery, PLDI 1994, section 9).
+    const TIMES: u64 = u64::MAX / 0xffff;
+    total.wrapping_mul(TIMES.wrapping_neg()) <= TIMES
 }
 
 /// The low 16 bits.
@@ -257,15 +266,20 @@ pub const fn negate(delta: u16) -> u16 {
 
 /// The checksum after a change: `~(~HC + delta)`, RFC 1624 equation 3. It equals the full sum's, with one exception: when
 /// everything under it has become zero, which only an `ICMPv4` message can; there write [`or_ones`] of it.
+///
+/// Written as the subtraction it is, the borrow brought round. Right for words of either byte order, as long as both are
+/// of the same.
+#[inline(always)]
 #[must_use]
 pub const fn update(checksum: u16, delta: u16) -> u16 {
-    !fold(!checksum as u32 + delta as u32)
+    let (less, borrowed) = checksum.overflowing_sub(delta);
+    less.wrapping_sub(borrowed as u16)
 }
 
 /// As [`update`], for two changes at once; neither delta is 0.
 #[must_use]
 pub const fn update_by_both(checksum: u16, first: u16, second: u16) -> u16 {
-    !fold(!checksum as u32 + first as u32 + second as u32)
+    update(update(checksum, first), second)
 }
 
 /// As [`update`], for UDP: a checksum that is not there stays so, one that comes out as 0 is written as 0xffff.

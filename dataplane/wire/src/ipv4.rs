@@ -183,19 +183,6 @@ impl Ipv4Header {
         checksum::fold_loaded(if options.is_empty() { total } else { total + checksum::load(options) })
     }
 
-    /// Whether this is not of a fragment.
-    #[inline(always)]
-    pub(crate) const fn is_whole(&self) -> bool {
-        self.flags_offset.get() & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0
-    }
-
-    /// Whether the checksum of a header without options is right.
-    #[inline(always)]
-    pub(crate) fn sum_is_right(&self) -> bool {
-        let fixed: &[u8; Self::LEN] = zerocopy::transmute_ref!(self);
-        checksum::is_all_ones(checksum::load_short(0, fixed))
-    }
-
     /// The sum of both addresses, as [`checksum::load`] returns it.
     #[inline]
     pub(crate) fn load_addresses(&self) -> u64 {

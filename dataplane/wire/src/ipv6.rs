@@ -124,12 +124,6 @@ impl Ipv6Header {
         checksum::load_array(&self.source) + checksum::load_array(&self.destination)
     }
 
-    /// Whether source and destination differ.
-    #[inline(always)]
-    pub(crate) fn has_two_ends(&self) -> bool {
-        u128::from_ne_bytes(self.source) != u128::from_ne_bytes(self.destination)
-    }
-
     /// Exchanges source and destination; every checksum over both stays right.
     pub const fn swap_addresses(&mut self) {
         core::mem::swap(&mut self.source, &mut self.destination);

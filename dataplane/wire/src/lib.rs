@@ -38,7 +38,7 @@ pub use facts::{
 pub use flags::TcpFlags;
 pub use mac::{MacAddr, MacAddrSyntax, solicited_node};
 pub use malformed::Malformed;
-pub use plain::{Plain, Ports, plain};
+pub use plain::Plain;
 pub use quote::read_inside;
 pub use seq::SeqNumber;
 pub use tcp_options::TcpOptions;

@@ -51,7 +51,7 @@ impl<B: Buffer> Shard<B> {
         {
             return UNMATCHED;
         }
-        let restored = ends(session.tuple(direction.opposite()));
+        let restored = ends(&session.tuple(direction.opposite()));
         let (IpAddr::V4(router), IpAddr::V4(server)) = (facts.endpoints.source(), quote.endpoints.destination()) else {
             return UNMATCHED;
         };
@@ -91,7 +91,7 @@ impl<B: Buffer> Shard<B> {
         slot: Slot,
         direction: Direction,
     ) -> Verdict {
-        let restored = ends_v4(A::table(&self.sessions).session(slot).tuple(direction.opposite()));
+        let restored = ends_v4(&A::table(&self.sessions).session(slot).tuple(direction.opposite()));
         let Some(restored) = restored else { return Verdict::Drop(DropReason::IcmpErrorUnmatched) };
         if facts.hop_limit <= 1 {
             return Verdict::Refuse(DropReason::HopLimitExceeded, Answer::Icmp(IcmpErrorKind::TimeExceeded));

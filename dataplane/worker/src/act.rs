@@ -91,14 +91,16 @@ impl<B: Buffer> Shard<B> {
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
         let len = packet.len(&facts);
         session.touch(self.tick);
-        session.count(direction, len);
+        if session.count(direction, len) {
+            self.bindings.collect(session);
+        }
         let binding = BindingId::new(session.binding());
         if retimed && self.retime::<A>(slot) {
             let verdict = self.dispatch::<A>(packet, &facts, slot, direction);
             self.close::<A>(slot);
             return Acted::Verdict(verdict);
         }
-        match self.bindings.count(binding, usize::try_from(len).unwrap_or(usize::MAX)) {
+        match self.bindings.fate(binding) {
             Fate::Stays => Acted::Verdict(self.dispatch::<A>(packet, &facts, slot, direction)),
             fate => self.bereaved::<A>(&facts, slot, direction, binding, fate),
         }
@@ -129,7 +131,7 @@ impl<B: Buffer> Shard<B> {
             return Err(Verdict::Drop(DropReason::NoService));
         }
         let session = A::table(&self.sessions).session(slot);
-        let (original, kind) = (*session.tuple(Direction::Original), session.kind());
+        let (original, kind) = (session.tuple(Direction::Original), session.kind());
         let mut rule = session.rule();
         if session.flags() & FROM_KERNEL == 0 {
             let came = session.ingress(Direction::Original);

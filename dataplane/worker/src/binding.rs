@@ -1,20 +1,25 @@
 //! The backends that have sessions on this worker, and what their sessions count.
 //!
-//! A session names its binding in 16 bits, so that counting a packet for its backend touches one line of a small table;
-//! the sums go to the backend's shared counters a few bindings a turn. A binding outlives the policy that made it: it
-//! holds the backend itself, so sessions of a removed backend drain in good order.
+//! A session names its binding in 16 bits. A packet of a session that exists touches nothing here, so its cost does not
+//! depend on how many backends there are: it is counted in its session, what sessions have counted is collected when they
+//! are full, when they end and by a walk each second ([`sweep`](crate::sweep)), and the sums go to the backend's shared
+//! counters a few bindings a turn. Only while some backend fails or drains is every packet's binding asked for its fate.
+//! A binding outlives the policy that made it: it holds the backend itself, so sessions of a removed backend drain in
+//! good order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use session::{Address, Session, Traffic};
 use stage::Keyed;
 use stage::balancer::{Backend, Fate};
 use stage::syn_cookie::SynGuard;
-use units::Nanos;
 use units::limits::{BINDINGS_MAX, BURST_MAX};
+use units::{Nanos, Tick};
 
-/// Bindings looked after in one turn.
+/// Bindings looked after in one turn. Where there are more, a round over all of them begins once a tick at most: each
+/// reads memory that nobody read for long.
 const REFRESHED_AT_ONCE: usize = 16;
 
 /// The number of a binding, as a session keeps it.
@@ -49,29 +54,17 @@ struct Binding {
     guard: Option<Arc<SynGuard>>,
 }
 
-/// What every packet of a balanced session reads and writes of its binding.
+/// What is known of a binding beside its backend.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tally {
-    packets: u64,
-    bytes: u64,
+struct Tally {
+    /// What its sessions have counted since the backend was last told.
+    traffic: Traffic,
+    /// What becomes of its sessions.
     fate: Fate,
 }
 
 impl Tally {
-    const NONE: Self = Self { packets: 0, bytes: 0, fate: Fate::Stays };
-
-    /// What becomes of the sessions of this binding.
-    #[inline(always)]
-    pub(crate) const fn fate(&self) -> Fate {
-        self.fate
-    }
-
-    /// Counts one packet of `bytes` bytes.
-    #[inline(always)]
-    pub(crate) fn count(&mut self, bytes: usize) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
-    }
+    const NONE: Self = Self { traffic: Traffic { packets: 0, bytes: 0 }, fate: Fate::Stays };
 }
 
 /// The bindings of one worker.
@@ -82,7 +75,11 @@ pub(crate) struct Bindings {
     tallies: Vec<Tally>,
     by_backend: HashMap<u64, u16, Keyed>,
     free: Vec<u16>,
+    /// Bindings whose sessions do not stay.
+    leaving: usize,
     hand: usize,
+    /// The first tick in which a round over many bindings may begin.
+    round: Tick,
     /// The binding that was opened last of the backends whose places in memory are alike: a guess, proved by its entry.
     guesses: [u16; GUESSES],
     /// Bindings opened in this burst whose backends have not been told.
@@ -111,7 +108,9 @@ impl Bindings {
             // Twice as much as is ever in it, so that it never grows.
             by_backend: HashMap::with_capacity_and_hasher(2 * BINDINGS_MAX, Keyed::default()),
             free: Vec::with_capacity(BINDINGS_MAX),
+            leaving: 0,
             hand: 0,
+            round: Tick::new(0),
             guesses: [0; GUESSES],
             untold: ArrayVec::new_const(),
         }
@@ -230,17 +229,25 @@ impl Bindings {
         }
     }
 
-    /// What packets of this binding read and count; `None` for a number that was never given out.
-    #[inline(always)]
-    pub(crate) fn tally(&mut self, id: BindingId) -> Option<&mut Tally> {
-        self.tallies.get_mut(usize::from(id.0))
+    /// Counts what passed of this binding.
+    pub(crate) fn count(&mut self, id: BindingId, traffic: Traffic) {
+        if let Some(tally) = self.tallies.get_mut(usize::from(id.0)) {
+            tally.traffic.add(traffic);
+        }
     }
 
-    /// Counts one packet of `bytes` bytes and tells what becomes of its session.
-    pub(crate) fn count(&mut self, id: BindingId, bytes: usize) -> Fate {
-        let Some(tally) = self.tally(id) else { return Fate::Stays };
-        tally.count(bytes);
-        tally.fate
+    /// Collects what a session has counted.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn collect<A: Address>(&mut self, session: &mut Session<A>) {
+        self.count(BindingId::new(session.binding()), session.harvest());
+    }
+
+    /// Whether the sessions of this binding go on.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn stays(&self, number: u16) -> bool {
+        self.leaving == 0 || self.fate(BindingId::new(number)) == Fate::Stays
     }
 
     /// The backend of a binding.
@@ -276,8 +283,9 @@ impl Bindings {
 
     /// What becomes of the sessions of this binding.
     #[must_use]
+    #[inline(never)]
     pub(crate) fn fate(&self, id: BindingId) -> Fate {
-        self.tallies.get(usize::from(id.0)).map_or(Fate::Stays, Tally::fate)
+        self.tallies.get(usize::from(id.0)).map_or(Fate::Stays, |tally| tally.fate)
     }
 
     /// Hands the sums of a few bindings to their backends, asks what has become of these, and frees bindings without
@@ -287,24 +295,35 @@ impl Bindings {
         let mut ended = false;
         // Each at most once a call: their shared counters are written with locked instructions.
         for _ in 0..REFRESHED_AT_ONCE.min(self.entries.len()) {
-            self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 1 };
+            self.hand += 1;
+            if self.hand >= self.entries.len() {
+                if self.entries.len() > REFRESHED_AT_ONCE {
+                    if now.tick() < self.round {
+                        self.hand -= 1;
+                        return ended;
+                    }
+                    self.round = Tick::new(now.tick().get() + 1);
+                }
+                self.hand = 1;
+            }
             let (Some(entry), Some(tally)) = (self.entries.get_mut(self.hand), self.tallies.get_mut(self.hand)) else {
                 return ended;
             };
             let Some(backend) = &entry.backend else { continue };
-            if tally.packets != 0 {
-                backend.count(tally.packets, tally.bytes);
-                (tally.packets, tally.bytes) = (0, 0);
+            if tally.traffic.packets != 0 {
+                let Traffic { packets, bytes } = core::mem::take(&mut tally.traffic);
+                backend.count(packets, bytes);
             }
+            let fate = if entry.sessions == 0 { Fate::Stays } else { backend.fate(now) };
+            ended |= fate != Fate::Stays && tally.fate != fate;
+            self.leaving -= usize::from(tally.fate != Fate::Stays);
+            self.leaving += usize::from(fate != Fate::Stays);
+            tally.fate = fate;
             if entry.sessions == 0 {
                 self.by_backend.remove(&identity(backend));
                 *entry = Binding::default();
                 self.free.push(u16::try_from(self.hand).unwrap_or(0));
-                continue;
             }
-            let fate = backend.fate(now);
-            ended |= fate != Fate::Stays && tally.fate != fate;
-            tally.fate = fate;
         }
         ended
     }
@@ -331,7 +350,7 @@ mod tests {
         let (a, mut bindings) = (backend("a"), Bindings::new());
         let first = bindings.open(&a);
         assert_eq!(bindings.open(&a), first);
-        assert_eq!(bindings.count(first, 100), Fate::Stays);
+        bindings.count(first, Traffic { packets: 1, bytes: 100 });
         assert_eq!((a.active(), a.traffic()), (2, (0, 0)));
         bindings.refresh(Nanos::ZERO);
         assert_eq!(a.traffic(), (1, 100));
@@ -349,10 +368,33 @@ mod tests {
         let binding = bindings.open(&a);
         a.drain(Nanos::from_secs(30));
         assert!(!bindings.refresh(Nanos::from_secs(29)));
-        assert_eq!(bindings.count(binding, 1), Fate::Stays);
+        assert!(bindings.stays(binding.get()));
         assert!(bindings.refresh(Nanos::from_secs(30)));
         assert!(!bindings.refresh(Nanos::from_secs(31)));
-        assert_eq!(bindings.count(binding, 1), Fate::Drained);
+        assert!(!bindings.stays(binding.get()));
+        assert_eq!(bindings.fate(binding), Fate::Drained);
+        let other = bindings.open(&backend("b"));
+        assert!(bindings.stays(other.get()), "the fate of one is not that of others");
+        bindings.close(binding);
+        bindings.refresh(Nanos::from_secs(32));
+        assert_eq!(bindings.leaving, 0, "an empty binding asks nobody to look");
+    }
+
+    #[test]
+    fn many_bindings_are_looked_after_once_a_tick() {
+        let mut bindings = Bindings::new();
+        let all: Vec<_> = (0..1_000).map(|number| backend(&number.to_string())).collect();
+        let opened: Vec<_> = all.iter().map(|backend| bindings.open(backend)).collect();
+        let rounds = |bindings: &mut Bindings, now| {
+            opened.iter().for_each(|&id| bindings.count(id, Traffic { packets: 1, bytes: 1 }));
+            for _ in 0..1_000 {
+                bindings.refresh(now);
+            }
+            all.iter().map(|backend| backend.traffic().0).sum::<u64>()
+        };
+        assert_eq!(rounds(&mut bindings, Nanos::from_secs(1)), 1_000);
+        assert_eq!(rounds(&mut bindings, Nanos::from_secs(1)), 1_000, "this tick's round is over");
+        assert_eq!(rounds(&mut bindings, Nanos::from_secs(2)), 3_000);
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! Nearly every burst is plain packets of established sessions: those stay in the burst from the device they came by to
 //! the one they leave through. From the first packet on for which that is not so, [`treat`](crate::treat) goes on.
 
-use arrayvec::ArrayVec;
 use frame::{Buffer, BufferPool, Burst, Nic, ReceivedChecksum};
-use session::{Hint, Kind, Tuple};
+use session::{Hint, Kind, Tuple, WireTuple};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use units::limits::BURST_MAX;
 use units::{PortId, WorkerId};
-use wire::{MacAddr, Plain, Verify, plain};
+use wire::MacAddr;
+use wire::plain::{self, Network};
 
 use crate::clock::Clock;
 use crate::counters::Measured;
@@ -23,8 +23,8 @@ use crate::shard::Shard;
 use crate::steer;
 use crate::stopwatch::Stopwatch;
 
-/// The lanes of a burst, in the order of its packets.
-pub(crate) type Lanes = ArrayVec<Lane, BURST_MAX>;
+/// The lanes of a burst, in the order of its packets; those behind the last are of no meaning.
+pub(crate) type Lanes = [Lane; BURST_MAX];
 
 /// Where a burst came from.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +83,7 @@ impl<B: Buffer> Shard<B> {
             station: self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac),
         };
         let count = burst.len();
-        let mut lanes = Lanes::new_const();
+        let mut lanes = [Lane::Odd; BURST_MAX];
         let mut ports = Ports::NONE;
         let mut met = Passed::Not;
         let odd = self.pass_all(burst, &mut lanes, &mut ports, &mut met, door, watch);
@@ -110,18 +110,17 @@ impl<B: Buffer> Shard<B> {
         let mut read = 0;
         // A group is read while the memory the groups before it asked for is on its way.
         while read < burst.len() + 2 * LAG {
-            if let Some(rest) = burst.get(read..) {
-                let group = rest.get(..GROUP).unwrap_or(rest);
+            if let Some((group, lanes)) = group_at(burst, lanes, read) {
                 self.read_group(group, lanes, door);
                 watch.lap(Measured::Parse, group.len(), &self.counters);
             }
-            if let Some(lanes) = read.checked_sub(LAG).and_then(|at| group_at(lanes, at)) {
+            if let Some((group, lanes)) = read.checked_sub(LAG).and_then(|at| group_at(burst, lanes, at)) {
                 self.match_group(lanes);
-                watch.lap(Measured::Lookup, lanes.len(), &self.counters);
+                watch.lap(Measured::Lookup, group.len(), &self.counters);
             }
             if let Some(at) = read.checked_sub(2 * LAG)
                 && odd.is_none()
-                && let (Some(group), Some(lanes)) = (group_at(burst, at), group_at(lanes, at))
+                && let Some((group, lanes)) = group_at(burst, lanes, at)
             {
                 let end = at + group.len();
                 odd = self.pass_group(group, lanes, ports, met).map(|left| end - left);
@@ -134,18 +133,34 @@ impl<B: Buffer> Shard<B> {
 
     /// Bytes to keys.
     #[inline(always)]
-    fn read_group(&mut self, group: &[B], lanes: &mut Lanes, door: Door) {
-        for buffer in group {
-            match read_plain(buffer, door) {
-                Some(Plain::V4(header, ports)) => {
-                    let (source, destination) = (header.source(), header.destination());
-                    self.know::<Ipv4Addr>(lanes, lane::key(source, destination, ports), false, door);
-                }
-                Some(Plain::V6(header, ports)) => {
-                    let (source, destination) = (header.source(), header.destination());
-                    self.know::<Ipv6Addr>(lanes, lane::key(source, destination, ports), true, door);
-                }
-                None => lanes.push(Lane::Odd),
+    fn read_group(&self, group: &[B], lanes: &mut [Lane], door: Door) {
+        if door.origin != Origin::Wire {
+            return;
+        }
+        for (buffer, lane) in group.iter().zip(lanes) {
+            self.read_plain(buffer, lane, door);
+        }
+    }
+
+    /// Reads a plain packet from the wire. The lane of any other stays as it was, odd.
+    #[inline(always)]
+    fn read_plain(&self, buffer: &B, lane: &mut Lane, door: Door) {
+        let bytes = buffer.bytes();
+        let Some(network) = plain::network(bytes, door.station).filter(|_| !buffer.is_chained()) else { return };
+        let verify = match buffer.received_checksum() {
+            ReceivedChecksum::Unchecked => true,
+            ReceivedChecksum::Good => false,
+            ReceivedChecksum::Partial if !plain::may_be_partial(bytes, network) => true,
+            ReceivedChecksum::Partial | ReceivedChecksum::BadIp | ReceivedChecksum::BadTransport => return,
+        };
+        match network {
+            Network::V4 => {
+                let Some(plain) = plain::read_v4(bytes, verify) else { return };
+                self.know::<Ipv4Addr>(lane, plain.tcp, WireTuple::new(plain.addresses, plain.ports), false, door);
+            }
+            Network::V6 => {
+                let Some(plain) = plain::read_v6(bytes, verify) else { return };
+                self.know::<Ipv6Addr>(lane, plain.tcp, WireTuple::new(plain.addresses, plain.ports), true, door);
             }
         }
     }
@@ -153,17 +168,18 @@ impl<B: Buffer> Shard<B> {
     /// A plain packet with this key, its bucket asked for, or on its way to the worker that has its session. Each outcome
     /// is written where it is decided: joined with the others, it would be put together in memory first.
     #[inline(always)]
-    fn know<A: Family>(&self, lanes: &mut Lanes, (kind, tuple): (Kind, Tuple<A>), is_v6: bool, door: Door) {
+    fn know<A: Family>(&self, lane: &mut Lane, tcp: bool, tuple: WireTuple<A>, is_v6: bool, door: Door) {
+        let kind = if tcp { Kind::Tcp } else { Kind::Udp };
         if door.steer
-            && let Some(owner) = self.owner_elsewhere(kind, tuple)
+            && let Some(owner) = self.owner_elsewhere::<A>(kind, tuple.into())
         {
-            lanes.push(Lane::HandOver(owner, door.origin));
+            *lane = Lane::HandOver(owner, door.origin);
             return;
         }
         let table = A::table(&self.sessions);
-        let hash = table.hash(kind, &tuple);
+        let hash = table.hash_wire(kind, tuple);
         table.prefetch_bucket(hash);
-        lanes.push(Lane::Known(Known { hash, hint: Hint::default(), kind, is_v6 }));
+        *lane = Lane::Known(Known { hash, hint: Hint::default(), kind, is_v6 });
     }
 
     /// The worker that owns a plain packet's session, if that is another.
@@ -213,25 +229,10 @@ impl<B: Buffer> Shard<B> {
     }
 }
 
-/// The group that begins at `at`.
+/// The group that begins at `at`, with its lanes.
 #[inline(always)]
-fn group_at<T>(row: &mut [T], at: usize) -> Option<&mut [T]> {
-    let rest = row.get_mut(at..)?;
+fn group_at<'a, B>(burst: &'a mut [B], lanes: &'a mut Lanes, at: usize) -> Option<(&'a mut [B], &'a mut [Lane])> {
+    let rest = burst.get_mut(at..).filter(|rest| !rest.is_empty())?;
     let len = rest.len().min(GROUP);
-    rest.get_mut(..len)
-}
-
-/// Reads a plain packet from the wire; `None` when it is anything else.
-#[inline(always)]
-fn read_plain<B: Buffer>(buffer: &B, door: Door) -> Option<Plain<'_>> {
-    if door.origin != Origin::Wire || buffer.is_chained() {
-        return None;
-    }
-    let verify = match buffer.received_checksum() {
-        ReceivedChecksum::Good => Verify::Nothing,
-        ReceivedChecksum::Unchecked => Verify::All,
-        ReceivedChecksum::Partial => Verify::Partial,
-        ReceivedChecksum::BadIp | ReceivedChecksum::BadTransport => return None,
-    };
-    plain(buffer.bytes(), door.station, verify)
+    Some((rest.get_mut(..len)?, lanes.get_mut(at..at + len)?))
 }

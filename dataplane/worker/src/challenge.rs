@@ -253,7 +253,7 @@ impl<B: Buffer> Shard<B> {
         if let Some(service) = self.snapshot.services.service(splice.service) {
             service.guard().answered();
         }
-        let v6 = A::endpoints(session.tuple(session::Direction::Original)).is_v6();
+        let v6 = A::endpoints(&session.tuple(session::Direction::Original)).is_v6();
         let Some(entry) = self.splices.take(splice) else {
             // There are as many entries as sessions.
             return;

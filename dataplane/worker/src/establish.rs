@@ -15,7 +15,6 @@ use wire::emit::IcmpErrorKind;
 use wire::{Facts, TcpFlags, Transport};
 
 use crate::act::{Acted, FROM_KERNEL, HALF_OPEN, echo};
-use crate::binding::BindingId;
 use crate::family::{Family, ends};
 use crate::flow::Flow;
 use crate::local::is_ours;
@@ -89,9 +88,8 @@ impl<B: Buffer> Shard<B> {
 
     pub(crate) fn count_first<A: Family>(&mut self, len: u32, slot: Slot) {
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
-        session.count(Direction::Original, len);
-        let binding = BindingId::new(session.binding());
-        self.bindings.count(binding, usize::try_from(len).unwrap_or(usize::MAX));
+        // The first never fills the counters.
+        let _ = session.count(Direction::Original, len);
         self.counters.sessions_opened.add(1);
     }
 

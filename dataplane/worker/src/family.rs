@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use session::{Address, InsertError, NewSession, Sessions, Slot, Table, Tuple};
-use stage::translate::{Deltas, Hop, NewEndpoints, Pool, pass_v4, pass_v6, rewrite_v4, rewrite_v6};
+use session::{Address, InsertError, NewSession, Sessions, Slot, Table, Tuple, WireTuple};
+use stage::translate::{Deltas, Hop, Leaving, NewEndpoints, Pool, pass_v4, pass_v6, rewrite_v4, rewrite_v6};
 use units::Tick;
-use wire::plain::{TRANSPORT_V4, TRANSPORT_V6, plain_v4, plain_v6};
+use wire::plain::{ADDRESSES_V4, ADDRESSES_V6, LEAST_V4, LEAST_V6, TRANSPORT_V4, TRANSPORT_V6, plain_v4, plain_v6};
 use wire::{Endpoints, Facts};
 
-use crate::lane::Head;
+use crate::lane::{Front, Head};
 use crate::snapshot::Snapshot;
 
 /// A family: its session table, its addresses, its headers.
@@ -58,8 +58,11 @@ pub(crate) trait Family: Address {
     /// What the headers of a plain packet of this family say.
     fn head(frame: &[u8]) -> Option<Head<Self>>;
 
+    /// As [`head`](Self::head), as it lies in the frame.
+    fn front(frame: &[u8]) -> Option<Front<Self>>;
+
     /// Sends a plain packet on over `hop`, rewritten if its session says so. False when it is not a plain packet.
-    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool;
+    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<Self::Pair>>) -> bool;
 }
 
 /// A tuple as the translator knows it.
@@ -138,8 +141,17 @@ impl Family for Ipv4Addr {
     }
 
     #[inline(always)]
-    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool {
-        pass_v4(frame, tcp, hop, to)
+    fn front(frame: &[u8]) -> Option<Front<Self>> {
+        let front = frame.first_chunk::<LEAST_V4>()?;
+        let addresses = u64::from_ne_bytes(*front[ADDRESSES_V4..].first_chunk()?);
+        let ports = u32::from_ne_bytes(*front[TRANSPORT_V4..].first_chunk()?);
+        let length = u16::from_be_bytes([front[16], front[17]]);
+        Some(Front { tuple: WireTuple::new(addresses, ports), length, hop_limit: front[22] })
+    }
+
+    #[inline(always)]
+    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<u64>>) -> bool {
+        pass_v4(frame, tcp, hop, leaving)
     }
 }
 
@@ -208,7 +220,17 @@ impl Family for Ipv6Addr {
     }
 
     #[inline(always)]
-    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Self>, Deltas)>) -> bool {
-        pass_v6(frame, tcp, hop, to)
+    fn front(frame: &[u8]) -> Option<Front<Self>> {
+        let front = frame.first_chunk::<LEAST_V6>()?;
+        let source = u128::from_ne_bytes(*front[ADDRESSES_V6..].first_chunk()?);
+        let destination = u128::from_ne_bytes(*front[ADDRESSES_V6 + 16..].first_chunk()?);
+        let ports = u32::from_ne_bytes(*front[TRANSPORT_V6..].first_chunk()?);
+        let length = u16::from_be_bytes([front[18], front[19]]).wrapping_add(40);
+        Some(Front { tuple: WireTuple::new([source, destination], ports), length, hop_limit: front[21] })
+    }
+
+    #[inline(always)]
+    fn pass(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<[u128; 2]>>) -> bool {
+        pass_v6(frame, tcp, hop, leaving)
     }
 }

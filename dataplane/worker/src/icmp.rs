@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use frame::Buffer;
-use session::{Direction, Slot, Table, Tuple};
+use session::{Direction, Slot, Table, Traffic, Tuple};
 use stage::DropReason;
 use stage::translate::{NewEndpoints, outer_addresses, rewrite_error_v4, rewrite_error_v6};
 use units::PortId;
@@ -158,7 +158,7 @@ impl<B: Buffer> Shard<B> {
         let session = A::table(&self.sessions).session(slot);
         let hop = self.hop_of::<A>(slot, direction);
         let quoted = ends(&session.tuple(direction).reversed());
-        let restored = ends(&session.tuple(direction.opposite()).to_owned());
+        let restored = ends(&session.tuple(direction.opposite()));
         let translated = session.is_translated();
         let binding = BindingId::new(session.binding());
         match hop {
@@ -185,7 +185,7 @@ impl<B: Buffer> Shard<B> {
         if let Some(verdict) = self.too_big(packet, facts, port) {
             return verdict;
         }
-        let len = usize::try_from(packet.len(facts)).unwrap_or(usize::MAX);
+        let len = u64::from(packet.len(facts));
         let bytes = packet.buffer.bytes_mut();
         if translated {
             let Some(source) = A::from_ip(facts.endpoints.source()) else {
@@ -201,7 +201,7 @@ impl<B: Buffer> Shard<B> {
         {
             return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }
-        self.bindings.count(binding, len);
+        self.bindings.count(binding, Traffic { packets: 1, bytes: len });
         self.leave(bytes, facts, port, mac);
         if ready { Verdict::Forward(port) } else { Verdict::Hold(hop) }
     }

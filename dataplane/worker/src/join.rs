@@ -219,7 +219,7 @@ impl<B: Buffer> Shard<B> {
                 if matches!(outcome, TcpOutcome::Drop(_)) || session.state().is_embryonic() {
                     return self.follow::<A>(packet, slot, direction, outcome);
                 }
-                let tuple = *session.tuple(Direction::Reply);
+                let tuple = session.tuple(Direction::Reply);
                 let refusal = Segment {
                     source_port: tuple.source_port,
                     destination_port: tuple.destination_port,

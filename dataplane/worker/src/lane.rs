@@ -3,10 +3,9 @@
 //! frame. Whatever is not so is read in full, becomes a [`Packet`], and goes its own way beside.
 
 use arrayvec::ArrayVec;
-use session::{Hint, Kind, Tuple};
+use session::{Hint, Kind, Tuple, WireTuple};
 use units::limits::BURST_MAX;
 use units::{PortId, WorkerId};
-use wire::Ports;
 
 use crate::family::Family;
 use crate::flow::Flow;
@@ -40,11 +39,19 @@ pub(crate) struct Head<A> {
     pub(crate) hop_limit: u8,
 }
 
-/// The key of a plain packet.
-#[inline(always)]
-pub(crate) const fn key<A>(source: A, destination: A, ports: Ports) -> (Kind, Tuple<A>) {
-    let kind = if ports.tcp { Kind::Tcp } else { Kind::Udp };
-    (kind, Tuple { source, destination, source_port: ports.source, destination_port: ports.destination })
+/// As [`Head`], as it lies in the frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Front<A: Family> {
+    pub(crate) tuple: WireTuple<A>,
+    /// Bytes of the IP packet.
+    pub(crate) length: u16,
+    pub(crate) hop_limit: u8,
+}
+
+impl<A: Family> From<Front<A>> for Head<A> {
+    fn from(Front { tuple, length, hop_limit }: Front<A>) -> Self {
+        Self { tuple: tuple.into(), length, hop_limit }
+    }
 }
 
 /// The ends of a plain packet, which decide what worker owns its session.

@@ -23,18 +23,18 @@ use stage::DropReason;
 use stage::balancer::Mode;
 use stage::firewall::{Action, Candidate, Judgement};
 use stage::syn_cookie::CookieMode;
-use stage::translate::Deltas;
 use units::limits::BURST_MAX;
 use units::{PortId, RuleId, ServiceId, ZoneId};
-use wire::plain::plain_opening;
+use wire::plain::{is_ordinary, plain_opening};
 use wire::{Content, Verify, dissect};
 
 use crate::establish::translate;
-use crate::family::{Family, ends};
+use crate::family::Family;
 use crate::lane::{Head, Known, Lane, Others, Task};
 use crate::next_hop::{Exit, NextHopId};
 use crate::open::{Bound, refusal};
 use crate::packet::{Answer, Origin, Packet, Verdict};
+use crate::pass::leaving;
 use crate::shard::Shard;
 use crate::snapshot::Snapshot;
 
@@ -214,8 +214,9 @@ impl<B: Buffer> Shard<B> {
         port: PortId,
         asked: &mut Option<Asked<A>>,
     ) -> Option<(Bound, ZoneId, Option<TcpOpening>)> {
-        let Tuple { source, destination, destination_port, .. } = head.tuple;
-        if !A::is_everywhere(source)
+        let Tuple { source, destination, source_port, destination_port } = head.tuple;
+        if !is_ordinary(&A::endpoints(&head.tuple), source_port, destination_port, kind == Kind::Tcp)
+            || !A::is_everywhere(source)
             || snapshot.ours.contains(&source.into_ip())
             || snapshot.nat64.behind(source.into_ip()).is_some()
         {
@@ -438,11 +439,11 @@ impl<B: Buffer> Shard<B> {
             }
         };
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
-        session.count(Direction::Original, u32::from(head.length));
+        // The first never fills the counters.
+        let _ = session.count(Direction::Original, u32::from(head.length));
         if let Some(member) = service.and_then(|service| service.members().get(ready.member)) {
             let binding = self.bindings.open_in_burst(&member.backend);
             session.set_binding(binding.get());
-            self.bindings.count(binding, usize::from(head.length));
         }
         self.counters.sessions_opened.add(1);
         let (Some(lane), Some(Some(buffer))) = (crowd.lanes.get_mut(position), crowd.buffers.get_mut(position)) else {
@@ -464,10 +465,8 @@ impl<B: Buffer> Shard<B> {
         if head.hop_limit <= 1 || head.length > mtu {
             return None;
         }
-        let leaves = ends(&session.outgoing(Direction::Original));
-        let deltas = Deltas { network: session.deltas().network, transport: session.deltas().transport };
-        let to = session.is_translated().then_some((&leaves, deltas));
-        A::pass(buffer.bytes_mut(), kind == Kind::Tcp, hop, to).then_some(port)
+        let leaving = session.is_translated().then(|| leaving(session, Direction::Original));
+        A::pass(buffer.bytes_mut(), kind == Kind::Tcp, hop, leaving).then_some(port)
     }
 
     /// A service's first packet while the table is full.

@@ -3,14 +3,12 @@
 //! [`act`](crate::act), which starts from the beginning: nothing has been changed then.
 
 use frame::Buffer;
-use session::{Direction, Kind, Session, Slot, TcpOutcome, datagram, tcp_state};
-use stage::balancer::Fate;
-use stage::translate::Deltas;
+use session::{Direction, Hint, Kind, Session, Slot, TcpOutcome, WireTuple, datagram, tcp_state};
+use stage::translate::Leaving;
 use units::PortId;
-use wire::plain::plain_tcp;
+use wire::plain::{plain_segment, plain_tcp};
 
-use crate::binding::BindingId;
-use crate::family::{Family, ends};
+use crate::family::Family;
 use crate::lane::Known;
 use crate::shard::Shard;
 
@@ -49,39 +47,60 @@ fn observe_other<A: Family>(
     Some(tcp_state::observe(session, direction, &plain_tcp(bytes, A::TRANSPORT, length)?))
 }
 
+/// What packets of a translated session leave with.
+#[inline(always)]
+pub(crate) fn leaving<A: Family>(session: &Session<A>, direction: Direction) -> Leaving<A::Pair> {
+    let tuple = session.wire_outgoing(direction);
+    let [network, transport] = session.wire_deltas(direction);
+    Leaving { addresses: tuple.addresses(), ports: tuple.ports(), network, transport }
+}
+
 impl<B: Buffer> Shard<B> {
     /// Treats a plain packet from the wire, if its session is there and nothing has changed: its bytes are ready for the
     /// wire behind this port. Else `met` says how far it came; a value that holds either would be put together from parts.
     #[inline(always)]
     pub(crate) fn pass<A: Family>(&mut self, buffer: &mut B, known: &Known, met: &mut Passed) -> Option<PortId> {
+        // Two ways from here on: asked again and again, what kind it is would cost more than the place both take.
+        if known.kind == Kind::Tcp {
+            self.pass_kind::<A, true>(buffer, known, met)
+        } else {
+            self.pass_kind::<A, false>(buffer, known, met)
+        }
+    }
+
+    #[inline(always)]
+    fn pass_kind<A: Family, const TCP: bool>(
+        &mut self,
+        buffer: &mut B,
+        known: &Known,
+        met: &mut Passed,
+    ) -> Option<PortId> {
+        let kind = if TCP { Kind::Tcp } else { Kind::Udp };
         let bytes = buffer.bytes_mut();
-        let head = A::head(bytes)?;
+        let front = A::front(bytes)?;
         let table = A::table_mut(&mut self.sessions);
-        let Some((slot, direction)) = table.lookup_hinted(known.hint, known.hash, known.kind, &head.tuple) else {
-            *met = Passed::New;
-            return None;
+        let Some((session, direction)) = table.hinted(known.hint, kind, front.tuple) else {
+            return self.pass_elsewhere::<A>(buffer, known, front.tuple, met);
         };
-        let session = table.session_mut(slot);
         // The special next hops (the kernel, a tunnel, none) are not in the table.
         let Some(exit) = self.next_hops.exit(session.next_hop(direction)) else {
-            return self.pass_to_tunnel::<A>(buffer, known.kind, head, slot, direction).port_or(met);
+            let slot = known.hint.slot();
+            return self.pass_to_tunnel::<A>(buffer, kind, front.into(), slot, direction).port_or(met);
         };
-        let tally = self.bindings.tally(BindingId::new(session.binding()))?;
         if session.generation() != self.generation
-            || head.hop_limit <= 1
-            || head.length > exit.mtu
-            || tally.fate() != Fate::Stays
+            || front.hop_limit <= 1
+            || front.length > exit.mtu
+            || !self.bindings.stays(session.binding())
         {
             return None;
         }
-        let tcp = known.kind == Kind::Tcp;
-        let outcome = if tcp {
-            let segment = plain_tcp(bytes, A::TRANSPORT, head.length)?;
+        let outcome = if TCP {
+            let segment = plain_segment(bytes, A::TRANSPORT, front.length)?;
             let numbers = [segment.sequence, segment.acknowledgment];
             if tcp_state::observe_next(session, direction, segment.flags, numbers, segment.window, segment.payload) {
                 TcpOutcome::Pass
             } else {
-                observe_other::<A>(session, direction, bytes, head.length)?
+                observe_other::<A>(session, direction, bytes, front.length)?
             }
         } else if datagram::observe(session, direction) {
             TcpOutcome::PassAndRetime
@@ -89,20 +108,38 @@ impl<B: Buffer> Shard<B> {
             TcpOutcome::Pass
         };
         if outcome != TcpOutcome::Pass {
-            *met = Passed::Followed(slot, direction, outcome);
+            *met = Passed::Followed(known.hint.slot(), direction, outcome);
             return None;
         }
         session.touch(self.tick);
-        session.count(direction, u32::from(head.length));
-        tally.count(usize::from(head.length));
+        if session.count(direction, u32::from(front.length)) {
+            self.bindings.collect(session);
+        }
         let written = if session.is_translated() {
-            let deltas = Deltas { network: session.deltas().network, transport: session.deltas().transport };
-            let deltas = deltas.negated_if(direction == Direction::Reply);
-            A::pass(bytes, tcp, exit.hop, Some((&ends(&session.outgoing(direction)), deltas)))
+            A::pass(bytes, TCP, exit.hop, Some(leaving(session, direction)))
         } else {
-            A::pass(bytes, tcp, exit.hop, None)
+            A::pass(bytes, TCP, exit.hop, None)
         };
         // A plain packet has the headers that are written to: it is always so.
         written.then_some(exit.port)
+    }
+
+    /// Looks for the session of a packet where it was not expected: its tag is another's too, its bucket was full, or it
+    /// came meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn pass_elsewhere<A: Family>(
+        &mut self,
+        buffer: &mut B,
+        known: &Known,
+        tuple: WireTuple<A>,
+        met: &mut Passed,
+    ) -> Option<PortId> {
+        let found = A::table(&self.sessions).lookup_hinted(known.hint, known.hash, known.kind, tuple);
+        let Some((slot, direction)) = found else {
+            *met = Passed::New;
+            return None;
+        };
+        self.pass::<A>(buffer, &Known { hint: Hint::to(slot, direction), ..*known }, met)
     }
 }

@@ -278,6 +278,7 @@ where
         if self.shard.bindings.refresh(now) {
             self.sweeps.end_doomed();
         }
+        self.shard.collect_counts(&mut self.sweeps);
         self.shard.watch_handshakes();
         self.report_used(now.tick());
         for _ in 0..OVERDUE {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
-use session::{Direction, HashSecret, OutOfMemory, Session, Sessions, Slot};
+use session::{Direction, HashSecret, OutOfMemory, Session, Sessions, Slot, Traffic};
 use stage::firewall::{Candidate, Judgement};
 use stage::reassembly::Waiting;
 use stage::translate::{Mappings, PortSlice};
@@ -83,6 +83,8 @@ pub struct Shard<B> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     binding: BindingId,
+    /// What it has counted and nobody has collected.
+    traffic: Traffic,
     hops: [NextHopId; 2],
     client: IpAddr,
     from_kernel: bool,
@@ -99,6 +101,7 @@ impl Held {
         let spliced = session.next_hop(Direction::Original) == NextHopId::SPLICED.get();
         Self {
             binding: BindingId::new(session.binding()),
+            traffic: session.counted(),
             hops: [Direction::Original, Direction::Reply].map(|way| NextHopId::new(session.next_hop(way))),
             client: session.tuple(Direction::Original).source.into_ip(),
             from_kernel: session.flags() & FROM_KERNEL != 0,
@@ -290,6 +293,7 @@ impl<B> Shard<B> {
         if let Some(port) = held.counted_at {
             self.give_back_to_source(port, held.client);
         }
+        self.bindings.count(held.binding, held.traffic);
         self.bindings.close(held.binding);
         self.leave_tunnel(held.binding, held.hops);
         let hops = held.splice.map_or(held.hops, |entry| self.splices.release(entry));

@@ -1,10 +1,11 @@
-//! Walking the session table a little each turn: to copy sessions for `show sessions`, and to end those of a backend that
-//! was flushed or has drained. However large the table, a turn sees a bounded number of slots.
+//! Walking the session table a little each turn: to copy sessions for `show sessions`, to end those of a backend that was
+//! flushed or has drained, and to collect what sessions have counted for their backends. However large the table, a turn
+//! sees a bounded number of slots.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use session::{Direction, Kind, Session, State};
+use session::{Direction, Kind, Session, Slot, State};
 use stage::balancer::Backend;
 use units::{Tick, WorkerId};
 
@@ -16,6 +17,11 @@ use crate::shard::Shard;
 
 /// Slots looked at in one turn.
 const STRIDE: u32 = 256;
+
+/// Slots whose counts are collected at once: a million in some two seconds of a worker with packets to treat all the time.
+const COLLECTED: u32 = 32;
+/// Ticks from the beginning of one such walk to that of the next at least: a second.
+const COLLECTED_AGAIN: u64 = 4;
 
 /// One end of a session and the other, as seen in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +122,9 @@ pub(crate) struct Sweeps {
     flush: Option<(Flush, Cursor, u64)>,
     flush_begun: Tick,
     doomed: Cursor,
+    collected: Cursor,
+    /// When counts are collected again.
+    collect: Tick,
 }
 
 /// Which sessions a walk ends.
@@ -185,6 +194,35 @@ impl<B> Shard<B> {
         if sweeps.doomed != Cursor::Done {
             (sweeps.doomed, _) = self.end_some(sweeps.doomed, Walk::Doomed);
         }
+    }
+
+    /// Collects what some more sessions have counted. A session that passes many packets is collected on the way.
+    pub(crate) fn collect_counts(&mut self, sweeps: &mut Sweeps) {
+        if sweeps.collected == Cursor::Done {
+            if self.tick < sweeps.collect {
+                return;
+            }
+            sweeps.collect = Tick::new(self.tick.get() + COLLECTED_AGAIN);
+            sweeps.collected = Cursor::START;
+        }
+        sweeps.collected = match sweeps.collected {
+            Cursor::V4(from) => self.collect_some_counts::<Ipv4Addr>(from).map_or(Cursor::V6(0), Cursor::V4),
+            Cursor::V6(from) => self.collect_some_counts::<Ipv6Addr>(from).map_or(Cursor::Done, Cursor::V6),
+            Cursor::Done => Cursor::Done,
+        };
+    }
+
+    fn collect_some_counts<A: Family>(&mut self, from: u32) -> Option<u32> {
+        let table = A::table_mut(&mut self.sessions);
+        let end = table.slots_end();
+        let next = from.saturating_add(COLLECTED);
+        for slot in from..next.min(end) {
+            let session = table.session_mut(Slot::new(slot));
+            if session.is_occupied() && session.has_counted() {
+                self.bindings.collect(session);
+            }
+        }
+        (next < end).then_some(next)
     }
 
     fn copy<A: Family>(&self, dump: &mut Dump, from: u32) -> Option<u32> {

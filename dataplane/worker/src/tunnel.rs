@@ -176,8 +176,9 @@ impl<B: Buffer> Shard<B> {
             return Passed::Followed(slot, direction, outcome);
         }
         session.touch(self.tick);
-        session.count(direction, u32::from(head.length));
-        let _ = self.bindings.count(binding, usize::from(head.length));
+        if session.count(direction, u32::from(head.length)) {
+            self.bindings.collect(session);
+        }
         let end = usize::from(ETHERNET) + overhead + usize::from(head.length);
         let ends = A::endpoints(&head.tuple);
         let (source_port, destination_port) = (head.tuple.source_port, head.tuple.destination_port);

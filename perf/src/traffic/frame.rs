@@ -130,7 +130,8 @@ mod tests {
     use std::collections::HashSet;
 
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-    use wire::{Content, MacAddr, Tcp, Transport, Verify, dissect, plain};
+    use wire::plain::{Network, network, read_v4, read_v6};
+    use wire::{Content, MacAddr, Tcp, Transport, Verify, dissect};
 
     use super::*;
     use crate::blueprint::Blueprint;
@@ -229,7 +230,11 @@ mod tests {
         let station = MacAddr::new([2, 0, 0, 0, 0, 1]);
         for (family, protocol) in KINDS {
             for frame in frames(family, protocol, Size::Imix, 24) {
-                assert!(plain(&frame, station, Verify::All).is_some(), "{family} {protocol}");
+                let taken = match network(&frame, station).unwrap() {
+                    Network::V4 => read_v4(&frame, true).is_some(),
+                    Network::V6 => read_v6(&frame, true).is_some(),
+                };
+                assert!(taken, "{family} {protocol}");
             }
         }
     }

@@ -68,15 +68,6 @@ impl Deltas {
         Self { network, transport }
     }
 
-    /// These deltas, or the other direction's: without a branch, since directions come in no order. A delta that changes
-    /// nothing may come out as the other zero, which changes nothing either.
-    #[inline(always)]
-    #[must_use]
-    pub const fn negated_if(self, other: bool) -> Self {
-        let flip = (other as u16).wrapping_neg();
-        Self { network: self.network ^ flip, transport: self.transport ^ flip }
-    }
-
     /// The deltas of the other direction.
     #[must_use]
     pub const fn negated(self) -> Self {

@@ -4,15 +4,15 @@
 //!
 //! Called by workers for every packet of an established session. The caller has seen that the hop limit is above one.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use wire::{MacAddr, checksum};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{Deltas, NewEndpoints};
+/// What one less in the upper byte of a word adds to a sum, as it lies in a frame: `~m + (m - 0x0100)` (RFC 1624).
+const ONE_HOP_LESS: u16 = 0xfeff_u16.to_be();
 
-/// What one less in the upper byte of a word adds to a sum: `~m + (m - 0x0100)` (RFC 1624).
-const ONE_HOP_LESS: u16 = 0xfeff;
+/// Bytes of the shortest plain packets: link, network and UDP header.
+const LEAST_V4: usize = 14 + 20 + 8;
+const LEAST_V6: usize = 14 + 40 + 8;
 
 /// The MACs a packet leaves with, as they lie in its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
@@ -24,37 +24,62 @@ pub struct Hop {
     pub source: MacAddr,
 }
 
-/// Sends an IPv4 packet on over `hop`, `to` other endpoints if it is translated. False, and nothing of use written, when
-/// the frame is too short for a plain packet.
+/// What a translated packet leaves with, all of it in the words it lies in a frame by: nothing is turned round on the way.
+/// `P` is both addresses, the source first: eight bytes for IPv4, twice sixteen for IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving<P> {
+    /// Both addresses.
+    pub addresses: P,
+    /// Both ports, the source's first.
+    pub ports: u32,
+    /// What the new addresses add to the header's checksum.
+    pub network: u16,
+    /// What addresses and ports add to the transport's.
+    pub transport: u16,
+}
+
+/// Sends an IPv4 packet on over `hop`, as `leaving` if it is translated. False, and nothing of use written, when the frame
+/// is too short for a plain packet.
 #[inline(always)]
 #[must_use]
-pub fn pass_v4(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Ipv4Addr>, Deltas)>) -> bool {
-    let Some((header, segment)) = frame.split_first_chunk_mut::<34>() else { return false };
-    write_macs(header, hop);
-    header[22] = header[22].wrapping_sub(1);
-    let network = to.as_ref().map_or(Deltas::NONE.network, |(_, deltas)| deltas.network);
-    let sum = u16::from_be_bytes([header[24], header[25]]);
-    let sum = checksum::update_by_both(sum, network, ONE_HOP_LESS);
-    [header[24], header[25]] = sum.to_be_bytes();
-    let Some((to, deltas)) = to else { return true };
-    [header[26], header[27], header[28], header[29]] = to.source.octets();
-    [header[30], header[31], header[32], header[33]] = to.destination.octets();
-    write_transport(segment, tcp, to.source_port, to.destination_port, deltas.transport)
+pub fn pass_v4(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<u64>>) -> bool {
+    let Some(front) = frame.first_chunk_mut::<LEAST_V4>() else { return false };
+    write_macs(front, hop);
+    front[22] = front[22].wrapping_sub(1);
+    let network = leaving.map_or(u16::MAX, |leaving| leaving.network);
+    let sum = u16::from_ne_bytes([front[24], front[25]]);
+    [front[24], front[25]] = checksum::update_by_both(sum, network, ONE_HOP_LESS).to_ne_bytes();
+    let Some(leaving) = leaving else { return true };
+    front[26..34].copy_from_slice(&leaving.addresses.to_ne_bytes());
+    front[34..38].copy_from_slice(&leaving.ports.to_ne_bytes());
+    if tcp {
+        let Some(front) = frame.first_chunk_mut::<{ LEAST_V4 + 12 }>() else { return false };
+        [front[50], front[51]] = update_tcp([front[50], front[51]], leaving.transport);
+    } else {
+        [front[40], front[41]] = update_udp([front[40], front[41]], leaving.transport);
+    }
+    true
 }
 
 /// As [`pass_v4`], for IPv6.
 #[inline(always)]
 #[must_use]
-pub fn pass_v6(frame: &mut [u8], tcp: bool, hop: Hop, to: Option<(&NewEndpoints<Ipv6Addr>, Deltas)>) -> bool {
-    let Some((header, segment)) = frame.split_first_chunk_mut::<54>() else { return false };
-    write_macs(header, hop);
-    header[21] = header[21].wrapping_sub(1);
-    let Some((to, deltas)) = to else { return true };
-    let (_, addresses) = header.split_at_mut(22);
-    let (source, destination) = addresses.split_at_mut(16);
-    source.copy_from_slice(&to.source.octets());
-    destination.copy_from_slice(&to.destination.octets());
-    write_transport(segment, tcp, to.source_port, to.destination_port, deltas.transport)
+pub fn pass_v6(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<[u128; 2]>>) -> bool {
+    let Some(front) = frame.first_chunk_mut::<LEAST_V6>() else { return false };
+    write_macs(front, hop);
+    front[21] = front[21].wrapping_sub(1);
+    let Some(leaving) = leaving else { return true };
+    let [source, destination] = leaving.addresses;
+    front[22..38].copy_from_slice(&source.to_ne_bytes());
+    front[38..54].copy_from_slice(&destination.to_ne_bytes());
+    front[54..58].copy_from_slice(&leaving.ports.to_ne_bytes());
+    if tcp {
+        let Some(front) = frame.first_chunk_mut::<{ LEAST_V6 + 12 }>() else { return false };
+        [front[70], front[71]] = update_tcp([front[70], front[71]], leaving.transport);
+    } else {
+        [front[60], front[61]] = update_udp([front[60], front[61]], leaving.transport);
+    }
+    true
 }
 
 #[inline(always)]
@@ -67,18 +92,13 @@ fn write_macs<const N: usize>(header: &mut [u8; N], hop: Hop) {
 }
 
 #[inline(always)]
-fn write_transport(segment: &mut [u8], tcp: bool, source_port: u16, destination_port: u16, delta: u16) -> bool {
-    let Some((ports, rest)) = segment.split_first_chunk_mut::<4>() else { return false };
-    let [[s0, s1], [d0, d1]] = [source_port.to_be_bytes(), destination_port.to_be_bytes()];
-    *ports = [s0, s1, d0, d1];
-    if tcp {
-        let Some([.., c0, c1]) = rest.first_chunk_mut::<14>() else { return false };
-        [*c0, *c1] = checksum::update(u16::from_be_bytes([*c0, *c1]), delta).to_be_bytes();
-    } else {
-        let Some([_, _, c0, c1]) = rest.first_chunk_mut::<4>() else { return false };
-        [*c0, *c1] = checksum::update_udp(u16::from_be_bytes([*c0, *c1]), delta).to_be_bytes();
-    }
-    true
+const fn update_tcp(field: [u8; 2], delta: u16) -> [u8; 2] {
+    checksum::update(u16::from_ne_bytes(field), delta).to_ne_bytes()
+}
+
+#[inline(always)]
+const fn update_udp(field: [u8; 2], delta: u16) -> [u8; 2] {
+    checksum::update_udp(u16::from_ne_bytes(field), delta).to_ne_bytes()
 }
 
 #[cfg(test)]
@@ -86,14 +106,26 @@ mod tests {
     use proptest::prelude::*;
     use wire::{Content, Facts, Verify, dissect};
 
-    use super::super::{decrement_hop_limit, rewrite_v4, rewrite_v6};
+    use super::super::{Deltas, NewEndpoints, decrement_hop_limit, rewrite_v4, rewrite_v6};
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     const HOP: Hop =
         Hop { destination: MacAddr::new([2, 0, 0, 0, 0, 0x11]), source: MacAddr::new([2, 0, 0, 0, 0, 0x10]) };
 
     fn ends<A: Copy>([source, destination]: [A; 2], [source_port, destination_port]: [u16; 2]) -> NewEndpoints<A> {
         NewEndpoints { source, destination, source_port, destination_port }
+    }
+
+    fn leaving<P>(addresses: P, [source, destination]: [u16; 2], deltas: Deltas) -> Leaving<P> {
+        let ([s0, s1], [d0, d1]) = (source.to_be_bytes(), destination.to_be_bytes());
+        let [network, transport] = [deltas.network, deltas.transport].map(u16::to_be);
+        Leaving { addresses, ports: u32::from_ne_bytes([s0, s1, d0, d1]), network, transport }
+    }
+
+    fn pair([source, destination]: [Ipv4Addr; 2]) -> u64 {
+        let both = [source.octets(), destination.octets()].concat();
+        u64::from_ne_bytes(both.try_into().unwrap())
     }
 
     fn frame(tcp: bool, v6: bool, hop_limit: u8, addresses: &[u8], random: &[u8]) -> Vec<u8> {
@@ -146,7 +178,7 @@ mod tests {
             let mut short = frame(tcp, false, hop_limit, &[10, x, y, z, 11, z, y, x], &random);
             let mut long = short.clone();
             let (to, deltas) = (ends(new, ports), Deltas { network, transport });
-            prop_assert!(pass_v4(&mut short, tcp, HOP, translated.then_some((&to, deltas))));
+            prop_assert!(pass_v4(&mut short, tcp, HOP, translated.then_some(leaving(pair(new), ports, deltas))));
             let facts = facts(&long);
             if translated {
                 prop_assert!(rewrite_v4(&mut long, &facts, &to, deltas));
@@ -167,7 +199,7 @@ mod tests {
             let mut short = frame(tcp, true, hop_limit, &old.map(|address| address.octets()).concat(), &random);
             let mut long = short.clone();
             let (to, deltas) = (ends(new, ports), Deltas { network, transport });
-            prop_assert!(pass_v6(&mut short, tcp, HOP, translated.then_some((&to, deltas))));
+            prop_assert!(pass_v6(&mut short, tcp, HOP, translated.then_some(leaving(new.map(|a| u128::from_ne_bytes(a.octets())), ports, deltas))));
             let facts = facts(&long);
             if translated {
                 prop_assert!(rewrite_v6(&mut long, &facts, &to, deltas));
@@ -181,9 +213,9 @@ mod tests {
 
     #[test]
     fn a_frame_too_short_is_told() {
-        let to = ends([Ipv4Addr::LOCALHOST; 2], [1, 2]);
+        let to = leaving(pair([Ipv4Addr::LOCALHOST; 2]), [1, 2], Deltas::NONE);
         for len in 0..42 {
-            assert!(!pass_v4(&mut vec![0; len], false, HOP, Some((&to, Deltas::NONE))));
+            assert!(!pass_v4(&mut vec![0; len], false, HOP, Some(to)));
         }
     }
 }

@@ -4,14 +4,39 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::packets::{ACK, FIN, OUR_MAC, RST, SYN, seal, seal_header, tagged, tcp, udp, v4, v4_with, v6};
-use crate::{Content, Endpoints, Fragment, Transport, dissect};
+use crate::{Content, Endpoints, Fragment, Transport, Verify, dissect};
 
 const EVERY: [Verify; 3] = [Verify::All, Verify::Nothing, Verify::Partial];
 const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 const SELECTIVE: [u8; 12] = [1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 
-fn read(bytes: &[u8], verify: Verify) -> Option<Plain<'_>> {
-    plain(bytes, MacAddr::new(OUR_MAC), verify)
+/// The network and transport of a plain packet: whether it is IPv6, and TCP.
+fn read(bytes: &[u8], verify: Verify) -> Option<(Network, bool)> {
+    let network = network(bytes, MacAddr::new(OUR_MAC))?;
+    if verify == Verify::Partial && may_be_partial(bytes, network) {
+        return None;
+    }
+    let verify = verify != Verify::Nothing;
+    let tcp = match network {
+        Network::V4 => read_v4(bytes, verify)?.tcp,
+        Network::V6 => read_v6(bytes, verify)?.tcp,
+    };
+    Some((network, tcp))
+}
+
+/// Both addresses and both ports, as they lie in the frame.
+fn words(bytes: &[u8], network: Network) -> Vec<u8> {
+    let (addresses, ports) = match network {
+        Network::V4 => {
+            let plain = read_v4(bytes, false).unwrap();
+            (plain.addresses.to_ne_bytes().to_vec(), plain.ports)
+        }
+        Network::V6 => {
+            let plain = read_v6(bytes, false).unwrap();
+            (plain.addresses.map(u128::to_ne_bytes).concat(), plain.ports)
+        }
+    };
+    [addresses, ports.to_ne_bytes().to_vec()].concat()
 }
 
 fn plain_frames() -> Vec<Vec<u8>> {
@@ -32,32 +57,51 @@ fn plain_frames() -> Vec<Vec<u8>> {
 
 /// Whether the long way says the same.
 fn check(bytes: &[u8], verify: Verify) -> bool {
-    let Some(short) = read(bytes, verify) else { return false };
-    let frame = dissect(bytes, verify).unwrap();
+    let Some((network, tcp)) = read(bytes, verify) else { return false };
+    let (from, at) = match network {
+        Network::V4 => (ADDRESSES_V4, TRANSPORT_V4),
+        Network::V6 => (ADDRESSES_V6, TRANSPORT_V6),
+    };
+    assert_eq!(words(bytes, network), bytes[from..at + 4]);
+    let (endpoints, [source, destination], length, hop_limit) = match network {
+        Network::V4 => {
+            let (header, ports) = plain_v4(bytes).unwrap();
+            let endpoints = Endpoints::V4 { source: header.source(), destination: header.destination() };
+            (endpoints, ports, header.total_length(), header.ttl())
+        }
+        Network::V6 => {
+            let (header, ports) = plain_v6(bytes).unwrap();
+            let endpoints = Endpoints::V6 { source: header.source(), destination: header.destination() };
+            (endpoints, ports, 40 + header.payload_length(), header.hop_limit())
+        }
+    };
+    let ordinary = is_ordinary(&endpoints, source, destination, tcp);
+    let legal = !tcp || plain_segment(bytes, at, length).unwrap().flags.is_legal();
+    let frame = match dissect(bytes, verify) {
+        Ok(frame) => frame,
+        Err(fault) => {
+            assert!(!ordinary || !legal, "{fault:?} is neither in addresses and ports nor in flags: {bytes:02x?}");
+            assert!(legal || plain_opening(bytes, at, length).is_none() && plain_tcp(bytes, at, length).is_none());
+            return false;
+        }
+    };
+    assert!(legal);
     assert_eq!(frame.link.destination, MacAddr::new(OUR_MAC));
     assert_eq!((frame.link.tags, usize::from(frame.link.payload)), (0, NETWORK));
     let Content::Ip(facts) = frame.content else { panic!("not IP: {frame:?}") };
-    let (endpoints, at, ports, length, hop_limit) = match short {
-        Plain::V4(header, ports) => {
-            let endpoints = Endpoints::V4 { source: header.source(), destination: header.destination() };
-            (endpoints, TRANSPORT_V4, ports, header.total_length(), header.ttl())
-        }
-        Plain::V6(header, ports) => {
-            let endpoints = Endpoints::V6 { source: header.source(), destination: header.destination() };
-            (endpoints, TRANSPORT_V6, ports, 40 + header.payload_length(), header.hop_limit())
-        }
-    };
     assert_eq!(facts.endpoints, endpoints);
     assert_eq!((usize::from(facts.network), usize::from(facts.transport_offset)), (NETWORK, at));
     assert_eq!((facts.end - facts.network, facts.hop_limit), (length, hop_limit));
     assert_eq!((facts.fragment, facts.partial_checksum), (Fragment::No, false));
     match facts.transport {
-        Transport::Udp { source_port: source, destination_port: destination, .. } => {
-            assert_eq!((facts.protocol, Ports { source, destination, tcp: false }), (17, ports));
+        Transport::Udp { source_port, destination_port, .. } => {
+            assert_eq!((facts.protocol, tcp), (17, false));
+            assert_eq!([source_port, destination_port], [source, destination]);
         }
-        Transport::Tcp(tcp) => {
-            let (source, destination) = (tcp.source_port, tcp.destination_port);
-            assert_eq!((facts.protocol, Ports { source, destination, tcp: true }), (6, ports));
+        Transport::Tcp(read) => {
+            assert_eq!((facts.protocol, tcp), (6, true));
+            assert_eq!([read.source_port, read.destination_port], [source, destination]);
+            let tcp = read;
             assert_eq!(plain_opening(bytes, at, length), Some(tcp));
             assert_eq!(plain_tcp(bytes, at, length), Some(tcp).filter(|tcp| !tcp.flags.contains(TcpFlags::SYN)));
         }
