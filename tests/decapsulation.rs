@@ -116,7 +116,7 @@ fn what_is_inside_is_judged() {
         let balanced = tcp(CLIENT, "10.0.0.12:8080").syn().seq(1).routed();
         row("a virtual service", &syn, &[(INSIDE, balanced)], &[]);
         let asks = ping("203.0.113.7", "198.51.100.1", 7);
-        let answers = pong("198.51.100.1", "203.0.113.7", 7).via(PEER);
+        let answers = pong("198.51.100.1", "203.0.113.7", 7).via("198.51.100.254");
         row("a ping of the appliance", &asks, &[(OUTSIDE, answers)], &[]);
         assert_eq!(rig.hits("web").0, 1);
     }
@@ -224,12 +224,63 @@ fn tunnels_in_tunnels_are_taken_off_to_a_depth() {
             }
         }
         let last = udp(CLIENT, SERVER).hops(1);
-        let told = icmp_error("198.51.100.1", host(CLIENT), 11, 0, 0, &last, 548).class(0xc0).atomic().via(PEER);
+        let told = icmp_error("198.51.100.1", host(CLIENT), 11, 0, 0, &last, 548).class(0xc0).atomic();
+        let told = told.via("198.51.100.254");
+        let data = udp(SERVER, CLIENT);
+        rig.passes("the way back is known", ((INSIDE, data.clone()), (OUTSIDE, data.routed().via("198.51.100.254"))));
         rig.case("its last hop", &[(OUTSIDE, wrapped(wrap, false, &last))], &[(OUTSIDE, told)], &[HopLimitExceeded]);
         let none = udp(CLIENT, SERVER).hops(0);
         rig.put(OUTSIDE, &wrapped(wrap, false, &none));
         rig.settle();
         assert!(rig.take().iter().all(|(side, _)| *side == OUTSIDE), "no hop at all");
+    }
+}
+
+/// What the appliance itself answers goes over the route to the sender inside, who is not behind the tunnel's other end and
+/// need not be behind the same port: pings, errors, resets and SYN cookies.
+#[test]
+fn answers_take_the_route_and_not_the_tunnel() {
+    let reject =
+        "[[firewall.rule]]\nname = \"no\"\naction = \"reject\"\nprotocol = \"tcp\"\ndestination_port = [\"9\"]\n";
+    let shop = |name: &str, address: &str, backend: &str| {
+        format!(
+            "[[virtual_service]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"tcp\"\nports = [\"80\"]\n\
+             syn_cookies = {{ mode = \"always\" }}\n[[virtual_service.backend]]\nname = \"a\"\naddress = \"{backend}\"\n"
+        )
+    };
+    let ends = |name: &str, address: &str, from: &str, keys: &str| {
+        format!("[[decapsulate]]\nname = \"{name}\"\naddress = \"{address}\"\nfrom = [\"{from}\"]\n{keys}\n")
+    };
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!(
+            "{ALLOW}{reject}{}{}{}{}",
+            shop("shop", "198.51.100.10", "10.0.0.12"),
+            shop("shop6", "2001:db8:51::10", "2001:db8:10::12"),
+            ends("four", "10.0.0.1", "10.0.0.50", keys),
+            ends("six", "2001:db8:10::1", "2001:db8:10::50", keys),
+        ));
+        rig.leap(units::Nanos::from_secs(10));
+        for (client, own, server, service, outer_v6) in [
+            ("198.51.100.7:40000", "198.51.100.1", SERVER, "198.51.100.10:80", true),
+            ("[2001:db8:51::7]:40000", "2001:db8:51::1", SERVER6, "[2001:db8:51::10]:80", false),
+        ] {
+            let peer = if outer_v6 { "2001:db8:10::50" } else { "10.0.0.50" };
+            let here = if outer_v6 { "2001:db8:10::1" } else { "10.0.0.1" };
+            let mut answer = |sentence: &str, inside: Packet| {
+                rig.put(INSIDE, &from(peer, wrap, &inside).to(here));
+                rig.settle();
+                let out = rig.take();
+                let [(side, bytes)] = out.as_slice() else { panic!("{sentence}, {wrap:?}: {out:?} {:?}", rig.drops()) };
+                assert_eq!(*side, OUTSIDE, "{sentence}, {wrap:?}");
+                assert_eq!(bytes[..6], station(host(client).parse().unwrap()).octets(), "{sentence}, {wrap:?}");
+                assert_eq!(bytes[6..12], rig.mac(OUTSIDE).octets(), "{sentence}, {wrap:?}");
+            };
+            answer("a ping, for which the way has to be found", ping(host(client), own, 7));
+            answer("a ping", ping(host(client), own, 7));
+            answer("its last hop", udp(client, server).hops(1));
+            answer("a rule that rejects", tcp(client, &server.replace(":80", ":9")).syn().seq(1));
+            answer("a service that asks for proof", tcp(client, service).syn().seq(1));
+        }
     }
 }
 

@@ -200,6 +200,47 @@ impl<B: Buffer> Shard<B> {
         self.set_hop::<A>(slot, direction, new);
     }
 
+    /// The way over a next hop: its port, its MAC, and whether that is known. Control is asked where it is not.
+    pub(crate) fn way_over(&mut self, hop: NextHopId) -> Result<(PortId, MacAddr, bool), DropReason> {
+        match self.next_hops.way(hop, self.tick) {
+            Some(Way::Open(port, mac)) => Ok((port, mac, true)),
+            Some(Way::Wait { ask }) => {
+                if let Some((port, address)) = ask {
+                    self.tell(Event::Resolve { port, address });
+                }
+                let port = self.next_hops.port(hop).ok_or(DropReason::NoRoute)?;
+                Ok((port, MacAddr::ZERO, false))
+            }
+            Some(Way::Closed(_)) => Err(DropReason::NeighborUnresolved),
+            None => Err(DropReason::NoRoute),
+        }
+    }
+
+    /// Sends off a packet that has become the answer to itself, for `to`: to the station it came from. Out of a tunnel that
+    /// was the tunnel's other end, so there the answer takes the route.
+    pub(crate) fn answered(&mut self, packet: &mut Packet<B>, to: IpAddr) -> Verdict {
+        if packet.origin != Origin::Tunnel {
+            return Verdict::Answered(packet.port);
+        }
+        match self.hop_to(to).and_then(|hop| Ok((hop, self.way_over(hop)?))) {
+            Ok((hop, (port, mac, ready))) => {
+                let own = self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac);
+                set_macs(packet.buffer.bytes_mut(), mac, own);
+                if ready { Verdict::Answered(port) } else { Verdict::Hold(hop) }
+            }
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Turns an echo request into its reply.
+    pub(crate) fn echo(&mut self, packet: &mut Packet<B>, facts: &Facts) -> Verdict {
+        if emit::echo_reply_in_place(packet.buffer.bytes_mut(), &packet.frame) {
+            self.answered(packet, facts.endpoints.source())
+        } else {
+            Verdict::Drop(DropReason::IcmpUnwanted)
+        }
+    }
+
     /// Sends a packet on its session's way: to the kernel, back as an echo, or rewritten to the next hop.
     pub(crate) fn dispatch<A: Family>(
         &mut self,
@@ -325,14 +366,5 @@ pub(crate) fn set_macs(bytes: &mut [u8], destination: MacAddr, source: MacAddr) 
         let (front, back) = header.split_at_mut(6);
         front.copy_from_slice(&destination.octets());
         back.copy_from_slice(&source.octets());
-    }
-}
-
-/// Turns an echo request into its reply.
-pub(crate) fn echo<B: Buffer>(packet: &mut Packet<B>) -> Verdict {
-    if emit::echo_reply_in_place(packet.buffer.bytes_mut(), &packet.frame) {
-        Verdict::Answered(packet.port)
-    } else {
-        Verdict::Drop(DropReason::IcmpUnwanted)
     }
 }

@@ -98,7 +98,7 @@ impl<B: Buffer> Shard<B> {
         }
         let verdict = if self.answer_syn(packet, &facts, &tcp, service) {
             service.guard().asked(self.now);
-            Verdict::Answered(packet.port)
+            self.answered(packet, facts.endpoints.source())
         } else {
             Verdict::Drop(DropReason::BuffersExhausted)
         };

@@ -14,7 +14,7 @@ use units::{RuleId, ServiceId};
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, TcpFlags, Transport};
 
-use crate::act::{Acted, FROM_KERNEL, HALF_OPEN, echo};
+use crate::act::{Acted, FROM_KERNEL, HALF_OPEN};
 use crate::family::{Family, ends};
 use crate::flow::Flow;
 use crate::local::is_ours;
@@ -106,7 +106,7 @@ impl<B: Buffer> Shard<B> {
         let destination = facts.endpoints.destination();
         let ours = is_ours(&self.snapshot, destination);
         if ours && matches!(facts.transport, Transport::Echo { request: true, .. }) {
-            return Ok(echo(packet));
+            return Ok(self.echo(packet, facts));
         }
         if ours && !self.snapshot.own.contains_key(&destination) {
             return Err(DropReason::NoService);

@@ -9,14 +9,13 @@ use stage::DropReason;
 use stage::translate::{NewEndpoints, outer_addresses, rewrite_error_v4, rewrite_error_v6};
 use units::PortId;
 use wire::emit::IcmpErrorKind;
-use wire::{Facts, MacAddr, Quote, QuotedTransport, Transport, icmpv4, icmpv6};
+use wire::{Facts, Quote, QuotedTransport, Transport, icmpv4, icmpv6};
 
 use crate::binding::BindingId;
-use crate::command::Event;
 use crate::family::{Family, ends};
 use crate::flow::Flow;
 use crate::local::is_ours;
-use crate::next_hop::{NextHopId, Way};
+use crate::next_hop::NextHopId;
 use crate::packet::{Answer, Packet, Verdict};
 use crate::shard::Shard;
 
@@ -170,17 +169,9 @@ impl<B: Buffer> Shard<B> {
         if facts.hop_limit <= 1 {
             return Verdict::Refuse(DropReason::HopLimitExceeded, Answer::Icmp(IcmpErrorKind::TimeExceeded));
         }
-        let (port, mac, ready) = match self.next_hops.way(hop, self.tick) {
-            Some(Way::Open(port, mac)) => (port, mac, true),
-            Some(Way::Wait { ask }) => {
-                if let Some((port, address)) = ask {
-                    self.tell(Event::Resolve { port, address });
-                }
-                let Some(port) = self.next_hops.port(hop) else { return Verdict::Drop(DropReason::NoRoute) };
-                (port, MacAddr::ZERO, false)
-            }
-            Some(Way::Closed(_)) => return Verdict::Drop(DropReason::NeighborUnresolved),
-            None => return Verdict::Drop(DropReason::NoRoute),
+        let (port, mac, ready) = match self.way_over(hop) {
+            Ok(way) => way,
+            Err(reason) => return Verdict::Drop(reason),
         };
         if let Some(verdict) = self.too_big(packet, facts, port) {
             return verdict;

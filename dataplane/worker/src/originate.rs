@@ -3,7 +3,7 @@
 //! flood at a third party.
 
 use frame::{Buffer, BufferPool};
-use units::Nanos;
+use units::{Nanos, PortId};
 use wire::emit::{self, IcmpErrorKind};
 use wire::{TcpFlags, Transport};
 
@@ -70,12 +70,13 @@ enum Kind {
     Icmp(IcmpErrorKind),
 }
 
-/// Makes the answer to a refused packet, ready for the port the packet came by. `None` when no answer is due, or no buffer
-/// is free.
+/// Makes the answer to a refused packet, to leave through `port`, for the station the packet came from. `None` when no answer
+/// is due, or no buffer is free.
 pub(crate) fn answer<P: BufferPool>(
     pool: &P,
     snapshot: &Snapshot,
     packet: &Packet<P::Buffer>,
+    port: PortId,
     answer: Answer,
 ) -> Option<P::Buffer> {
     let wire::Content::Ip(facts) = &packet.frame.content else { return None };
@@ -88,7 +89,7 @@ pub(crate) fn answer<P: BufferPool>(
     let written = match kind {
         Kind::Reset => emit::tcp_reset(buffer.bytes_mut(), packet.buffer.bytes(), &packet.frame)?,
         Kind::Icmp(kind) => {
-            let source = snapshot.address_like(packet.port, facts.endpoints.source())?;
+            let source = snapshot.address_like(port, facts.endpoints.source())?;
             emit::icmp_error(buffer.bytes_mut(), kind, source, packet.buffer.bytes(), &packet.frame)?
         }
     };

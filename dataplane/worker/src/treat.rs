@@ -11,7 +11,7 @@ use units::PortId;
 use units::limits::{BURST_MAX, ORIGINATED_PER_SECOND};
 use wire::{Content, Fragment, Frame, MacAddr, Malformed, Transport, Verify, checksum, dissect};
 
-use crate::act::Acted;
+use crate::act::{Acted, set_macs};
 use crate::burst::{Door, Lanes};
 use crate::clock::Clock;
 use crate::counters::Measured;
@@ -521,9 +521,25 @@ impl<B: Buffer> Shard<B> {
         if packet.origin == Origin::Kernel || !self.answers.take(self.now, ORIGINATED_PER_SECOND) {
             return;
         }
-        if let Some(buffer) = originate::answer(exits.pool(), &self.snapshot, packet, answer) {
-            exits.originate(&self.counters, packet.port, buffer);
+        let Some((port, macs)) = self.way_to_sender(packet) else { return self.counters.originated_lost.add(1) };
+        if let Some(mut buffer) = originate::answer(exits.pool(), &self.snapshot, packet, port, answer) {
+            if let Some([destination, source]) = macs {
+                set_macs(buffer.bytes_mut(), destination, source);
+            }
+            exits.originate(&self.counters, port, buffer);
         }
+    }
+
+    /// The port behind which a packet's sender is told something, and the MACs where they are not those the packet came with:
+    /// out of a tunnel, where the sender is not the station that wrapped it. `None` while that way is not known.
+    fn way_to_sender(&mut self, packet: &Packet<B>) -> Option<(PortId, Option<[MacAddr; 2]>)> {
+        if packet.origin != Origin::Tunnel {
+            return Some((packet.port, None));
+        }
+        let Content::Ip(facts) = packet.frame.content else { return None };
+        let hop = self.hop_to(facts.endpoints.source()).ok()?;
+        let (port, mac, _) = self.way_over(hop).ok().filter(|&(.., ready)| ready)?;
+        Some((port, Some([mac, self.snapshot.port(port)?.mac])))
     }
 
     /// Takes in what control found out about a neighbor, and lets go what waited for it.

@@ -13,14 +13,13 @@ use stage::tunnel::floor;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use units::limits::ORIGINATED_PER_SECOND;
 use wire::emit::{self, IcmpErrorKind};
-use wire::{Content, Extensions, Facts, Fragment, Frame, MacAddr, Quote, QuotedTransport, Transport, read_inside};
+use wire::{Content, Extensions, Facts, Fragment, Frame, Quote, QuotedTransport, Transport, read_inside};
 
 use crate::act::set_macs;
 use crate::binding::BindingId;
-use crate::command::Event;
 use crate::family::Family;
 use crate::flow::Flow;
-use crate::next_hop::{NextHopId, Way};
+use crate::next_hop::NextHopId;
 use crate::packet::{Packet, Verdict};
 use crate::shard::Shard;
 use crate::snapshot::Snapshot;
@@ -205,17 +204,9 @@ impl<B: Buffer> Shard<B> {
             known => known,
         };
         // Nothing else may ever have been sent to the sender from here: its backends answer it themselves.
-        let (port, mac, ready) = match self.next_hops.way(back, self.tick) {
-            Some(Way::Open(port, mac)) => (port, mac, true),
-            Some(Way::Wait { ask }) => {
-                if let Some((port, address)) = ask {
-                    self.tell(Event::Resolve { port, address });
-                }
-                let Some(port) = self.next_hops.port(back) else { return Verdict::Drop(DropReason::NoRoute) };
-                (port, MacAddr::ZERO, false)
-            }
-            Some(Way::Closed(_)) => return Verdict::Drop(DropReason::NeighborUnresolved),
-            None => return Verdict::Drop(DropReason::NoRoute),
+        let (port, mac, ready) = match self.way_over(back) {
+            Ok(way) => way,
+            Err(reason) => return Verdict::Drop(reason),
         };
         let Some(out) = self.snapshot.port(port) else { return Verdict::Drop(DropReason::NoRoute) };
         if !self.answers.take(self.now, ORIGINATED_PER_SECOND) {
