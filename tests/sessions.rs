@@ -1,7 +1,7 @@
 //! Sessions over their lives: TCP from the first SYN to the last ACK and everything hostile in between, datagrams, pings,
 //! other protocols, the time each state lives, and what happens when the table is full.
 
-use millrace_tests::packet::{ip, ping, pong, tcp, udp};
+use millrace_tests::packet::{host, ip, ping, pong, tcp, udp};
 use millrace_tests::talk::{ANSWERER, OPENER};
 use millrace_tests::{INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS, Talk};
 use session::State;
@@ -68,6 +68,27 @@ fn two_that_open_at_once_find_each_other() {
         rig.passes("SYN-ACK", talk.down(|p| p.syn_ack(OPENER + 1).seq(ANSWERER)));
         assert_eq!(only_state(&mut rig), State::Established);
         talk.chat(&mut rig);
+    }
+}
+
+/// EVA-13, RFC 9293 section 3.5: the same where both are behind one port, so that their first packets come in one burst.
+#[test]
+fn two_that_open_at_once_in_one_burst_find_each_other() {
+    let v6 = ("[2001:db8:51::7]:4500", "[2001:db8:51::8]:4500");
+    for (one, other) in [("198.51.100.7:4500", "198.51.100.8:4500"), v6] {
+        for (write, state) in
+            [(udp as fn(&str, &str) -> _, State::TwoWay), (|a, b| tcp(a, b).syn().seq(1), State::SynCrossed)]
+        {
+            let mut rig = Rig::new(ALLOW);
+            let (there, back) = (ping(host(one), host(other), 1), pong(host(other), host(one), 1));
+            rig.passes("the ways are known", ((OUTSIDE, there.clone()), (OUTSIDE, there.routed())));
+            rig.passes("both", ((OUTSIDE, back.clone()), (OUTSIDE, back.routed())));
+            let (up, down) = ((OUTSIDE, write(one, other)), (OUTSIDE, write(other, one)));
+            let out = [&up, &down].map(|(side, packet)| (*side, packet.clone().routed()));
+            rig.case("at once", &[up, down], &out, &[]);
+            let states: Vec<_> = rig.sessions().iter().map(|session| session.state).collect();
+            assert!(states.len() == 2 && states.contains(&state), "one session beside the ping's: {states:?}");
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use units::{PortId, RuleId, ServiceId, ZoneId};
 use wire::plain::{is_ordinary, plain_opening};
 use wire::{Content, Verify, dissect};
 
+use crate::act::Acted;
 use crate::establish::translate;
 use crate::family::Family;
 use crate::lane::{Head, Known, Lane, Others, Task};
@@ -430,10 +431,11 @@ impl<B: Buffer> Shard<B> {
                 for hop in ready.next_hop {
                     self.next_hops.release(hop);
                 }
-                return match service {
-                    Some(service) if reason == DropReason::SessionTableFull => {
+                return match (service, reason) {
+                    (Some(service), DropReason::SessionTableFull) => {
                         self.settle_untracked(crowd, position, service.id(), &head.tuple);
                     }
+                    (_, DropReason::TupleInUse) => self.settle_crossed(crowd, newcomer),
                     _ => self.turn_away(crowd, position, refusal(reason)),
                 };
             }
@@ -481,6 +483,21 @@ impl<B: Buffer> Shard<B> {
     ) {
         self.send_in_full(crowd, position, |shard, packet, facts| {
             shard.forward_untracked(packet, facts, service, tuple).unwrap_or_else(refusal)
+        });
+    }
+
+    /// A first packet whose tuple is taken: most likely by the session that the other end has opened in the same burst, of
+    /// which it is then a packet like any other.
+    #[cold]
+    #[inline(never)]
+    fn settle_crossed<A: Family>(&mut self, crowd: &mut Crowd<'_, B>, newcomer: &Announced<A>) {
+        let &Announced { position, hash, kind, ref head, .. } = newcomer;
+        let Some((slot, direction)) = A::table(&self.sessions).lookup(hash, kind, &head.tuple) else {
+            return self.turn_away(crowd, position, refusal(DropReason::TupleInUse));
+        };
+        self.send_in_full(crowd, position, |shard, packet, _| match shard.act::<A>(packet, slot, direction) {
+            Acted::Verdict(verdict) => verdict,
+            Acted::Anew => Verdict::Drop(DropReason::NoSession),
         });
     }
 
