@@ -250,6 +250,14 @@ fn options_nobody_offered_are_not_used() {
     assert_eq!((client.tcp.window, server.tcp.window), (65_160 >> 7, 64_256));
     let mut pair = Pair::new(false, 40_002);
     assert_eq!(pair.ask(&mut rig, &LINUX).options.timestamps, None);
+    // Not for ever: it may have been one old backend of many, or the last day of it.
+    rig.leap(Nanos::from_secs(600));
+    let mut pair = Pair::new(false, 40_003);
+    assert!(pair.ask(&mut rig, &LINUX).options.timestamps.is_some());
+    pair.prove(&mut rig, &stamps(0x1010, pair.told));
+    pair.answer(&mut rig, &LINUX);
+    let mut pair = Pair::new(false, 40_004);
+    assert!(pair.ask(&mut rig, &LINUX).options.timestamps.is_some());
 }
 
 /// Both directions of a whole life, in both families, with full-nat as well.

@@ -119,7 +119,7 @@ impl<B: Buffer> Shard<B> {
         let mtu = self.snapshot.port(packet.port).map_or(0, |port| port.mtu);
         let timestamps = offered
             .timestamps
-            .filter(|_| guard.offers_timestamps())
+            .filter(|_| guard.offers_timestamps(self.now))
             .map(|theirs| Timestamps { value: stamp(offered.window_scale, self.now), echo: theirs.value });
         let options = TcpOptions {
             segment_size: Some(mtu.saturating_sub(headers).max(SIZE_V4)),

@@ -283,9 +283,10 @@ impl<B: Buffer> Shard<B> {
             splice.shift = shift;
         }
         if splice.clocks.is_some()
+            && options.timestamps.is_none()
             && let Some(service) = self.snapshot.services.service(splice.service)
         {
-            service.guard().learnt_timestamps(options.timestamps.is_some());
+            service.guard().missed_timestamps(self.now);
         }
         let Some(splice) = self.splice_of::<A>(slot).copied() else { return dropped(DropReason::TcpInvalidState) };
         // The acknowledgment the backend is about to get.

@@ -46,6 +46,10 @@ const WINDOW_BITS: u32 = 32;
 /// For how long after the last cookie ACKs are looked at for one: as long as a cookie holds at most.
 const HELD: Nanos = Nanos::new(2 << 36);
 
+/// When timestamps are offered again after a backend answered without. That costs one client whose own system drops what
+/// comes without the timestamps it was promised, so not often.
+const TIMESTAMPS_AGAIN: Nanos = Nanos::from_secs(600);
+
 /// What became of a look at the thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pressed {
@@ -83,7 +87,8 @@ pub struct SynGuard {
     engagements: AtomicU64,
     sent: AtomicU64,
     proven: AtomicU64,
-    without_timestamps: AtomicBool,
+    /// When a backend answered last without timestamps, 0 for never.
+    without_timestamps: AtomicU64,
 }
 
 fn less(count: &AtomicU32) {
@@ -157,18 +162,18 @@ impl SynGuard {
         less(&self.half_open);
     }
 
-    /// A backend has answered a SYN that offered timestamps, with or without them: clients are offered what backends take,
-    /// since whoever was promised timestamps may drop what comes without (RFC 7323 section 3.2).
-    pub fn learnt_timestamps(&self, offered: bool) {
-        if self.without_timestamps.load(Relaxed) == offered {
-            self.without_timestamps.store(!offered, Relaxed);
-        }
+    /// A backend has answered a SYN that offered timestamps with none: clients are offered what backends take, since whoever
+    /// was promised timestamps may drop what comes without (RFC 7323 section 3.2).
+    pub fn missed_timestamps(&self, now: Nanos) {
+        self.without_timestamps.store(now.get(), Relaxed);
     }
 
-    /// Whether clients may be offered timestamps.
+    /// Whether clients may be offered timestamps. Nothing is learnt while they are not, so one client tries again now and
+    /// then.
     #[must_use]
-    pub fn offers_timestamps(&self) -> bool {
-        !self.without_timestamps.load(Relaxed)
+    pub fn offers_timestamps(&self, now: Nanos) -> bool {
+        let missed = Nanos::new(self.without_timestamps.load(Relaxed));
+        missed == Nanos::ZERO || now.since(missed) >= TIMESTAMPS_AGAIN
     }
 
     /// What has been counted.
@@ -288,10 +293,11 @@ mod tests {
     #[test]
     fn clients_are_offered_what_backends_take() {
         let guard = SynGuard::default();
-        assert!(guard.offers_timestamps());
-        guard.learnt_timestamps(false);
-        assert!(!guard.offers_timestamps());
-        guard.learnt_timestamps(true);
-        assert!(guard.offers_timestamps());
+        assert!(guard.offers_timestamps(at(100)));
+        guard.missed_timestamps(at(100));
+        assert!(!guard.offers_timestamps(at(100)) && !guard.offers_timestamps(at(699)));
+        assert!(guard.offers_timestamps(at(700)));
+        guard.missed_timestamps(at(701));
+        assert!(!guard.offers_timestamps(at(702)));
     }
 }
