@@ -260,6 +260,23 @@ fn a_tunnel_narrower_than_ipv6_needs_is_seen() {
     }
 }
 
+/// A service that leaves its tunnels: the last session with a backend may be one that never took the tunnel. What the tunnel
+/// held on to is let go all the same (A4).
+#[test]
+fn a_tunnel_is_let_go_with_the_last_session_of_its_backend() {
+    for case in cases().into_iter().filter(|case| case.inner_v6 == case.outer_v6) {
+        let mut rig = case.rig();
+        case.passes(&mut rig, "through the tunnel", &case.datagram(200));
+        rig.publish_more(&case.services("").replace(case.keys, "mode = \"nat\""));
+        rig.wait(20);
+        let (client, backend) = (case.client().replace("40000", "40001"), end(case.backend(), 80));
+        let there = (OUTSIDE, udp(&client, &case.asked()));
+        rig.passes("without it", (there, (INSIDE, udp(&client, &backend).routed())));
+        rig.wait(15);
+        assert_eq!(rig.session_count(), 1, "the tunnel's is over");
+    }
+}
+
 /// RFC 2003 section 4, RFC 2473 section 8: a router inside the path says what it carries; the client hears of it, what
 /// follows is refused here at once, and after ten minutes it is tried again.
 #[test]

@@ -269,6 +269,12 @@ impl<B> NextHops<B> {
         Ok(())
     }
 
+    /// How many next hops sessions, tunnels and the operator hold on to.
+    #[must_use]
+    pub(crate) fn in_use(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.sessions > 0).count()
+    }
+
     /// How many packets wait.
     #[must_use]
     pub(crate) fn held(&self) -> usize {

@@ -325,6 +325,13 @@ where
         self.shard.sessions.len()
     }
 
+    /// Next hops that are held: without sessions, those the operator named and no other. Looks at all of them; not for the
+    /// packet path.
+    #[must_use]
+    pub fn next_hops_in_use(&self) -> usize {
+        self.shard.next_hops.in_use()
+    }
+
     /// The queue pairs, for a harness that looks at what was sent.
     pub fn queues(&mut self) -> &mut [QueuePair<N>] {
         &mut self.exits.queues

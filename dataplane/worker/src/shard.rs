@@ -295,7 +295,7 @@ impl<B> Shard<B> {
         }
         self.bindings.count(held.binding, held.traffic);
         self.bindings.close(held.binding);
-        self.leave_tunnel(held.binding, held.hops);
+        self.leave_tunnel(held.binding);
         let hops = held.splice.map_or(held.hops, |entry| self.splices.release(entry));
         for hop in hops {
             self.next_hops.release(hop);

@@ -79,22 +79,27 @@ impl Tunnels {
         self.entries.get(usize::from(id.get()))?.as_ref()
     }
 
-    /// Puts a tunnel, or none, in the place of this binding and returns what was there.
-    fn put(&mut self, id: BindingId, tunnel: Option<Tunnel>) -> Option<Tunnel> {
+    /// Puts a tunnel in the place of this binding and returns what was there.
+    fn put(&mut self, id: BindingId, tunnel: Tunnel) -> Option<Tunnel> {
         let place = usize::from(id.get());
         if place >= self.entries.len() && place < BINDINGS_MAX {
             self.entries.resize(place + 1, None);
         }
-        self.entries.get_mut(place).and_then(|entry| core::mem::replace(entry, tunnel))
+        self.entries.get_mut(place).and_then(|entry| entry.replace(tunnel))
+    }
+
+    /// Takes the tunnel of this binding out, if there is one.
+    fn take(&mut self, id: BindingId) -> Option<Tunnel> {
+        self.entries.get_mut(usize::from(id.get()))?.take()
     }
 }
 
 impl<B> Shard<B> {
-    /// A session of this binding has ended: with the last one the tunnel lets go of its next hop.
-    pub(crate) fn leave_tunnel(&mut self, binding: BindingId, hops: [NextHopId; 2]) {
-        if hops.contains(&NextHopId::TUNNEL)
-            && self.bindings.sessions(binding) == 0
-            && let Some(tunnel) = self.tunnels.put(binding, None)
+    /// A session of this binding has ended: with the last one the tunnel lets go of its next hop. That one need not have taken
+    /// the tunnel: a new policy may reach the backend in another way.
+    pub(crate) fn leave_tunnel(&mut self, binding: BindingId) {
+        if self.bindings.sessions(binding) == 0
+            && let Some(tunnel) = self.tunnels.take(binding)
         {
             self.next_hops.release(tunnel.hop);
         }
@@ -210,7 +215,7 @@ impl<B: Buffer> Shard<B> {
             }
         };
         self.next_hops.retain(tunnel.hop);
-        if let Some(before) = self.tunnels.put(binding, Some(tunnel)) {
+        if let Some(before) = self.tunnels.put(binding, tunnel) {
             self.next_hops.release(before.hop);
         }
         Ok(tunnel)

@@ -130,6 +130,10 @@ impl Rig {
         assert_eq!(self.count(|c| &c.held), 0, "A4: packets that wait for a next hop after the longest timeout");
         let (opened, closed) = (self.count(|c| &c.sessions_opened), self.count(|c| &c.sessions_closed));
         assert_eq!(opened, closed, "A4: sessions opened and closed");
+        let placed = self.policy.neighbors.len();
+        for worker in &self.workers {
+            assert!(worker.next_hops_in_use() <= placed, "A4: next hops in use without sessions, {placed} placed");
+        }
         for service in self.snapshot.services.iter() {
             for member in service.members() {
                 let name = member.backend.name();
