@@ -69,6 +69,8 @@ struct NextHop {
     port: PortId,
     address: IpAddr,
     reach: Reach,
+    /// When a packet was last told to wait for it.
+    needed: Tick,
     sessions: u32,
     waiting: u16,
 }
@@ -119,6 +121,8 @@ pub(crate) struct NextHops<B> {
     index: HashMap<(PortId, IpAddr), u16, Keyed>,
     waiting: VecDeque<(u16, Tick, B)>,
     hand: usize,
+    /// When a packet was last told to wait.
+    latest: Tick,
     /// The next hop that was asked for last of those whose addresses end in the same bits: a guess, proved by its entry.
     guesses: [u16; GUESSES],
 }
@@ -148,6 +152,7 @@ impl<B> NextHops<B> {
             index: HashMap::with_capacity_and_hasher(2 * NEXT_HOPS_MAX, Keyed::default()),
             waiting: VecDeque::with_capacity(HELD_MAX),
             hand: 0,
+            latest: Tick::new(0),
             guesses: [0; GUESSES],
         }
     }
@@ -176,7 +181,7 @@ impl<B> NextHops<B> {
         }
         // Asked in a future that never comes: the first packet asks.
         let never = Reach::Asked(Tick::new(u64::MAX));
-        let entry = NextHop { port, address, reach: never, sessions: 0, waiting: 0 };
+        let entry = NextHop { port, address, reach: never, needed: Tick::new(u64::MAX), sessions: 0, waiting: 0 };
         let number = if self.entries.len() < NEXT_HOPS_MAX {
             let number = u16::try_from(self.entries.len()).ok()?;
             self.entries.push(entry);
@@ -194,12 +199,12 @@ impl<B> NextHops<B> {
         Some(number)
     }
 
-    /// A next hop no session and no packet needs, sought over a bounded stretch so that a flood costs little.
+    /// A next hop no session and no packet needs, those that are on their way to wait for it among them, sought over a bounded stretch so that a flood costs little.
     fn reclaimable(&mut self) -> Option<u16> {
         for _ in 0..64 {
             self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 0 };
             let entry = self.entries.get(self.hand)?;
-            if entry.sessions == 0 && entry.waiting == 0 {
+            if entry.sessions == 0 && entry.waiting == 0 && entry.needed != self.latest {
                 return u16::try_from(self.hand).ok();
             }
         }
@@ -244,11 +249,14 @@ impl<B> NextHops<B> {
                 }
                 Way::Open(entry.port, mac)
             }
-            Reach::Asked(asked) if asked <= now && now.get() - asked.get() < ASK_AGAIN => Way::Wait { ask: None },
             Reach::Failed(failed) if failed <= now && now.get() - failed.get() < ASK_AGAIN => Way::Closed(entry.port),
             Reach::Asked(_) | Reach::Failed(_) => {
-                entry.reach = Reach::Asked(now);
-                Way::Wait { ask: Some((entry.port, entry.address)) }
+                (entry.needed, self.latest) = (now, now);
+                let asks = !matches!(entry.reach, Reach::Asked(at) if at <= now && now.get() - at.get() < ASK_AGAIN);
+                if asks {
+                    entry.reach = Reach::Asked(now);
+                }
+                Way::Wait { ask: asks.then_some((entry.port, entry.address)) }
             }
         })
     }
@@ -426,6 +434,29 @@ mod tests {
         assert!(matches!(hops.way(id, Tick::new(7)), Some(Way::Wait { ask: Some(_) })));
         assert!(matches!(hops.way(id, Tick::new(10)), Some(Way::Wait { ask: None })));
         assert!(matches!(hops.way(id, Tick::new(11)), Some(Way::Wait { ask: Some(_) })));
+    }
+
+    /// Between the word that a packet waits and its waiting lies the rest of its burst.
+    #[test]
+    fn a_next_hop_a_packet_is_about_to_wait_for_is_not_given_up() {
+        let mut hops = NextHops::new();
+        let now = Tick::new(9);
+        let id = hops.obtain(PORT, address(1)).unwrap();
+        assert!(matches!(hops.way(id, now), Some(Way::Wait { .. })));
+        for number in 2..200_000 {
+            assert!(hops.obtain(PORT, address(number)).is_some());
+        }
+        hops.hold(id, "held", now).unwrap();
+        let mac = MacAddr::new([2, 0, 0, 0, 0, 1]);
+        assert_eq!(hops.learn(PORT, address(1), Some(mac), now), Some(id));
+        assert_eq!(hops.released(id), Some("held"));
+        // Later, when nobody waits for it, it is one of many.
+        let other = hops.obtain(PORT, address(200_000)).unwrap();
+        assert!(matches!(hops.way(other, Tick::new(10)), Some(Way::Wait { .. })));
+        for number in 200_001..400_000 {
+            assert!(hops.obtain(PORT, address(number)).is_some());
+        }
+        assert!(matches!(hops.way(id, Tick::new(10)), Some(Way::Wait { .. })), "it is somebody else's");
     }
 
     #[test]
