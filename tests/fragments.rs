@@ -628,6 +628,24 @@ fn what_waited_for_its_next_hop_is_cut_too() {
     assert_eq!(together(&came[2..]).1, segment(&udp(CLIENT, SERVER).data(&payload(2_000))));
 }
 
+/// RFC 791: a fragment that says "don't fragment" among others that do not is not cut and does not leave larger than the link,
+/// whether its datagram waits for the next hop or not.
+#[test]
+fn a_fragment_that_may_not_be_cut_never_leaves_too_large() {
+    let text = format!("{TWO_PORTS}{POLICY}").replace(NARROW.0, NARROW.1);
+    let mut rig = Rig::of(&text);
+    for sentence in ["its next hop has to be found", "and is known"] {
+        let dropped = rig.dropped(PacketTooBig);
+        for (number, piece) in udp(CLIENT, SERVER).data(&payload(3_000)).pieces(1_440).into_iter().enumerate() {
+            rig.put(OUTSIDE, &if number == 1 { piece.dont_fragment() } else { piece });
+        }
+        rig.settle();
+        let came = rig.take();
+        assert!(came.iter().all(|(side, frame)| *side == INSIDE && frame.len() <= 14 + 1_280), "{sentence}");
+        assert_eq!((came.len(), rig.dropped(PacketTooBig)), (3, dropped + 1), "{sentence}");
+    }
+}
+
 /// MAL-17: packets of all sizes through the firewall, the balancer and source NAT, between links of 9,600 bytes and of 1,500.
 #[test]
 fn jumbo_packets_pass_or_their_sender_is_told() {

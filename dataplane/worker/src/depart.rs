@@ -62,9 +62,7 @@ impl<B: Buffer> Shard<B> {
                     && fresh.is_none_or(|fresh| set_identification(bytes, facts, fresh));
                 if !written {
                     verdict = Verdict::Drop(DropReason::FragmentOverlap);
-                } else if let Verdict::Forward(port) = verdict
-                    && let Some(too_big) = self.too_big_alone(facts, port)
-                {
+                } else if let Some(too_big) = self.too_big_alone(facts, verdict) {
                     verdict = too_big;
                 }
             }
@@ -96,7 +94,12 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// A fragment that says of itself that it may not be cut, among others that do not.
-    fn too_big_alone(&self, facts: &Facts, port: PortId) -> Option<Verdict> {
+    fn too_big_alone(&self, facts: &Facts, verdict: Verdict) -> Option<Verdict> {
+        let port = match verdict {
+            Verdict::Forward(port) | Verdict::Answered(port) => port,
+            Verdict::Hold(hop) => self.next_hops.port(hop)?,
+            _ => return None,
+        };
         let mtu = self.snapshot.port(port)?.mtu;
         let too_big = facts.dont_fragment && facts.end.saturating_sub(facts.network) > mtu;
         too_big.then_some(Verdict::Drop(DropReason::PacketTooBig))
