@@ -353,6 +353,27 @@ fn acknowledgments_nobody_earned_open_nothing() {
     rig.drops_all("a cookie of long ago", &[late], NoSession);
 }
 
+/// A policy that turns cookies off strands nobody: who was answered with one by the policy before gets its backend.
+#[test]
+fn cookies_turned_off_strand_no_handshake() {
+    for v6 in [false, true] {
+        let mut rig = always();
+        let mut pair = Pair::new(v6, 40_000);
+        pair.ask(&mut rig, &LINUX);
+        rig.publish_more(&format!("{ALLOW}{}", shops("", "mode = \"off\"")));
+        pair.prove(&mut rig, &stamps(0x1010, pair.told));
+        pair.answer(&mut rig, &LINUX);
+        let seen = one(exchange(&mut rig, &[(OUTSIDE, pair.say(0, 0, b"hello"))]));
+        assert_eq!((seen.side, seen.tcp.payload), (INSIDE, 5));
+        // A new one goes to the backend at once.
+        let syn = one(exchange(&mut rig, &[(OUTSIDE, Pair::new(v6, 40_001).up().syn().seq(1))]));
+        assert_eq!((syn.side, syn.tcp.flags), (INSIDE, TcpFlags::SYN));
+        // And a forged proof opens nothing, now as then.
+        let forged = Pair::new(v6, 40_002).up().ack(77).seq(2);
+        rig.drops_all("nobody's cookie", &[(OUTSIDE, forged)], NoSession);
+    }
+}
+
 /// What the client says before its backend has answered is said again by itself: a probe of the closed window, an ACK
 /// that came twice, a FIN.
 #[test]

@@ -154,7 +154,7 @@ impl<B: Buffer> Shard<B> {
         let service = self.snapshot.services.service(id)?;
         if !tcp.flags.contains(TcpFlags::ACK)
             || tcp.flags.intersects(TcpFlags::SYN | TcpFlags::RST | TcpFlags::FIN)
-            || !service.guard().expects(service.spec().syn_cookies, self.now)
+            || !service.guard().expects(self.now)
         {
             return None;
         }

@@ -126,10 +126,12 @@ impl SynGuard {
         self.engaged.load(Relaxed) && !stays && self.engaged.swap(false, Relaxed)
     }
 
-    /// Whether an ACK of no session may bring a cookie back.
-    pub fn expects(&self, mode: CookieMode, now: Nanos) -> bool {
+    /// Whether an ACK of no session may bring a cookie back, whatever the mode is by now: who was answered believes to be
+    /// connected, and waits for a window that only its proof brings.
+    #[must_use]
+    pub fn expects(&self, now: Nanos) -> bool {
         let last = Nanos::new(self.last_cookie.load(Relaxed));
-        mode != CookieMode::Off && last > Nanos::ZERO && now.since(last) <= HELD
+        last > Nanos::ZERO && now.since(last) <= HELD
     }
 
     /// A cookie was sent.
@@ -273,12 +275,9 @@ mod tests {
     #[test]
     fn cookies_are_looked_for_as_long_as_one_may_be_under_way() {
         let guard = SynGuard::default();
-        assert!(!guard.expects(CookieMode::Always, at(1)));
+        assert!(!guard.expects(at(1)));
         guard.asked(at(100));
-        for mode in [CookieMode::Always, ADAPTIVE] {
-            assert!(guard.expects(mode, at(100)) && guard.expects(mode, at(230)) && !guard.expects(mode, at(300)));
-        }
-        assert!(!guard.expects(CookieMode::Off, at(100)));
+        assert!(guard.expects(at(100)) && guard.expects(at(230)) && !guard.expects(at(300)));
     }
 
     #[test]
