@@ -347,10 +347,16 @@ fn acknowledgments_nobody_earned_open_nothing() {
         .collect();
     rig.drops_all("cookies that are not", &wrong, NoSession);
     assert_eq!(rig.session_count(), 0);
-    // A cookie is good for its period and the next, not for ever.
-    rig.leap(Nanos::from_secs(140));
+    // A cookie is good for its period and the next, not for ever, also while others are looked for.
+    for _ in 0..2 {
+        rig.leap(Nanos::from_secs(70));
+        Pair::new(false, 40_001).ask(&mut rig, &LINUX);
+    }
     let late = (OUTSIDE, pair.up().ack(cookie.wrapping_add(1)).seq(1_001));
     rig.drops_all("a cookie of long ago", &[late], NoSession);
+    let mut other = Pair::new(false, 40_001);
+    other.ask(&mut rig, &LINUX);
+    other.prove(&mut rig, &[]);
 }
 
 /// A policy that turns cookies off strands nobody: who was answered with one by the policy before gets its backend.
