@@ -5,8 +5,9 @@ use frame::ReceivedChecksum;
 use millrace_tests::packet::{arp_request, ethernet, icmp_error, ip, ping, pong, station, tcp, udp};
 use millrace_tests::{ADDRESSES, INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS};
 use stage::DropReason::{
-    ChainedBuffer, HopLimitExceeded, KernelFull, MulticastUnwanted, NoKernelInterface, NoRoute, NoService, NotOurMac,
-    PacketTooBig, SourceOwnAddress, TransmitFull, UnknownEthertype, UnknownVlan,
+    ChainedBuffer, HopLimitExceeded, KernelFull, LinkLocalDestination, LinkLocalSource, MulticastUnwanted,
+    NoKernelInterface, NoRoute, NoService, NotOurMac, PacketTooBig, SourceOwnAddress, TransmitFull, UnknownEthertype,
+    UnknownVlan,
 };
 use units::Nanos;
 use wire::{MacAddr, Malformed};
@@ -365,6 +366,25 @@ fn nobody_may_speak_in_the_appliances_name() {
         rig.drops_all(source, &[(OUTSIDE, udp(source, "10.0.0.11:1"))], SourceOwnAddress);
     }
     rig.drops_all("IPv6", &[(OUTSIDE, udp("[2001:db8:51::1]:5", "[2001:db8:10::11]:1"))], SourceOwnAddress);
+}
+
+/// RFC 3927 section 7, RFC 4291 section 2.5.6: addresses of one link do not leave it; RFC 1122 section 3.2.1.3: nobody is a
+/// broadcast address.
+#[test]
+fn addresses_of_one_link_and_of_everybody_on_it_send_nothing_across() {
+    let default_route = "[[route]]\nto = \"0.0.0.0/0\"\nvia = \"198.51.100.254\"\n";
+    let mut rig = Rig::new(&format!("{ALLOW}{default_route}"));
+    for (source, server) in [("169.254.7.7:5", "10.0.0.11:80"), ("[fe80::7]:5", "[2001:db8:10::11]:80")] {
+        let packets = [(OUTSIDE, udp(source, server)), (OUTSIDE, tcp(source, server).syn())];
+        rig.drops_all(source, &packets, LinkLocalSource);
+    }
+    let secrets = [tcp("10.0.0.11:5", "169.254.169.254:80").syn(), udp("10.0.0.11:5", "169.254.169.254:53")];
+    rig.drops_all("to another link's", &secrets.map(|packet| (INSIDE, packet)), LinkLocalDestination);
+    for source in ["198.51.100.255:5", "10.0.0.255:5"] {
+        let packets = [(OUTSIDE, udp(source, "10.0.0.11:80")), (OUTSIDE, tcp(source, "10.0.0.11:80").syn())];
+        rig.drops_all(source, &packets, Malformed::SourceMulticast);
+    }
+    assert_eq!(rig.session_count(), 0);
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) trait Family: Address {
     /// Both ends of a tuple.
     fn endpoints(tuple: &Tuple<Self>) -> Endpoints;
 
-    /// Whether an address means the same behind every port, unlike IPv6's of one link (RFC 4291 section 2.5.6).
+    /// Whether an address means the same behind every port, unlike those of one link (RFC 3927, RFC 4291 section 2.5.6).
     fn is_everywhere(address: Self) -> bool;
 
     /// Whether an address is the broadcast address of a connected network.
@@ -105,8 +105,8 @@ impl Family for Ipv4Addr {
     }
 
     #[inline(always)]
-    fn is_everywhere(_: Self) -> bool {
-        true
+    fn is_everywhere(address: Self) -> bool {
+        !address.is_link_local()
     }
 
     #[inline]

@@ -218,6 +218,7 @@ impl<B: Buffer> Shard<B> {
         let Tuple { source, destination, source_port, destination_port } = head.tuple;
         if !is_ordinary(&A::endpoints(&head.tuple), source_port, destination_port, kind == Kind::Tcp)
             || !A::is_everywhere(source)
+            || A::is_broadcast(snapshot, source)
             || snapshot.ours.contains(&source.into_ip())
             || snapshot.nat64.behind(source.into_ip()).is_some()
         {

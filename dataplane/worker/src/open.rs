@@ -12,7 +12,7 @@ use stage::translate::MappingId;
 use units::limits::BURST_MAX;
 use units::{ServiceId, ZoneId};
 use wire::emit::IcmpErrorKind;
-use wire::{Content, TcpFlags, Transport};
+use wire::{Content, Malformed, TcpFlags, Transport};
 
 use crate::challenge::Proof;
 use crate::command::Event;
@@ -148,14 +148,20 @@ impl<B: Buffer> Shard<B> {
         if packet.origin != Origin::Kernel && claims_ours {
             return Err(Verdict::Drop(DropReason::SourceOwnAddress));
         }
+        if matches!(source, IpAddr::V4(v4) if self.snapshot.is_broadcast(v4)) {
+            return Err(Verdict::Drop(Malformed::SourceMulticast.into()));
+        }
         let service = self.snapshot.services.find(destination, facts.protocol, destination_port);
         let bound = match service {
             Some(service) => Bound::Service(service),
             None if is_ours(&self.snapshot, destination) => {
                 self.bound_inside(packet.port, facts).unwrap_or(Bound::Here)
             }
-            None if is_link_local(destination) => Bound::Here,
-            None => self.bound_across(packet.port, facts)?.unwrap_or(Bound::Beyond),
+            None => match destination {
+                IpAddr::V6(v6) if v6.is_unicast_link_local() => Bound::Here,
+                IpAddr::V4(v4) if v4.is_link_local() => return Err(Verdict::Drop(DropReason::LinkLocalDestination)),
+                IpAddr::V4(_) | IpAddr::V6(_) => self.bound_across(packet.port, facts)?.unwrap_or(Bound::Beyond),
+            },
         };
         if packet.origin != Origin::Kernel && is_link_local(source) && bound != Bound::Here {
             return Err(Verdict::Drop(DropReason::LinkLocalSource));
@@ -271,7 +277,10 @@ pub(crate) const fn refusal(reason: DropReason) -> Verdict {
     }
 }
 
-/// Whether an address means something on its link only (RFC 4291 section 2.5.6).
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+/// Whether an address means something on its link only (RFC 3927, RFC 4291 section 2.5.6).
+const fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
 }

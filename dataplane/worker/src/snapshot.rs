@@ -189,6 +189,7 @@ impl Snapshot {
     /// Whether `address` is the broadcast address of a connected network.
     #[must_use]
     pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        address == Ipv4Addr::BROADCAST || self.broadcast.contains(&address)
+        // All of them end in two ones at least: networks of two addresses have none (RFC 3021).
+        address.to_bits() & 3 == 3 && (address == Ipv4Addr::BROADCAST || self.broadcast.contains(&address))
     }
 }
