@@ -51,6 +51,9 @@ impl<B: Buffer> Shard<B> {
         {
             return Acted::Verdict(verdict);
         }
+        if let Some(verdict) = self.ends_here::<A>(packet, &facts, slot, direction) {
+            return Acted::Verdict(verdict);
+        }
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
         if session.next_hop(direction) == NextHopId::SPLICED.get() {
             return self.act_spliced::<A>(packet, &facts, slot, direction);
@@ -61,6 +64,25 @@ impl<B: Buffer> Shard<B> {
             _ => TcpOutcome::Pass,
         };
         self.follow::<A>(packet, slot, direction, outcome)
+    }
+
+    /// Refuses a packet that cannot reach the other end, before its session has taken it in: what the receiver never sees
+    /// must not be followed here (insertion by hop limit or by size; Ptacek and Newsham, 1998, section 4.1).
+    fn ends_here<A: Family>(
+        &self,
+        packet: &Packet<B>,
+        facts: &Facts,
+        slot: Slot,
+        direction: Direction,
+    ) -> Option<Verdict> {
+        let hop = self.hop_of::<A>(slot, direction);
+        if packet.origin == Origin::Kernel || hop == NextHopId::KERNEL {
+            return None;
+        }
+        if facts.hop_limit <= 1 {
+            return Some(Verdict::Refuse(DropReason::HopLimitExceeded, Answer::Icmp(IcmpErrorKind::TimeExceeded)));
+        }
+        self.too_big(packet, facts, self.next_hops.port(hop)?)
     }
 
     /// Goes on with a packet that its session in `slot` has taken in with this outcome.

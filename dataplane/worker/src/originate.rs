@@ -52,16 +52,14 @@ impl Default for Allowance {
 
 /// What kind of packet answers this one, or none.
 fn answer_to(transport: &Transport, answer: Answer) -> Option<Kind> {
-    let reset = match transport {
-        Transport::Tcp(tcp) if tcp.flags.contains(TcpFlags::RST) => return None,
-        Transport::Tcp(_) => true,
-        _ => false,
-    };
-    match answer {
-        Answer::Reject | Answer::Reset if reset => Some(Kind::Reset),
-        Answer::Reject => Some(Kind::Icmp(IcmpErrorKind::AdminProhibited)),
-        Answer::Reset => None,
-        Answer::Icmp(kind) => Some(Kind::Icmp(kind)),
+    match (answer, transport) {
+        (Answer::Icmp(kind), _) => Some(Kind::Icmp(kind)),
+        // Resets are not answered by resets.
+        (Answer::Reject | Answer::Reset, Transport::Tcp(tcp)) => {
+            (!tcp.flags.contains(TcpFlags::RST)).then_some(Kind::Reset)
+        }
+        (Answer::Reject, _) => Some(Kind::Icmp(IcmpErrorKind::AdminProhibited)),
+        (Answer::Reset, _) => None,
     }
 }
 
