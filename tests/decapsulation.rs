@@ -6,8 +6,9 @@ use millrace_tests::packet::{
 };
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, TWO_PORTS};
 use stage::DropReason::{
-    FirewallDenied, FragmentTimeout, HopLimitExceeded, Malformed as Bad, MulticastUnwanted, NeighborDiscoveryInvalid,
-    SourceOwnAddress, TunnelCongestion, TunnelHeader, TunnelNesting, TunnelSource,
+    ChainedBuffer, FirewallDenied, FragmentOverlap, FragmentTimeout, HopLimitExceeded, Malformed as Bad,
+    MulticastUnwanted, NeighborDiscoveryInvalid, SourceOwnAddress, TunnelCongestion, TunnelHeader, TunnelNesting,
+    TunnelSource,
 };
 use wire::{MacAddr, Malformed};
 
@@ -301,6 +302,59 @@ fn congestion_in_the_tunnel_reaches_the_ends() {
     }
 }
 
+/// RFC 2003 section 5.1, RFC 2473 section 7: outer packets that came in fragments are put together, in whatever order.
+#[test]
+fn outer_packets_in_fragments_are_put_together() {
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{ALLOW}{}", endings(keys)));
+        for outer_v6 in [false, true] {
+            for (client, server) in both() {
+                let inside = udp(client, server).data(&[7; 1_400]);
+                for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+                    let pieces = wrapped(wrap, outer_v6, &inside).pieces(512);
+                    let came: Vec<_> = order.iter().map(|&at: &usize| (OUTSIDE, pieces[at].clone())).collect();
+                    let sentence = format!("{wrap:?}, IPv6 outside: {outer_v6}");
+                    rig.case(&sentence, &came, &[(INSIDE, inside.clone().routed())], &[]);
+                }
+            }
+        }
+        assert_eq!((rig.count(|c| &c.decapsulated), rig.count(|c| &c.consumed)), (12, 24));
+        // What is inside may be a fragment itself.
+        let inner = udp(CLIENT, SERVER).data(&[9; 1_400]).pieces(704);
+        let outer = |at: usize, id| wrapped(wrap, false, &inner[at]).id(id).pieces(512);
+        let came: Vec<_> = outer(1, 1).into_iter().chain(outer(0, 2)).map(|packet| (OUTSIDE, packet)).collect();
+        let out: Vec<_> = inner.iter().map(|packet| (INSIDE, packet.clone().routed())).collect();
+        rig.case("a fragment in fragments", &came, &out, &[]);
+    }
+}
+
+/// What is put together is no more than a packet: too much of it, from somebody else, or damaged, it goes nowhere.
+#[test]
+fn outer_packets_in_fragments_are_judged_like_whole_ones() {
+    let at = |packets: Vec<Packet>| packets.into_iter().map(|packet| (OUTSIDE, packet)).collect::<Vec<_>>();
+    for (wrap, keys) in WRAPS {
+        let mut rig = Rig::new(&format!("{ALLOW}{}", endings(keys)));
+        let inside = udp(CLIENT, SERVER).data(&[7; 1_000]);
+        let stranger = at(from("198.51.100.51", wrap, &inside).pieces(600));
+        rig.case("from somebody else", &stranger, &[], &[TunnelSource]);
+        let large = at(wrapped(wrap, false, &udp(CLIENT, SERVER).data(&[7; 4_000])).pieces(1_400));
+        rig.drops_all("more than a buffer holds", &large, ChainedBuffer);
+        let overlap = wrapped(wrap, false, &inside).pieces(600)[0].clone();
+        let evil = ip(PEER, "198.51.100.1", 4, &[0; 24]).fragment(592, true);
+        let evil = if matches!(wrap, Wrap::IpIp) { evil } else { overlap.clone().fragment(592, true) };
+        rig.drops_all("overlapping", &[(OUTSIDE, overlap), (OUTSIDE, evil)], FragmentOverlap);
+        if matches!(wrap, Wrap::Gue | Wrap::GueHeader) {
+            let damaged = at(wrapped(wrap, true, &inside).wrong_checksum(1).pieces(600));
+            rig.drops_all("damaged", &damaged, Bad(Malformed::UdpChecksum));
+        }
+        assert_eq!(rig.session_count(), 0);
+        let last = udp(CLIENT, SERVER).data(&[7; 1_000]).hops(1);
+        let told = icmp_error("198.51.100.1", host(CLIENT), 11, 0, 0, &last, 548).class(0xc0).atomic().via(PEER);
+        let came = at(wrapped(wrap, false, &last).id(9).pieces(600));
+        rig.case("its last hop", &came, &[(OUTSIDE, told)], &[HopLimitExceeded]);
+    }
+}
+
 /// Whichever worker receives the outer packet, the one that owns the session inside treats it.
 #[test]
 fn what_is_inside_finds_the_worker_that_owns_it() {
@@ -316,6 +370,10 @@ fn what_is_inside_finds_the_worker_that_owns_it() {
                 let data = tcp(&client, server).ack(9).seq(2).data(b"GET /");
                 let there = (OUTSIDE, wrapped(wrap, port % 2 == 1, &data));
                 rig.case("data", &[there], &[(INSIDE, data.clone().routed())], &[]);
+                let more = tcp(&client, server).ack(9).seq(7).data(&[7; 900]);
+                let pieces = wrapped(wrap, port % 2 == 0, &more).pieces(512);
+                let came: Vec<_> = pieces.into_iter().rev().map(|piece| (OUTSIDE, piece)).collect();
+                rig.case("data in fragments", &came, &[(INSIDE, more.routed())], &[]);
                 let answer = tcp(server, &client).ack(7).seq(9).data(b"found");
                 let router = if client.contains('[') { "2001:db8:51::fe" } else { "198.51.100.254" };
                 rig.case("an answer", &[(INSIDE, answer.clone())], &[(OUTSIDE, answer.routed().via(router))], &[]);

@@ -1,16 +1,21 @@
 //! Packets out of tunnels that end here, at the door: before anything else is asked, since whose a packet is and what rules
 //! say of it depends on what is inside. What comes out goes on as if it had come by the same port.
 //!
+//! An outer packet that came in fragments is put together first: the one place where datagrams are, since what is inside
+//! cannot be read otherwise. It has to fit into one packet buffer.
+//!
 //! Layers are taken off one by one, each from a source that its tunnel allows, [`TUNNEL_DEPTH_MAX`] at most (MAL-15). The
 //! packet inside is read like any other, its checksums verified in software: devices look at the outer ones.
 
 use frame::Buffer;
 use stage::DropReason;
+use stage::reassembly::DatagramId;
 use stage::tunnel::{carry_congestion, class};
-use units::WorkerId;
 use units::limits::TUNNEL_DEPTH_MAX;
+use units::{PortId, WorkerId};
 use wire::{Content, Fragment, Frame, Verify, dissect};
 
+use crate::fragments::payload;
 use crate::packet::{Origin, Packet};
 use crate::shard::Shard;
 use crate::{steer, tunnel_error};
@@ -52,6 +57,41 @@ impl<B: Buffer> Shard<B> {
             }
         }
         Whose::Mine
+    }
+
+    /// Whether a complete datagram, the facts of which are `frame`'s, is an outer packet of a tunnel that ends here.
+    pub(crate) fn is_outer(&self, datagram: DatagramId, frame: &Frame) -> bool {
+        let endings = &self.snapshot.endings;
+        let (Content::Ip(facts), false) = (&frame.content, endings.is_empty()) else { return false };
+        let first = self.fragments.waiting.fragments(datagram).next();
+        let begin = usize::from(facts.transport_offset);
+        first.and_then(|first| first.buffer.bytes().get(begin..)).is_some_and(|head| endings.take_datagram(facts, head))
+    }
+
+    /// Puts a datagram that came by `port` together in the buffer of its first fragment. The other fragments have given what
+    /// they carried and are consumed. `None`, and all of them dropped, when that buffer is too small.
+    pub(crate) fn put_together(&mut self, datagram: DatagramId, mut frame: Frame, port: PortId) -> Option<Packet<B>> {
+        let waiting = &mut self.fragments.waiting;
+        let (total, ..) = waiting.measure(datagram);
+        let head = waiting.next(datagram)?;
+        let (begin, mut buffer) = (usize::from(head.piece.begin), head.buffer);
+        let end = usize::try_from(total).ok().and_then(|total| u16::try_from(begin + total).ok());
+        let end = end.filter(|&end| buffer.resize(usize::from(end)));
+        let mut others = 0;
+        while let Some(held) = waiting.next(datagram) {
+            others += 1;
+            let (piece, at) = (payload(&held), begin + usize::from(held.piece.offset));
+            if let Some(place) = buffer.bytes_mut().get_mut(at..at + piece.len()) {
+                place.copy_from_slice(piece);
+            }
+        }
+        let (Some(end), Content::Ip(facts)) = (end, &mut frame.content) else {
+            (0..=others).for_each(|_| self.counters.drop_one(DropReason::ChainedBuffer));
+            return None;
+        };
+        self.counters.consumed.add(others);
+        facts.end = end;
+        Some(Packet { buffer, frame, port, origin: Origin::Wire, rest: None })
     }
 
     /// Takes a packet out of the tunnels it is in, as far as they end here; true when it was in any.

@@ -65,6 +65,8 @@ pub(crate) enum Gathered<B> {
     Elsewhere(B, WorkerId),
     /// It was the last: the datagram, and the worker that owns its session if that is another.
     Whole(Packet<B>, Option<WorkerId>),
+    /// It was the last of an outer packet of a tunnel that ends here, put together.
+    Outer(Packet<B>),
 }
 
 impl<B: Buffer> Shard<B> {
@@ -130,7 +132,11 @@ impl<B: Buffer> Shard<B> {
                 return Gathered::Gone;
             }
         };
-        let Some(head) = waiting.next(datagram) else { return Gathered::Gone };
+        // What comes out of a tunnel is never taken out of another.
+        if origin == Origin::Wire && self.is_outer(datagram, &frame) {
+            return self.put_together(datagram, frame, port).map_or(Gathered::Gone, Gathered::Outer);
+        }
+        let Some(head) = self.fragments.waiting.next(datagram) else { return Gathered::Gone };
         let mut packet = Packet { buffer: head.buffer, frame, port, origin, rest: None };
         let Content::Ip(facts) = &packet.frame.content else { return Gathered::Whole(packet, None) };
         let before_transport = facts.transport_offset.saturating_sub(head.piece.begin);

@@ -136,6 +136,16 @@ impl<B: Buffer> Shard<B> {
                 Err(Lane::Other(others.push(packet, Task::Done, Verdict::HandOver(owner))))
             }
             Gathered::Whole(packet, None) => Ok(packet),
+            Gathered::Outer(mut packet) => match self.whose(&mut packet, true) {
+                // It may be a fragment itself; taken out of a tunnel, it is not put together again.
+                Whose::Mine => self.collect(packet, place, others, door),
+                Whose::Of(owner) => {
+                    let origin = packet.origin;
+                    *place = Some(packet.buffer);
+                    Err(Lane::HandOver(owner, origin))
+                }
+                Whose::Nobodys => Err(Lane::Gone),
+            },
         }
     }
 

@@ -68,6 +68,14 @@ impl Endings {
         self.by_address.is_empty()
     }
 
+    /// Whether a datagram is for a tunnel that ends here: its facts, and what its first fragment carries. It has to be put
+    /// together before anybody can look inside.
+    #[must_use]
+    pub fn take_datagram(&self, facts: &Facts, payload: &[u8]) -> bool {
+        let endings = self.by_address.get(&facts.endpoints.destination());
+        endings.into_iter().flatten().any(|ending| takes(ending.encapsulation, facts.protocol, payload))
+    }
+
     /// Where in `frame` the packet inside begins; `None` when the packet is for no tunnel that ends here, or a fragment.
     ///
     /// # Errors
