@@ -7,6 +7,7 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a harness panics wherever something is not as it was said to be")]
 
+pub mod case;
 pub mod clock;
 pub mod memory;
 pub mod net;

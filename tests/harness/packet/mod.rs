@@ -227,6 +227,14 @@ impl Packet {
         self
     }
 
+    /// With a tag of any kind (802.1ad: 0x88a8), outside those already there.
+    #[must_use]
+    pub fn tagged_as(mut self, kind: u16, vlan: u16) -> Self {
+        let ([k0, k1], [high, low]) = (kind.to_be_bytes(), vlan.to_be_bytes());
+        self.tags.insert(0, [k0, k1, high, low]);
+        self
+    }
+
     /// With these bytes behind the packet, as short frames are padded.
     #[must_use]
     pub fn padded(mut self, bytes: &[u8]) -> Self {
@@ -297,6 +305,14 @@ impl Packet {
         })
     }
 
+    /// As the appliance writes its own ICMP errors: of IPv4, with the precedence of internetwork control (RFC 1812 section
+    /// 4.3.2.5), and never fragmented.
+    #[must_use]
+    pub fn told(self) -> Self {
+        let v4 = self.addresses().is_some_and(|(source, _)| source.is_ipv4());
+        if v4 { self.class(0xc0).atomic() } else { self }
+    }
+
     /// With this type of service or traffic class.
     #[must_use]
     pub fn class(self, class: u8) -> Self {
@@ -313,6 +329,12 @@ impl Packet {
     #[must_use]
     pub fn dont_fragment(self) -> Self {
         self.with(|ip| ip.flags_offset |= 0x4000)
+    }
+
+    /// With the reserved bit of IPv4's flags (RFC 3514).
+    #[must_use]
+    pub fn reserved_flag(self) -> Self {
+        self.with(|ip| ip.flags_offset |= 0x8000)
     }
 
     /// With "don't fragment" where there is such a bit: nothing of IPv6 is ever cut by a router.

@@ -43,6 +43,8 @@ struct Tcp {
     window: u16,
     options: Vec<u8>,
     offset: Option<u8>,
+    reserved: u8,
+    urgent: u16,
     data: Vec<u8>,
 }
 
@@ -61,6 +63,8 @@ impl Segment {
             window: 0xffff,
             options: Vec::new(),
             offset: None,
+            reserved: 0,
+            urgent: 0,
             data: Vec::new(),
         })))
     }
@@ -162,9 +166,10 @@ impl Segment {
                 bytes.extend(tcp.sequence.to_be_bytes());
                 bytes.extend(tcp.acknowledgment.to_be_bytes());
                 let words = tcp.offset.unwrap_or_else(|| u8::try_from(5 + tcp.options.len() / 4).expect("15 words"));
-                bytes.extend([words << 4, tcp.flags]);
+                bytes.extend([words << 4 | tcp.reserved, tcp.flags]);
                 bytes.extend(tcp.window.to_be_bytes());
-                bytes.extend([0, 0, 0, 0]);
+                bytes.extend([0, 0]);
+                bytes.extend(tcp.urgent.to_be_bytes());
                 bytes.extend(&tcp.options);
                 bytes.extend(&tcp.data);
             }
@@ -262,6 +267,27 @@ impl Packet {
     #[must_use]
     pub fn data_offset(self, words: u8) -> Self {
         self.with_tcp(|tcp| tcp.offset = Some(words))
+    }
+
+    /// With these reserved bits, between data offset and flags.
+    #[must_use]
+    pub fn tcp_reserved(self, bits: u8) -> Self {
+        self.with_tcp(|tcp| tcp.reserved = bits & 0x0f)
+    }
+
+    /// With this urgent pointer, whatever the flags.
+    #[must_use]
+    pub fn urgent(self, pointer: u16) -> Self {
+        self.with_tcp(|tcp| tcp.urgent = pointer)
+    }
+
+    /// With this second word of its header (ICMP).
+    #[must_use]
+    pub fn rest(self, word: u32) -> Self {
+        self.with(|ip| match &mut ip.segment.kind {
+            Kind::Icmp { rest, .. } => *rest = word,
+            other => panic!("{other:?} is not ICMP"),
+        })
     }
 
     /// With this payload (TCP, UDP, ICMP).

@@ -12,12 +12,25 @@ impl Rig {
     /// Puts packets in at once, lets everything settle, and asserts that exactly `out` came out, byte for byte and in
     /// this order at each side, and that exactly `drops` were counted.
     pub fn case(&mut self, sentence: &str, packets: &[(Side, Packet)], out: &[(Side, Packet)], drops: &[DropReason]) {
+        self.after(sentence, out, drops, |rig| {
+            for (side, packet) in packets {
+                rig.put(*side, packet);
+            }
+        });
+    }
+
+    /// As [`Rig::case`], after whatever `happens`.
+    pub fn after(
+        &mut self,
+        sentence: &str,
+        out: &[(Side, Packet)],
+        drops: &[DropReason],
+        happens: impl FnOnce(&mut Self),
+    ) {
         let stale = self.take();
         assert!(stale.is_empty(), "{sentence}: {} packets of before were not looked at", stale.len());
         let before = self.drops();
-        for (side, packet) in packets {
-            self.put(*side, packet);
-        }
+        happens(self);
         self.settle();
         let new: BTreeMap<_, _> = self
             .drops()
