@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use millrace_tests::packet::{Packet, end, icmp, ip, ping, pong, tcp, udp};
+use millrace_tests::packet::{Packet, end, host, icmp, ip, ping, pong, tcp, udp};
 use millrace_tests::{INSIDE, INSIDE_KERNEL, Layout, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS};
 use stage::DropReason::{
     FirewallDenied, FragmentDuplicate, FragmentOverlap, FragmentTimeout, FragmentsFull, FragmentsOfSource,
@@ -363,27 +363,36 @@ fn overlapping_fragments_condemn_their_datagram() {
 #[test]
 fn fragments_that_hide_something_are_dropped() {
     let mut rig = rig();
-    for len in [8, 16] {
-        let tiny = ip("198.51.100.7", "10.0.0.11", 6, &vec![0; len]).fragment(0, true);
-        rig.drops_all("a tiny first", &[(OUTSIDE, tiny)], Malformed::FragmentTiny);
-    }
-    let beyond = ip("198.51.100.7", "10.0.0.11", 17, &[0; 64]).fragment(65_528, false);
-    rig.drops_all("beyond 65,535 bytes", &[(OUTSIDE, beyond)], Malformed::FragmentLength);
-    let harmless = tcp(CLIENT, "10.0.0.11:80").syn().data(&payload(100)).pieces(40).remove(0);
-    let evil = ip("198.51.100.7", "10.0.0.11", 6, &[0; 16]).fragment(8, false);
-    for number in 0..100 {
-        let one = evil.clone().id(number);
-        let first = harmless.clone().id(number);
-        let before = rig.dropped(Malformed::FragmentTiny);
-        for packet in [&one, &first, &one] {
-            rig.put(OUTSIDE, packet);
+    for (client, server, fault) in [
+        ("198.51.100.7", "10.0.0.11", Malformed::FragmentTiny),
+        ("2001:db8:51::7", "2001:db8:10::11", Malformed::Ipv6HeaderChain),
+    ] {
+        for len in [8, 16] {
+            let tiny = ip(client, server, 6, &vec![0; len]).fragment(0, true);
+            rig.drops_all("a tiny first", &[(OUTSIDE, tiny)], fault);
         }
-        rig.settle();
-        assert_eq!(rig.dropped(Malformed::FragmentTiny), before + 2, "RFC 3128");
-        assert!(rig.take().is_empty());
+        let odd = ip(client, server, 6, &[0; 12]).fragment(0, true);
+        rig.drops_all("and not even whole", &[(OUTSIDE, odd)], Malformed::FragmentLength);
+        let beyond = ip(client, server, 17, &[0; 64]).fragment(65_528, false);
+        rig.drops_all("beyond 65,535 bytes", &[(OUTSIDE, beyond)], Malformed::FragmentLength);
+    }
+    for (client, server) in [(CLIENT, "10.0.0.11:80"), (CLIENT6, "[2001:db8:10::11]:80")] {
+        let harmless = |id| tcp(client, server).syn().data(&payload(100)).id(id).pieces(40).remove(0);
+        let evil = |id| ip(host(client), host(server), 6, &[0; 16]).id(id).fragment(8, false);
+        for number in 0..50 {
+            let [alone, before, after] = [0, 1_000, 2_000].map(|base| evil(base + number));
+            let firsts = [1_000, 2_000].map(|base| harmless(base + number));
+            let dropped = rig.dropped(Malformed::FragmentTiny);
+            for packet in [&alone, &before, &firsts[0], &firsts[1], &after] {
+                rig.put(OUTSIDE, packet);
+            }
+            rig.settle();
+            assert_eq!(rig.dropped(Malformed::FragmentTiny), dropped + 3, "RFC 3128: 300 in all, in both families");
+            assert!(rig.take().is_empty());
+        }
     }
     rig.leap(Nanos::from_secs(6));
-    assert_eq!(rig.dropped(FragmentTimeout), 100);
+    assert_eq!(rig.dropped(FragmentTimeout), 200, "the harmless ones");
 }
 
 /// EVA-05: a thousand datagrams, one fragment of each ten times.
