@@ -349,7 +349,10 @@ fn outer_packets_in_fragments_are_judged_like_whole_ones() {
         }
         assert_eq!(rig.session_count(), 0);
         let last = udp(CLIENT, SERVER).data(&[7; 1_000]).hops(1);
-        let told = icmp_error("198.51.100.1", host(CLIENT), 11, 0, 0, &last, 548).class(0xc0).atomic().via(PEER);
+        let told = icmp_error("198.51.100.1", host(CLIENT), 11, 0, 0, &last, 548).class(0xc0).atomic();
+        let told = told.via("198.51.100.254");
+        let data = udp(SERVER, CLIENT);
+        rig.passes("the way back is known", ((INSIDE, data.clone()), (OUTSIDE, data.routed().via("198.51.100.254"))));
         let came = at(wrapped(wrap, false, &last).id(9).pieces(600));
         rig.case("its last hop", &came, &[(OUTSIDE, told)], &[HopLimitExceeded]);
     }
