@@ -91,6 +91,22 @@ mod tests {
         assert_eq!(changes, [false, true, false, false, true, false]);
     }
 
+    /// FOV-07: a backend that goes up and down a hundred times in ten seconds, probed a hundred times meanwhile: however its
+    /// probes fall, its health (and with it the tables) changes once for `rise` and `fall` probes together at most, and not
+    /// at all when no two probes agree.
+    #[test]
+    fn a_flapping_backend_changes_no_more_often_than_its_probes_agree() {
+        for (rise, fall) in [(1, 1), (2, 2), (2, 3), (3, 3)] {
+            for pace in 1..=10 {
+                let mut tally = Tally::default();
+                let changes = (0..100).filter(|probe| tally.record(probe / pace % 2 == 0, rise, fall)).count();
+                let bound = 1 + 2 * 100 / usize::try_from(rise + fall).unwrap();
+                assert!(changes <= bound, "{changes} changes, rise {rise}, fall {fall}, {pace} probes alike");
+                assert!(rise == 1 || pace > 1 || changes == 0, "{changes} changes while no two agree");
+            }
+        }
+    }
+
     proptest::proptest! {
         /// SE-85, SE-87 as an oracle: the health follows from the last run that was long enough.
         #[test]
