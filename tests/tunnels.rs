@@ -1,5 +1,5 @@
 //! Services whose backends are reached by a tunnel: what leaves is the client's packet inside another, in every mode and
-//! family; what does not fit is refused with the right MTU; and errors from inside the path become errors the client knows.
+//! family; what does not fit is cut, or refused with the right MTU; and errors from inside the path become errors the client knows.
 //!
 //! What left is read back with another parser (etherparse), so that writer and reader cannot agree on a mistake.
 
@@ -237,11 +237,46 @@ fn what_does_not_fit_is_told_the_tunnels_mtu() {
         let large = case.datagram(room + 1);
         let told = case.told_mtu(room, &large);
         rig.case("a byte more", &[(OUTSIDE, large)], &[(OUTSIDE, told)], &[PacketTooBig]);
-        if !case.inner_v6 {
-            let large = udp(&case.client(), &case.asked()).data(&[1; 1_472]);
-            let told = case.told_mtu(room, &large);
-            rig.case("also what may be fragmented", &[(OUTSIDE, large)], &[(OUTSIDE, told)], &[PacketTooBig]);
-        }
+    }
+}
+
+/// RFC 4459 section 3.4: what may be fragmented is cut before it is wrapped, so that the backend puts it together and not the
+/// tunnel's end. So is each fragment of a datagram that is too large itself.
+#[test]
+fn what_may_be_fragmented_is_cut_before_it_is_wrapped() {
+    for case in cases().into_iter().filter(|case| !case.inner_v6) {
+        let mut rig = case.rig();
+        let send = |len: usize| udp(&case.client(), &case.asked()).data(&vec![0x5a; len]);
+        let cut = |packet: &Packet, room: u16| -> Vec<_> {
+            let pieces = packet.clone().routed().pieces(usize::from(room - 20) / 8 * 8);
+            pieces.iter().map(Packet::bytes_of_ip).collect()
+        };
+        let leaves = |rig: &mut Rig, packets: &[Packet]| -> Vec<_> {
+            packets.iter().for_each(|packet| rig.put(OUTSIDE, packet));
+            rig.settle();
+            let out = rig.take();
+            assert!(out.iter().all(|(side, frame)| *side == INSIDE && frame.len() <= 14 + 1_500), "{case:?}");
+            out.iter().map(|(_, frame)| case.unwrap(rig, frame)).collect()
+        };
+        let (room, large) = (1_500 - case.overhead(), send(1_472));
+        assert_eq!(
+            leaves(&mut rig, core::slice::from_ref(&large)),
+            cut(&large, room)[..1],
+            "the first waits, {case:?}"
+        );
+        assert_eq!(rig.count(|c| &c.originated_lost), 1, "the other does not");
+        assert_eq!(leaves(&mut rig, core::slice::from_ref(&large)), cut(&large, room), "{case:?}");
+        let [first, second] = &send(2_900).id(9).pieces(1_480)[..] else { panic!("two fragments") };
+        let inside = leaves(&mut rig, &[first.clone(), second.clone()]);
+        assert_eq!(inside.len(), 3, "the second fits: {case:?}");
+        assert_eq!((&inside[2], inside[0].len() + inside[1].len()), (&second.clone().routed().bytes_of_ip(), 1_520));
+        // A router on the way has less room: once that is known, pieces are as small.
+        let outer = case.passes(&mut rig, "it leaves", &case.datagram(room));
+        rig.put(INSIDE, &case.narrow(1_400, &outer));
+        rig.settle();
+        rig.take();
+        assert_eq!(leaves(&mut rig, core::slice::from_ref(&large)), cut(&large, 1_400 - case.overhead()), "{case:?}");
+        assert!(rig.drops().is_empty(), "{:?}", rig.drops());
     }
 }
 

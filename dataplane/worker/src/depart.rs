@@ -1,5 +1,6 @@
 //! Packets that leave in more than one frame: the fragments of a datagram, which follow the first of them, and IPv4 packets
-//! that are cut because the next link is smaller (RFC 791, RFC 1812 section 4.2.2.7). Called when a verdict is carried out.
+//! that are cut because the next link, or their tunnel, is smaller (RFC 791, RFC 1812 section 4.2.2.7, RFC 4459 section 3.4).
+//! Called when a verdict is carried out.
 
 use arrayvec::ArrayVec;
 use frame::{Buffer, BufferPool, Nic};
@@ -7,8 +8,9 @@ use stage::DropReason;
 use units::PortId;
 use units::limits::CUT_MAX;
 use wire::fragment::{Cut, Example, set_identification};
-use wire::{Content, Facts, Fragment, Verify, dissect};
+use wire::{Content, Facts, Fragment, Frame, Verify, dissect};
 
+use crate::binding::BindingId;
 use crate::exits::Exits;
 use crate::fragments::Follow;
 use crate::packet::{Origin, Packet, Verdict};
@@ -142,6 +144,45 @@ impl<B: Buffer> Shard<B> {
                 }
             }
             Err(reason) => self.counters.drop_one(reason),
+        }
+    }
+
+    /// Cuts a packet that is too large for its tunnel and wraps each piece: the backend puts them together, not the tunnel's
+    /// end (RFC 4459 section 3.4). While the next hop is asked for the first piece waits, and the others are lost.
+    #[cold]
+    pub(crate) fn cut_into_tunnel<N, P>(
+        &mut self,
+        exits: &mut Exits<N, P>,
+        mut packet: Packet<B>,
+        (binding, backend): (BindingId, u64),
+    ) where
+        N: Nic<Buffer = B>,
+        P: BufferPool<Buffer = B>,
+    {
+        let (Content::Ip(facts), Some(&tunnel)) =
+            (packet.frame.content, self.tunnels.get(binding, backend, self.snapshot.generation))
+        else {
+            return self.counters.drop_one(DropReason::NoBackend);
+        };
+        let path = self.bindings.backend(binding).and_then(|backend| backend.path().get(self.tick));
+        let cut = Cut::new(packet.buffer.bytes(), usize::from(facts.network), tunnel.room(path));
+        let cut = cut.ok_or(DropReason::TunnelTooNarrow);
+        let others = match cut.and_then(|cut| cut_up(exits.pool(), &mut packet.buffer, &cut)) {
+            Ok(others) => others,
+            Err(reason) => return self.counters.drop_one(reason),
+        };
+        let Packet { buffer, frame, port, origin, .. } = packet;
+        for (number, buffer) in core::iter::once(buffer).chain(others).enumerate() {
+            let end = u16::try_from(buffer.bytes().len()).unwrap_or(facts.end);
+            // The flow is that of the whole, so that all pieces take one path.
+            let facts = Facts { end, fragment: Fragment::First, ..facts };
+            let frame = Frame { content: Content::Ip(facts), ..frame };
+            let mut piece = Packet { buffer, frame, port, origin, rest: None };
+            match self.encapsulate(&mut piece, &facts, &tunnel, path, None) {
+                verdict if number == 0 => self.finish(exits, piece, verdict),
+                Verdict::Forward(port) => exits.originate(&self.counters, port, piece.buffer),
+                _ => self.counters.originated_lost.add(1),
+            }
         }
     }
 

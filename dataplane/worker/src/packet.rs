@@ -5,6 +5,7 @@ use units::{PortId, WorkerId};
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, Frame};
 
+use crate::binding::BindingId;
 use crate::fragments::Rest;
 use crate::next_hop::NextHopId;
 
@@ -75,6 +76,8 @@ pub(crate) enum Verdict {
     Forward(PortId),
     /// Ready but for the destination MAC: it waits for the next hop to answer.
     Hold(NextHopId),
+    /// Too large for the tunnel of this binding to the backend of this key: it is cut, and each piece wrapped.
+    Cut(BindingId, u64),
     /// For the kernel, through the interface beside this port.
     Punt(PortId),
     /// It has become the answer to itself and leaves through this port.

@@ -498,6 +498,7 @@ impl<B: Buffer> Shard<B> {
                 Some(cut) => self.forward_cut(exits, port, packet.buffer, &cut),
                 None => exits.forward(&self.counters, port, packet.buffer),
             },
+            Verdict::Cut(binding, backend) => self.cut_into_tunnel(exits, packet, (binding, backend)),
             Verdict::Punt(port) => exits.punt(&self.counters, port, packet.buffer),
             Verdict::Answered(port) => {
                 self.counters.consumed.add(1);

@@ -37,6 +37,8 @@ const ETHERNET: u16 = 14;
 /// A tunnel, ready for packets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tunnel {
+    /// Where it is found again; that of a packet without a session is not kept.
+    binding: Option<BindingId>,
     /// The backend it leads to.
     backend: u64,
     /// The policy it was made by.
@@ -69,7 +71,7 @@ impl Tunnels {
 
     /// The tunnel of this binding, if it was made for this backend by this policy.
     #[inline]
-    fn get(&self, id: BindingId, backend: u64, generation: Generation) -> Option<&Tunnel> {
+    pub(crate) fn get(&self, id: BindingId, backend: u64, generation: Generation) -> Option<&Tunnel> {
         let tunnel = self.entries.get(usize::from(id.get()))?.as_ref()?;
         (tunnel.generation == generation && tunnel.backend == backend).then_some(tunnel)
     }
@@ -205,7 +207,9 @@ impl<B: Buffer> Shard<B> {
         let backend = &*Arc::clone(self.bindings.backend(binding).ok_or(DropReason::NoBackend)?);
         let located = snapshot.services.locate(backend).and_then(|(service, _)| snapshot.services.service(service));
         let tunnel = match located.map(|service| (service.spec(), service.spec().mode)) {
-            Some((spec, Mode::Tunnel(encapsulation))) => self.tunnel_to(spec, encapsulation, backend)?,
+            Some((spec, Mode::Tunnel(encapsulation))) => {
+                Tunnel { binding: Some(binding), ..self.tunnel_to(spec, encapsulation, backend)? }
+            }
             // Gone from the policy, or reached in another way now: its sessions run out as they began.
             Some(_) | None => {
                 let before = self.tunnels.of(binding).copied();
@@ -242,12 +246,12 @@ impl<B: Buffer> Shard<B> {
         let source = chosen.or_else(|| self.snapshot.address_like(port, destination)).ok_or(DropReason::NoRoute)?;
         let inner_v6 = spec.address.is_ipv6();
         let outer = Outer::new(encapsulation, source, destination, inner_v6).ok_or(DropReason::NoRoute)?;
-        Ok(Tunnel { backend: backend.key(), generation: self.snapshot.generation, hop, mtu, outer })
+        Ok(Tunnel { binding: None, backend: backend.key(), generation: self.snapshot.generation, hop, mtu, outer })
     }
 
     /// Wraps a packet and sends it to the tunnel's next hop. The inner hop limit falls by one, as at any router (RFC 2003
-    /// section 3.1). What does not fit is refused with the MTU that the tunnel leaves (RFC 2003 section 5.1, RFC 2473
-    /// section 7).
+    /// section 3.1). What does not fit is cut first where that is allowed (RFC 4459 section 3.4), and else refused with the MTU
+    /// that the tunnel leaves (RFC 2003 section 5.1, RFC 2473 section 7).
     pub(crate) fn encapsulate(
         &mut self,
         packet: &mut Packet<B>,
@@ -273,9 +277,12 @@ impl<B: Buffer> Shard<B> {
                 (port, MacAddr::ZERO)
             }
         };
-        let length = packet.largest(facts);
         let room = tunnel.room(path);
-        if length > room {
+        // What may be cut is looked at fragment by fragment.
+        let cuts = tunnel.binding.filter(|_| !facts.dont_fragment);
+        let own = facts.end.saturating_sub(facts.network);
+        let length = if cuts.is_some() { own } else { packet.largest(facts) };
+        if length > room && cuts.is_none() {
             return refuse_large(length, room, facts.endpoints.is_v6());
         }
         if let Some(clamp) = clamp {
@@ -284,6 +291,9 @@ impl<B: Buffer> Shard<B> {
         }
         if let Some(rest) = &mut packet.rest {
             rest.follow = Follow::IntoTunnel(*tunnel, path);
+        }
+        if let Some(binding) = cuts.filter(|_| length > room) {
+            return Verdict::Cut(binding, tunnel.backend);
         }
         let buffer = &mut packet.buffer;
         let _ = decrement_hop_limit(buffer.bytes_mut(), facts);
