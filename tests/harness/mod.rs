@@ -9,10 +9,12 @@
 
 pub mod case;
 pub mod clock;
+pub mod fragmented;
 pub mod memory;
 pub mod net;
 pub mod packet;
 pub mod rig;
+pub mod shop;
 pub mod talk;
 
 pub use clock::ManualClock;
