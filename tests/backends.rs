@@ -1,6 +1,6 @@
 //! What becomes of sessions when a backend drains, fails, flaps, or goes, and what is counted of each.
 
-use millrace_tests::packet::{tcp, udp};
+use millrace_tests::packet::tcp;
 use millrace_tests::shop::{ALLOW, CLIENT, SHOP, backend, by_way_of, choice, service, shop, three};
 use millrace_tests::talk::{ANSWERER, OPENER};
 use millrace_tests::{INSIDE, OUTSIDE, Rig, Talk};

@@ -328,7 +328,8 @@ fn a_narrow_path_is_told_and_remembered_for_ten_minutes() {
         rig.case("it is known", &[(OUTSIDE, large.clone())], &[(OUTSIDE, told)], &[PacketTooBig]);
         case.passes(&mut rig, "what fits", &case.datagram(room));
         let client = case.client().replace("40000", "40001");
-        let another = udp(&client, &case.asked()).data(&vec![1; usize::from(room + 1 - case.headers() - 8)]);
+        let another =
+            udp(&client, &case.asked()).data(&vec![1; usize::from(room + 1 - case.headers() - 8)]).dont_fragment_v4();
         let told = case.told_mtu(room, &another);
         rig.case("to others as well", &[(OUTSIDE, another)], &[(OUTSIDE, told)], &[PacketTooBig]);
         rig.publish_more(&case.services(""));
