@@ -70,10 +70,10 @@ pub(crate) fn load_short(start: u64, bytes: &[u8]) -> u64 {
     if let Some((block, behind)) = rest.split_first_chunk::<32>() {
         sum += sum_of_four(block);
         rest = behind;
-    }
-    if let Some((block, behind)) = rest.split_first_chunk::<32>() {
-        sum += sum_of_four(block);
-        rest = behind;
+        if let Some((block, behind)) = rest.split_first_chunk::<32>() {
+            sum += sum_of_four(block);
+            rest = behind;
+        }
     }
     if let Some((block, behind)) = rest.split_first_chunk::<16>() {
         let [first, second] = *block.as_chunks::<8>().0 else { return 0 };

@@ -34,6 +34,11 @@ pub const LEAST_V4: usize = TRANSPORT_V4 + UdpHeader::LEN;
 /// Bytes of the shortest plain IPv6 packet.
 pub const LEAST_V6: usize = TRANSPORT_V6 + UdpHeader::LEN;
 
+/// The bits of an IPv4 header's second word, as it is loaded, that say it is of a fragment.
+const PIECE: u16 = 0x3fff_u16.to_be();
+/// UDP's number as the pseudo header has it, as it is loaded.
+const PSEUDO_UDP: u64 = 17_u16.to_be() as u64;
+
 /// What a frame carries that may be plain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
@@ -90,25 +95,38 @@ pub fn network(bytes: &[u8], station: MacAddr) -> Option<Network> {
 #[must_use]
 pub fn read_v4(frame: &[u8], verify: bool) -> Option<Plain<u64>> {
     let front = frame.first_chunk::<LEAST_V4>()?;
-    let packet = frame.get(..NETWORK + usize::from(u16::from_be_bytes([front[16], front[17]])))?;
-    let segment = packet.get(TRANSPORT_V4..)?;
+    let total = u16::from_be_bytes([front[16], front[17]]);
+    let packet = frame.get(..NETWORK + usize::from(total))?;
     // Neither a fragment nor followed by any; whether it may be cut does not matter.
-    if u16::from_be_bytes([front[20], front[21]]) & 0x3fff != 0 {
+    if u16::from_ne_bytes([front[20], front[21]]) & PIECE != 0 {
         return None;
     }
-    let [_, protocol, sum @ ..] = *front[22..].first_chunk::<4>()?;
-    let transport = Transport::read(*front.last_chunk()?, segment, protocol)?;
     let addresses = u64::from_ne_bytes(*front[ADDRESSES_V4..].first_chunk()?);
     if verify {
-        let early = u64::from_ne_bytes(*front[NETWORK..].first_chunk()?);
-        let late = u32::from_ne_bytes([front[22], protocol, sum[0], sum[1]]);
-        let header = checksum::add(checksum::add(early, addresses), u64::from(late));
-        let covered = packet.get(ADDRESSES_V4..)?;
-        if !checksum::is_all_ones(header) || !transport.sum_is_right(covered) && !transport.has_none {
+        let [early, late] = [u64::from_ne_bytes(*front[14..].first_chunk()?), word(*front[22..].first_chunk()?)];
+        if !checksum::is_all_ones(checksum::add(checksum::add(early, late), addresses)) {
             return None;
         }
     }
-    Some(Plain { tcp: transport.tcp, addresses, ports: transport.ports })
+    let head = *front.last_chunk()?;
+    let tcp = match front[NETWORK + 9] {
+        udp::PROTOCOL => {
+            let pseudo = read_udp(head, total.checked_sub(20)?)?;
+            if verify && head[6..] != [0, 0] && !sum_is_right(pseudo, packet.get(ADDRESSES_V4..)?) {
+                return None;
+            }
+            false
+        }
+        tcp::PROTOCOL => {
+            let pseudo = read_tcp_header(packet.get(TRANSPORT_V4..)?)?;
+            if verify && !sum_is_right(pseudo, packet.get(ADDRESSES_V4..)?) {
+                return None;
+            }
+            true
+        }
+        _ => return None,
+    };
+    Some(Plain { tcp, addresses, ports: u32::from_ne_bytes(*head.first_chunk()?) })
 }
 
 /// As [`read_v4`], for [`Network::V6`].
@@ -116,93 +134,77 @@ pub fn read_v4(frame: &[u8], verify: bool) -> Option<Plain<u64>> {
 #[must_use]
 pub fn read_v6(frame: &[u8], verify: bool) -> Option<Plain<[u128; 2]>> {
     let front = frame.first_chunk::<LEAST_V6>()?;
-    let packet = frame.get(..TRANSPORT_V6 + usize::from(u16::from_be_bytes([front[18], front[19]])))?;
-    let segment = packet.get(TRANSPORT_V6..)?;
-    let transport = Transport::read(*front.last_chunk()?, segment, front[20])?;
-    // Only IPv4 may go without a checksum.
-    if transport.has_none || verify && !transport.sum_is_right(packet.get(ADDRESSES_V6..)?) {
+    let payload = u16::from_be_bytes([front[18], front[19]]);
+    let packet = frame.get(..TRANSPORT_V6 + usize::from(payload))?;
+    let head = *front.last_chunk()?;
+    let (tcp, pseudo) = match front[NETWORK + 6] {
+        // Only IPv4 may go without a checksum.
+        udp::PROTOCOL if head[6..] != [0, 0] => (false, read_udp(head, payload)?),
+        tcp::PROTOCOL => (true, read_tcp_header(packet.get(TRANSPORT_V6..)?)?),
+        _ => return None,
+    };
+    if verify && !sum_is_right(pseudo, packet.get(ADDRESSES_V6..)?) {
         return None;
     }
     let source = u128::from_ne_bytes(*front[ADDRESSES_V6..].first_chunk()?);
     let destination = u128::from_ne_bytes(*front[ADDRESSES_V6 + 16..].first_chunk()?);
-    Some(Plain { tcp: transport.tcp, addresses: [source, destination], ports: transport.ports })
+    Some(Plain { tcp, addresses: [source, destination], ports: u32::from_ne_bytes(*head.first_chunk()?) })
 }
 
-/// What a plain packet's transport header says.
-#[derive(Clone, Copy)]
-struct Transport {
-    tcp: bool,
-    /// There is no checksum.
-    has_none: bool,
-    ports: u32,
-    /// Protocol and length, as the pseudo header has them: the sum of the words, as they are loaded.
-    pseudo: u64,
+/// Reads a UDP header before so many bytes of datagram, itself among them: the sum of protocol and length, as the pseudo
+/// header has them. `None` when it does not say the same.
+#[inline(always)]
+fn read_udp(head: [u8; 8], length: u16) -> Option<u64> {
+    let said = [head[4], head[5]];
+    let right = u16::from_be_bytes(said) == length && usize::from(length) >= UdpHeader::LEN;
+    right.then(|| PSEUDO_UDP + u64::from(u16::from_ne_bytes(said)))
 }
 
-impl Transport {
-    /// Reads a transport header; `front` is the beginning of `segment`. `None` when it is not plain.
-    #[inline(always)]
-    fn read(front: [u8; 8], segment: &[u8], protocol: u8) -> Option<Self> {
-        let ports = u32::from_ne_bytes(*front.first_chunk()?);
-        // Segments of more than 65,535 bytes do not fit the length that brought us here.
-        let length = offset(segment.len());
-        match protocol {
-            udp::PROTOCOL => {
-                let [.., l0, l1, c0, c1] = front;
-                // A header's length is the least.
-                if u16::from_be_bytes([l0, l1]) != length || segment.len() < UdpHeader::LEN {
-                    return None;
-                }
-                let pseudo = checksum::load_words([u16::from(udp::PROTOCOL)]) + u64::from(u16::from_ne_bytes([l0, l1]));
-                Some(Self { tcp: false, has_none: [c0, c1] == [0, 0], ports, pseudo })
-            }
-            tcp::PROTOCOL => {
-                let (header, rest) = TcpHeader::ref_from_prefix(segment).ok()?;
-                let options = rest.get(..header.header_len().checked_sub(TcpHeader::LEN)?)?;
-                if !tcp::are_legal(options) {
-                    return None;
-                }
-                let pseudo = checksum::load_words([u16::from(tcp::PROTOCOL), length]);
-                Some(Self { tcp: true, has_none: false, ports, pseudo })
-            }
-            _ => None,
-        }
-    }
+/// Reads the TCP header of a segment: the sum of protocol and length, as the pseudo header has them. `None` when the header
+/// is not all there, or its options are not well-formed.
+#[inline(always)]
+fn read_tcp_header(segment: &[u8]) -> Option<u64> {
+    let (header, rest) = TcpHeader::ref_from_prefix(segment).ok()?;
+    let options = rest.get(..header.header_len().checked_sub(TcpHeader::LEN)?)?;
+    // Segments of more than 65,535 bytes do not fit the length that brought us here.
+    tcp::are_legal(options).then(|| checksum::load_words([u16::from(tcp::PROTOCOL), offset(segment.len())]))
+}
 
-    /// Whether the checksum is right over `covered`, the segment with its addresses in front.
-    #[inline(always)]
-    fn sum_is_right(self, covered: &[u8]) -> bool {
-        // Long packets are summed elsewhere: their loops would take the registers of all the rest.
-        match covered.len() {
-            0..SHORT => checksum::is_all_ones(checksum::load_short(self.pseudo, covered)),
-            _ => long_sum_is_right(self.pseudo, covered),
-        }
+/// Whether the checksum is right over `covered`, a segment with its addresses in front.
+#[inline(always)]
+fn sum_is_right(pseudo: u64, covered: &[u8]) -> bool {
+    // Long packets are summed elsewhere: their loops would take the registers of all the rest.
+    match covered.len() {
+        0..SHORT => checksum::is_all_ones(checksum::load_short(pseudo, covered)),
+        _ => long_sum_is_right(pseudo, covered),
     }
 }
 
-/// Whether the transport checksum of what [`read_v4`] or [`read_v6`] takes for plain may be the pseudo header's alone,
-/// left for hardware to complete.
+#[inline(always)]
+fn word(bytes: [u8; 4]) -> u64 {
+    u64::from(u32::from_ne_bytes(bytes))
+}
+
+/// Whether the transport checksum of a frame that is to be read by [`read_v4`] or [`read_v6`] may be the pseudo header's
+/// alone, left for hardware to complete.
 #[cold]
 #[inline(never)]
 #[must_use]
-pub fn may_be_partial(frame: &[u8], network: Network) -> bool {
-    let (addresses, protocol, transport) = match network {
-        Network::V4 => (ADDRESSES_V4, NETWORK + 9, TRANSPORT_V4),
-        Network::V6 => (ADDRESSES_V6, NETWORK + 6, TRANSPORT_V6),
+pub fn may_be_partial(frame: &[u8]) -> bool {
+    let is_v4 = frame.get(NETWORK - 2) == Some(&0x08);
+    let (addresses, length, protocol, transport) = if is_v4 {
+        (ADDRESSES_V4, NETWORK + 2, NETWORK + 9, TRANSPORT_V4)
+    } else {
+        (ADDRESSES_V6, NETWORK + 4, NETWORK + 6, TRANSPORT_V6)
     };
-    let total = match network {
-        Network::V4 => frame
-            .get(NETWORK + 2..)
-            .and_then(<[u8]>::first_chunk)
-            .map(|&length| u16::from_be_bytes(length).saturating_sub(offset(Ipv4Header::LEN))),
-        Network::V6 => frame.get(NETWORK + 4..).and_then(<[u8]>::first_chunk).map(|&length| u16::from_be_bytes(length)),
-    };
-    let (Some(length), Some(&protocol), Some(covered)) = (total, frame.get(protocol), frame.get(addresses..transport))
+    let length = frame.get(length..).and_then(<[u8]>::first_chunk).map(|&length| u16::from_be_bytes(length));
+    let (Some(length), Some(&protocol), Some(covered)) = (length, frame.get(protocol), frame.get(addresses..transport))
     else {
         return false;
     };
+    let segment = if is_v4 { length.saturating_sub(offset(Ipv4Header::LEN)) } else { length };
     let field = transport + if protocol == tcp::PROTOCOL { 16 } else { 6 };
-    let pseudo = checksum::load_words([u16::from(protocol), length]) + checksum::load(covered);
+    let pseudo = checksum::load_words([u16::from(protocol), segment]) + checksum::load(covered);
     frame.get(field..).and_then(<[u8]>::first_chunk) == Some(&checksum::fold_loaded(pseudo).to_be_bytes())
 }
 

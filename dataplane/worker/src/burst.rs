@@ -145,20 +145,23 @@ impl<B: Buffer> Shard<B> {
     /// Reads a plain packet from the wire. The lane of any other stays as it was, odd.
     #[inline(always)]
     fn read_plain(&self, buffer: &B, lane: &mut Lane, door: Door) {
+        if buffer.is_chained() {
+            return;
+        }
         let bytes = buffer.bytes();
-        let Some(network) = plain::network(bytes, door.station).filter(|_| !buffer.is_chained()) else { return };
         let verify = match buffer.received_checksum() {
             ReceivedChecksum::Unchecked => true,
             ReceivedChecksum::Good => false,
-            ReceivedChecksum::Partial if !plain::may_be_partial(bytes, network) => true,
+            ReceivedChecksum::Partial if !plain::may_be_partial(bytes) => true,
             ReceivedChecksum::Partial | ReceivedChecksum::BadIp | ReceivedChecksum::BadTransport => return,
         };
-        match network {
-            Network::V4 => {
+        match plain::network(bytes, door.station) {
+            None => {}
+            Some(Network::V4) => {
                 let Some(plain) = plain::read_v4(bytes, verify) else { return };
                 self.know::<Ipv4Addr>(lane, plain.tcp, WireTuple::new(plain.addresses, plain.ports), false, door);
             }
-            Network::V6 => {
+            Some(Network::V6) => {
                 let Some(plain) = plain::read_v6(bytes, verify) else { return };
                 self.know::<Ipv6Addr>(lane, plain.tcp, WireTuple::new(plain.addresses, plain.ports), true, door);
             }
@@ -232,7 +235,7 @@ impl<B: Buffer> Shard<B> {
 /// The group that begins at `at`, with its lanes.
 #[inline(always)]
 fn group_at<'a, B>(burst: &'a mut [B], lanes: &'a mut Lanes, at: usize) -> Option<(&'a mut [B], &'a mut [Lane])> {
-    let rest = burst.get_mut(at..).filter(|rest| !rest.is_empty())?;
-    let len = rest.len().min(GROUP);
-    Some((rest.get_mut(..len)?, lanes.get_mut(at..at + len)?))
+    let group = burst.get_mut(at..)?.chunks_mut(GROUP).next()?;
+    let lanes = lanes.get_mut(at..)?.get_mut(..group.len())?;
+    Some((group, lanes))
 }

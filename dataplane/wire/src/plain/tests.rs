@@ -13,7 +13,7 @@ const SELECTIVE: [u8; 12] = [1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 /// The network and transport of a plain packet: whether it is IPv6, and TCP.
 fn read(bytes: &[u8], verify: Verify) -> Option<(Network, bool)> {
     let network = network(bytes, MacAddr::new(OUR_MAC))?;
-    if verify == Verify::Partial && may_be_partial(bytes, network) {
+    if verify == Verify::Partial && may_be_partial(bytes) {
         return None;
     }
     let verify = verify != Verify::Nothing;
