@@ -192,3 +192,23 @@ fn the_kernels_connections_find_their_worker() {
         }
     }
 }
+
+/// What one worker hands to another faster than that takes it waits in the device, not in a ring that is full.
+#[test]
+fn nothing_is_lost_between_workers() {
+    let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{POLICY}"), Layout { workers: 2, queues: 1, buffers: 8_192 });
+    let handed = |rig: &Rig| rig.count(|c| &c.handed_over);
+    let other = (1..100_u16).map(|port| tcp(&format!("198.51.100.100:{port}"), "198.51.100.10:80").syn()).find(|syn| {
+        let before = handed(&rig);
+        rig.put(OUTSIDE, syn);
+        rig.settle();
+        handed(&rig) > before
+    });
+    let syn = other.expect("one in two is another worker's");
+    rig.take();
+    for _ in 0..6_000 {
+        rig.put(OUTSIDE, &syn);
+    }
+    rig.settle();
+    assert_eq!((rig.take().len(), rig.drops().len()), (6_000, 0));
+}

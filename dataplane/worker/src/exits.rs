@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 use frame::{BufferPool, Burst, Nic};
 use stage::DropReason;
+use units::limits::BURST_MAX;
 use units::{PortId, WorkerId};
 
 use crate::counters::WorkerCounters;
@@ -121,6 +122,11 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
             Some(Ok(())) => counters.handed_over.add(1),
             Some(Err(_)) | None => counters.drop_one(DropReason::HandoverFull),
         }
+    }
+
+    /// Whether the rings between workers, this one's own among them, have room for whatever a burst may bring.
+    pub(crate) fn has_room_between_workers(&self) -> bool {
+        self.peers.iter().all(|ring| ring.len() + BURST_MAX <= ring.capacity())
     }
 
     /// Sends what has gathered.

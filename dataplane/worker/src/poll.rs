@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 use frame::{Buffer, BufferPool, Burst, Nic};
 use stage::DropReason;
-use units::limits::{BURST, HANDOVER_RING};
+use units::limits::{BURST, BURST_MAX, HANDOVER_RING};
 use units::{Nanos, PortId, Tick};
 use wire::emit;
 
@@ -42,6 +42,13 @@ const SAMPLED: u64 = 16;
 /// Of the turns that find packets, one in this many looks after the tables as well. Idle turns all do.
 const KEEPS_HOUSE: u64 = 16;
 
+/// How long a worker leaves packets in its queues while the ring to another worker, or its own, is full. Longer than
+/// others need for what is in it; then that worker cannot keep up, and only its packets are to suffer.
+const PATIENCE: u64 = 100_000;
+
+/// Bursts taken from the ring in one turn while it is more than half full.
+const HANDED_BURSTS: usize = 4;
+
 /// The ring packets reach a worker by when another received them.
 pub type HandoverRing<B> = Arc<ArrayQueue<Handover<B>>>;
 
@@ -65,6 +72,8 @@ pub struct Worker<N: Nic, P, C> {
     turns: u64,
     sampled: bool,
     processor: Processor,
+    /// Since when a ring between workers has been full, if one is.
+    pressed: Option<Nanos>,
 }
 
 impl<N, P, C> Worker<N, P, C>
@@ -93,6 +102,7 @@ where
             turns: 0,
             sampled: false,
             processor: Processor::this(),
+            pressed: None,
         }
     }
 
@@ -146,6 +156,9 @@ where
     fn receive_all(&mut self) -> bool {
         let mut busy = false;
         for position in 0..self.exits.queues.len() {
+            if self.shard.workers > 1 && self.is_pressed() {
+                break;
+            }
             let before = if self.sampled { self.clock.cycles() } else { 0 };
             let mut burst = Burst::new_const();
             let Some(queue) = self.exits.queues.get_mut(position) else { break };
@@ -169,15 +182,37 @@ where
         busy
     }
 
+    /// Whether packets stay in the queues for now, because a worker has more than it can take: each works off its own ring
+    /// first. Devices lose what they cannot hold; a ring would lose it although somebody had time for it.
+    fn is_pressed(&mut self) -> bool {
+        if self.exits.has_room_between_workers() {
+            self.pressed = None;
+            return false;
+        }
+        let since = *self.pressed.get_or_insert(self.shard.now);
+        self.shard.now.get().saturating_sub(since.get()) < PATIENCE
+    }
+
     /// Packets other workers received, of sessions that are this worker's.
     fn receive_handed(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..HANDED_BURSTS {
+            busy |= self.receive_handed_burst();
+            if self.handed.len() < self.handed.capacity() / 2 {
+                break;
+            }
+        }
+        busy
+    }
+
+    fn receive_handed_burst(&mut self) -> bool {
         if self.handed.is_empty() {
             return false;
         }
         let mut busy = false;
         let mut burst = Burst::new_const();
         let mut source: Option<(PortId, Origin)> = None;
-        for _ in 0..BURST {
+        for _ in 0..BURST_MAX {
             let Some(Handover { buffer, port, origin }) = self.handed.pop() else { break };
             busy = true;
             if let Some((last_port, last_origin)) = source
