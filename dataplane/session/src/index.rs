@@ -133,6 +133,23 @@ impl Index {
         None
     }
 
+    /// Adds the entry of a tuple that is certainly new: no entry of its bucket looks like it, none went further, and there is
+    /// room. False, and nothing has changed, when one of these is not so.
+    #[inline]
+    pub(crate) fn insert_new(&mut self, hash: u64, slot: Slot, direction: Direction) -> bool {
+        let Home { bucket, tag } = self.home(hash);
+        let mask = self.tag_mask;
+        let line = self.buckets.at_mut(bucket);
+        let alike = line.matching(tag, mask) & ENTRY_BITS;
+        let free = line.matching(0, u32::MAX) & ENTRY_BITS;
+        let [.., overflowed] = line.0;
+        if alike != 0 || overflowed != 0 {
+            return false;
+        }
+        let place = line.0.get_mut(free.trailing_zeros() as usize).filter(|_| free != 0);
+        place.map(|place| *place = tag | slot.get() << 1 | u32::from(direction as u8)).is_some()
+    }
+
     /// Adds an entry. False when every bucket it may live in is full; nothing has changed then.
     pub(crate) fn insert(&mut self, hash: u64, slot: Slot, direction: Direction) -> bool {
         let home = self.home(hash);

@@ -78,8 +78,8 @@ const DUE_AHEAD: usize = 8;
 
 /// One worker's sessions of one address family.
 ///
-/// Shape: 64 bytes of index for each 3.75 sessions of capacity, and 132 (IPv4) or 196 (IPv6) bytes each; untouched memory
-/// is not backed until it is used.
+/// Shape: 64 bytes of index for each 3.75 sessions of capacity, and 132 (IPv4) or 196 (IPv6) bytes each; memory of sessions
+/// is not backed until it is used, or soon will be ([`Table::touch_ahead`]).
 #[derive(Debug)]
 pub struct Table<A: Address> {
     hasher: Hasher,
@@ -249,21 +249,24 @@ impl<A: Address> Table<A> {
         [original, reply]: [u64; 2],
         now: Tick,
     ) -> Result<Slot, InsertError> {
-        if new.original == new.reply
-            || self.lookup(original, new.kind, &new.original).is_some()
-            || self.lookup(reply, new.kind, &new.reply).is_some()
-        {
+        if new.original == new.reply {
             return Err(InsertError::TupleInUse);
         }
-        let slot = self.take_slot().ok_or(InsertError::Full)?;
-        if !self.index.insert(original, slot, Direction::Original) {
+        let Some(slot) = self.take_slot() else {
+            let in_use = self.lookup(original, new.kind, &new.original).is_some()
+                || self.lookup(reply, new.kind, &new.reply).is_some();
+            return Err(if in_use { InsertError::TupleInUse } else { InsertError::Full });
+        };
+        let entered = self.enter(original, new.kind, &new.original, slot, Direction::Original).and_then(|()| {
+            let entered = self.enter(reply, new.kind, &new.reply, slot, Direction::Reply);
+            if entered.is_err() {
+                self.index.remove(original, slot, Direction::Original);
+            }
+            entered
+        });
+        if let Err(error) = entered {
             self.return_slot(slot);
-            return Err(InsertError::Full);
-        }
-        if !self.index.insert(reply, slot, Direction::Reply) {
-            self.index.remove(original, slot, Direction::Original);
-            self.return_slot(slot);
-            return Err(InsertError::Full);
+            return Err(error);
         }
         self.sessions.at_mut(slot.get()).begin(new, now);
         self.occupied += 1;
@@ -279,6 +282,27 @@ impl<A: Address> Table<A> {
         let (slot, direction) = Index::unpack(hint.0);
         let session = self.sessions.at_mut(slot.get());
         session.matches(kind, tuple, direction).then_some((session, direction))
+    }
+
+    /// Puts one tuple of a session into the index, if no session has it.
+    #[inline]
+    fn enter(
+        &mut self,
+        hash: u64,
+        kind: Kind,
+        tuple: &Tuple<A>,
+        slot: Slot,
+        direction: Direction,
+    ) -> Result<(), InsertError> {
+        if self.index.insert_new(hash, slot, direction) {
+            Ok(())
+        } else if self.lookup(hash, kind, tuple).is_some() {
+            Err(InsertError::TupleInUse)
+        } else if self.index.insert(hash, slot, direction) {
+            Ok(())
+        } else {
+            Err(InsertError::Full)
+        }
     }
 
     /// The session in `slot`, a vacant one when there is none.
