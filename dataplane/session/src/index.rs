@@ -12,6 +12,8 @@
 //!
 //! The index holds no keys: the caller compares the candidates' tuples.
 
+use core::ops::Range;
+
 use crate::arch::{Line, prefetch};
 use crate::memory::{OutOfMemory, Row};
 use crate::{Direction, Slot};
@@ -57,6 +59,11 @@ impl Index {
     /// Bytes of memory, touched or not.
     pub(crate) const fn bytes(&self) -> usize {
         self.buckets.bytes()
+    }
+
+    /// Has the kernel back a stretch of its memory.
+    pub(crate) fn touch(&mut self, stretch: Range<usize>) {
+        self.buckets.touch(stretch);
     }
 
     /// Whether there is no entry, and none that went further is counted.

@@ -11,6 +11,7 @@
 )]
 
 use core::alloc::Layout;
+use core::ops::Range;
 use core::ptr::NonNull;
 use std::alloc::{alloc_zeroed, dealloc};
 
@@ -22,6 +23,9 @@ const LARGE_PAGE: usize = 2 << 20;
 
 /// A row of this many bytes is long: ordinary pages of it would crowd out others in the processor's first table of pages.
 const LONG: usize = 64 << 10;
+
+/// The size of an ordinary page, or less.
+const SMALL_PAGE: usize = 4 << 10;
 
 /// The alignment that allocators serve straight from the kernel's zeroed pages; more would make them touch each page.
 const PLAIN_ALIGN: usize = 16;
@@ -140,6 +144,19 @@ impl<T: Zeroed> Row<T> {
         }
     }
 
+    /// Has the kernel back a stretch of the row, in bytes; its values stay as they are.
+    pub(crate) fn touch(&mut self, stretch: Range<usize>) {
+        let first = self.first.as_ptr().cast::<u8>();
+        for at in (stretch.start..stretch.end.min(self.bytes())).step_by(SMALL_PAGE) {
+            // SAFETY: `at` is below the bytes of the row, which are allocated and borrowed with `self`. Volatile, since a byte
+            // written back as it was is what asks the kernel for its page.
+            unsafe {
+                let place = first.add(at);
+                place.write_volatile(place.read_volatile());
+            }
+        }
+    }
+
     #[inline(always)]
     const fn place(&self, position: u32) -> NonNull<T> {
         let position = position as usize;
@@ -181,6 +198,16 @@ mod tests {
             assert_eq!(core::ptr::from_ref(row.at(0)).addr() % align, 0);
             assert!(row.at(u32::try_from(len.max(1) - 1).unwrap()).0.iter().all(|&word| word == 0));
         }
+    }
+
+    #[test]
+    fn what_is_touched_stays_as_it_is() {
+        let mut row = Row::<u32>::new(10_000).unwrap();
+        (0..10_000).for_each(|position| *row.at_mut(position) = position);
+        row.touch(0..usize::MAX);
+        row.touch(39_999..40_001);
+        row.touch(40_000..40_100);
+        assert!((0..10_000).all(|position| *row.at(position) == position));
     }
 
     #[test]

@@ -63,6 +63,12 @@ impl Sessions {
         self.v4.bytes() + self.v6.bytes()
     }
 
+    /// Has the kernel back some memory that is needed next, of one family: [`Table::touch_ahead`].
+    #[inline]
+    pub fn touch_ahead(&mut self) -> bool {
+        self.v4.touch_ahead() || self.v6.touch_ahead()
+    }
+
     /// Adds an IPv4 session.
     ///
     /// # Errors

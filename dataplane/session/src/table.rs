@@ -73,6 +73,11 @@ pub enum InsertError {
     TupleInUse,
 }
 
+/// Bytes of memory the kernel is asked to back at once: at most one large page.
+const TOUCHED_AT_ONCE: usize = 64 << 10;
+/// Bytes of sessions to come that are backed before they open.
+const TOUCHED_AHEAD: usize = 16 << 20;
+
 /// Sessions whose memory is asked for at once before they end.
 const DUE_AHEAD: usize = 8;
 
@@ -95,6 +100,8 @@ pub struct Table<A: Address> {
     /// The vacant slots below `fresh`, the one that was used last at the end: known ahead, so that they can be asked for.
     vacant: Row<u32>,
     vacant_len: u32,
+    /// Bytes of the index and of the sessions that the kernel has backed.
+    touched: [usize; 2],
 }
 
 impl<A: Address> Table<A> {
@@ -119,6 +126,7 @@ impl<A: Address> Table<A> {
             fresh: 1,
             vacant: Row::new(capacity as usize)?,
             vacant_len: 0,
+            touched: [0; 2],
         })
     }
 
@@ -302,6 +310,26 @@ impl<A: Address> Table<A> {
             Ok(())
         } else {
             Err(InsertError::Full)
+        }
+    }
+
+    /// Has the kernel back some memory that is needed next: first the index, whose every part is needed by the first
+    /// thousand sessions, then that of sessions to come. A little at a time, for whoever has nothing else to do; without it,
+    /// first packets wait for the kernel. False when there is enough.
+    #[inline]
+    pub fn touch_ahead(&mut self) -> bool {
+        let [index, sessions] = self.touched;
+        let wanted = (self.fresh as usize * size_of::<Session<A>>()).saturating_add(TOUCHED_AHEAD);
+        if index < self.index.bytes() {
+            self.index.touch(index..index + TOUCHED_AT_ONCE);
+            self.touched = [index + TOUCHED_AT_ONCE, sessions];
+            true
+        } else if sessions < wanted.min(self.sessions.bytes()) {
+            self.sessions.touch(sessions..sessions + TOUCHED_AT_ONCE);
+            self.touched = [index, sessions + TOUCHED_AT_ONCE];
+            true
+        } else {
+            false
         }
     }
 

@@ -144,6 +144,9 @@ where
         if !busy || self.turns.is_multiple_of(KEEPS_HOUSE) {
             self.keep_house(now);
         }
+        if !busy {
+            self.shard.sessions.touch_ahead();
+        }
         let before = if self.sampled { self.clock.cycles() } else { 0 };
         self.exits.flush();
         if self.sampled && busy {
