@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use millrace_tests::packet::{Packet, end, icmp_error, ip, ping, pong, tcp, udp};
+use millrace_tests::talk::Passage;
 use millrace_tests::{INSIDE, Layout, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS, Talk};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -211,4 +212,214 @@ fn nothing_is_lost_between_workers() {
     }
     rig.settle();
     assert_eq!((rig.take().len(), rig.drops().len()), (6_000, 0));
+}
+
+/// A policy without the parts that tests of changes add and take away.
+const OPEN: &str = "[firewall]\ndefault = \"allow\"\n";
+
+/// A service at port 80 of `address`, its backends at port 8080 of theirs.
+fn service(name: &str, protocol: &str, address: &str, backends: &[&str]) -> String {
+    let backends = backends
+        .iter()
+        .map(|backend| format!("[[virtual_service.backend]]\naddress = \"{backend}\"\nname = \"b\"\nport = 8080\n"));
+    format!(
+        "[[virtual_service]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"{protocol}\"\nports = [\"80\"]\n\
+         algorithm = \"source-hash\"\n{}",
+        backends.collect::<String>()
+    )
+}
+
+/// The source NAT of what servers begin.
+fn hiding(keys: &str) -> String {
+    format!(
+        "[[source_nat]]\nname = \"out\"\nfrom = [\"dmz\"]\nto = [\"wan\"]\naddress = [\"198.51.100.20\", \
+         \"2001:db8:51::20\"]\n{keys}\n"
+    )
+}
+
+/// Conversations that a change must not touch, and the policies before and after it.
+struct Change {
+    sentence: &'static str,
+    before: String,
+    after: String,
+    talks: Vec<Talk>,
+}
+
+fn clients<'a>(address: &'a str) -> impl Iterator<Item = String> + 'a {
+    (40_000..40_024).map(move |port| end(address, port))
+}
+
+fn changes() -> Vec<Change> {
+    let (client, client6) = ("198.51.100.7", "2001:db8:51::7");
+    let to_service = |address: &str, backend: &str, asked: &str| {
+        clients(address)
+            .map(|from| Talk::tcp((OUTSIDE, &from, &end(asked, 80)), (INSIDE, &from, &end(backend, 8080))))
+            .collect::<Vec<_>>()
+    };
+    let plain = |address: &str, server: &str| {
+        let server = end(server, 8080);
+        clients(address).map(|from| Talk::tcp((OUTSIDE, &from, &server), (INSIDE, &from, &server))).collect::<Vec<_>>()
+    };
+    let shop = |backends: &[&str]| service("shop", "tcp", "198.51.100.10", backends);
+    let shop6 = |backends: &[&str]| service("six", "tcp", "2001:db8:51::10", backends);
+    let mapping = hiding("mapping = \"endpoint-independent\"");
+    let outward: Vec<Talk> = (40_000..40_200)
+        .map(|port| {
+            let (from, shown) = (end("10.0.0.50", port), end("198.51.100.20", port));
+            Talk::tcp((INSIDE, &from, "198.51.100.7:443"), (OUTSIDE, &shown, "198.51.100.7:443"))
+        })
+        .filter(|talk| {
+            // A client keeps its port where that is its worker's.
+            let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{OPEN}{mapping}"), MANY);
+            let ((side, syn), (_, kept)) = talk.up(|p| p.syn().seq(1));
+            rig.put(side, &syn);
+            rig.settle();
+            rig.take() == [(OUTSIDE, rig.outward(OUTSIDE, &kept))]
+        })
+        .collect();
+    vec![
+        Change {
+            sentence: "a backend is taken out (it drains)",
+            before: format!("{OPEN}{}{}", shop(&["10.0.0.21"]), shop6(&["2001:db8:10::21"])),
+            after: format!("{OPEN}{}{}", shop(&["10.0.0.22"]), shop6(&["2001:db8:10::22"])),
+            talks: [
+                to_service(client, "10.0.0.21", "198.51.100.10"),
+                to_service(client6, "2001:db8:10::21", "2001:db8:51::10"),
+            ]
+            .concat(),
+        },
+        Change {
+            sentence: "a service is taken out (its backends drain)",
+            before: format!("{OPEN}{}{}", shop(&["10.0.0.21"]), shop6(&["2001:db8:10::21"])),
+            after: OPEN.to_owned(),
+            talks: [
+                to_service(client, "10.0.0.21", "198.51.100.10"),
+                to_service(client6, "2001:db8:10::21", "2001:db8:51::10"),
+            ]
+            .concat(),
+        },
+        Change {
+            sentence: "a server that clients reach directly becomes a backend",
+            before: OPEN.to_owned(),
+            after: format!("{OPEN}{}{}", shop(&["10.0.0.21"]), shop6(&["2001:db8:10::21"])),
+            talks: [plain(client, "10.0.0.21"), plain(client6, "2001:db8:10::21")].concat(),
+        },
+        Change {
+            sentence: "a server that clients reach directly becomes a forward's",
+            before: OPEN.to_owned(),
+            after: format!(
+                "{OPEN}[[destination_nat]]\nname = \"web\"\naddress = \"198.51.100.1\"\nprotocol = \"tcp\"\n\
+                 ports = \"8080\"\nto_address = \"10.0.0.21\"\n"
+            ),
+            talks: plain(client, "10.0.0.21"),
+        },
+        Change {
+            sentence: "source NAT counts the ports of clients from now on",
+            before: format!("{OPEN}{mapping}"),
+            after: format!("{OPEN}{}", hiding("ports_per_source = 100")),
+            talks: outward,
+        },
+    ]
+}
+
+const MANY: Layout = Layout { workers: 3, queues: 3, buffers: 4_096 };
+
+/// RLD-09, SE-52: who owns a session follows from the policy, and a new policy may say otherwise: conversations go on all the same,
+/// on the worker that has them, through as many policies as may come.
+#[test]
+fn conversations_go_on_through_a_policy_that_gives_them_to_another_worker() {
+    for Change { sentence, before, after, talks } in changes() {
+        let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{before}"), MANY);
+        for talk in &talks {
+            talk.open(&mut rig);
+        }
+        for round in 0..3 {
+            rig.publish_more(&after);
+            for talk in &talks {
+                talk.chat(&mut rig);
+            }
+            assert_eq!(rig.drops().len(), 0, "{sentence}, round {round}");
+        }
+        assert_eq!(rig.session_count(), talks.len(), "{sentence}: none was opened twice");
+    }
+}
+
+/// The same while the policy comes into force, on one worker after the other.
+#[test]
+fn conversations_go_on_while_a_policy_comes_into_force() {
+    for Change { sentence, before, after, talks } in changes() {
+        let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{before}"), MANY);
+        for talk in &talks {
+            talk.open(&mut rig);
+        }
+        let done = rig.send_policy(&format!("{TWO_PORTS}{after}"));
+        let mut wanted = 0;
+        for talk in &talks {
+            let said: [Passage; 2] = [talk.up(|p| p.ack(5_001).seq(1_001)), talk.down(|p| p.ack(1_001).seq(5_001))];
+            for ((side, packet), _) in said {
+                rig.put(side, &packet);
+                wanted += 1;
+            }
+            rig.turn();
+            if wanted == 10 {
+                rig.control();
+            }
+        }
+        rig.settle();
+        assert!(done.try_recv().is_ok());
+        assert_eq!((rig.take().len(), rig.drops().len()), (wanted, 0), "{sentence}");
+    }
+}
+
+/// New conversations of what has changed are opened once, by the worker the policy in force gives them to.
+#[test]
+fn new_conversations_are_opened_once_after_a_change() {
+    for Change { sentence, before, after, .. } in changes() {
+        let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{before}"), MANY);
+        // Backends are what they were until a policy finds nobody using them.
+        rig.publish_more(&after);
+        rig.publish_more(&after);
+        let mut fresh = Rig::laid_out(&format!("{TWO_PORTS}{after}"), MANY);
+        for from in clients("198.51.100.7") {
+            for rig in [&mut rig, &mut fresh] {
+                rig.put(OUTSIDE, &tcp(&from, "198.51.100.10:80").syn().seq(1));
+                rig.put(OUTSIDE, &tcp(&from, "10.0.0.21:8080").syn().seq(1));
+                rig.put(OUTSIDE, &udp(&from, "10.0.0.21:8080"));
+                rig.settle();
+                rig.take();
+            }
+        }
+        assert_eq!(rig.sessions_by_worker(), fresh.sessions_by_worker(), "{sentence}");
+    }
+}
+
+/// Fragments and ICMP errors find the conversation as well; an answer of a backend that was taken out never opens another.
+#[test]
+fn fragments_and_errors_find_the_worker_that_had_the_session() {
+    let text = |backend: &str| format!("{OPEN}{}{}", hiding(""), service("dns", "udp", "198.51.100.10", &[backend]));
+    let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{}", text("10.0.0.21")), MANY);
+    let talks: Vec<Talk> = clients("198.51.100.7")
+        .map(|from| Talk::udp((OUTSIDE, &from, "198.51.100.10:80"), (INSIDE, &from, "10.0.0.21:8080")))
+        .collect();
+    for talk in &talks {
+        rig.passes("a question", talk.up(|p| p));
+    }
+    rig.publish_more(&text("10.0.0.22"));
+    rig.publish_more(&text("10.0.0.23"));
+    for talk in &talks {
+        rig.passes("its late answer", talk.down(|p| p));
+        let ((_, asked), (_, delivered)) = talk.up(|p| p.data(b"more"));
+        rig.passes("another question", ((OUTSIDE, asked.clone()), (INSIDE, delivered.clone())));
+        let error = icmp_error("10.0.0.21", "198.51.100.7", 3, 3, 0, &delivered, 400);
+        let heard = icmp_error("198.51.100.10", "198.51.100.7", 3, 3, 0, &asked.routed(), 400).routed();
+        rig.passes("port unreachable", ((INSIDE, error), (OUTSIDE, heard)));
+        let ((_, long), _) = talk.down(|p| p.data(&[7; 1_600]));
+        for fragment in long.pieces(800) {
+            rig.put(INSIDE, &fragment);
+        }
+        rig.settle();
+        assert_eq!(rig.take().len(), 3, "a long answer");
+    }
+    assert_eq!(rig.drops().len(), 0);
+    assert_eq!(rig.session_count(), talks.len());
 }

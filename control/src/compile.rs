@@ -22,7 +22,7 @@ use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
-use worker::{FragmentBounds, PortFacts, Snapshot};
+use worker::{FragmentBounds, PortFacts, Snapshot, Steering};
 
 use crate::blocklist;
 
@@ -154,6 +154,9 @@ pub fn compile(
     let nat64 = Nat64::new(policy.nat64.clone(), &pool_uses, policy.source_nat.len());
     let before = previous.map(|snapshot| &*snapshot.destination_nat);
     let destination_nat = DestinationNat::new(policy.destination_nat.clone(), before);
+    let (source_nat, nat64) = (Arc::new(source_nat), Arc::new(nat64));
+    let before = previous.map(|snapshot| &snapshot.steering);
+    let steering = Steering::compile(&services, &destination_nat, &source_nat, &nat64, before);
     let hiding = services.pool_addresses().chain(source_nat.addresses()).chain(nat64.addresses());
     let asked = services.virtual_addresses().chain(destination_nat.addresses());
     let ours = own.keys().copied().chain(asked).chain(hiding).collect();
@@ -176,9 +179,10 @@ pub fn compile(
         services: Arc::new(services),
         service_zones,
         endings: Arc::new(Endings::new(&policy.endings)),
-        source_nat: Arc::new(source_nat),
+        source_nat,
         destination_nat: Arc::new(destination_nat),
-        nat64: Arc::new(nat64),
+        nat64,
+        steering,
         pool_uses: Arc::new(pool_uses),
         timeouts: timeouts(policy),
         fragments: FragmentBounds {

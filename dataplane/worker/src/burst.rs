@@ -17,7 +17,7 @@ use crate::counters::Measured;
 use crate::exits::Exits;
 use crate::family::Family;
 use crate::lane::{self, GROUP, Known, LAG, Lane};
-use crate::packet::Origin;
+use crate::packet::{Arrival, Asked, Origin};
 use crate::pass::Passed;
 use crate::shard::Shard;
 use crate::steer;
@@ -33,6 +33,10 @@ pub(crate) struct Door {
     pub(crate) origin: Origin,
     /// Whether its packets may belong to other workers.
     pub(crate) steer: bool,
+    /// Who was asked for the sessions of its packets before.
+    pub(crate) asked: Asked,
+    /// Whether another policy is in force where it was handed over.
+    pub(crate) stale: bool,
     /// The port's own MAC.
     pub(crate) station: MacAddr,
 }
@@ -61,25 +65,26 @@ impl Ports {
 }
 
 impl<B: Buffer> Shard<B> {
-    /// Treats a burst that came by `port`. `steer` is false for packets another worker has handed over.
+    /// Treats a burst.
     #[inline(always)]
     pub(crate) fn treat<N, P, C>(
         &mut self,
         exits: &mut Exits<N, P>,
         burst: &mut Burst<B>,
-        port: PortId,
-        origin: Origin,
-        steer: bool,
+        arrival: Arrival,
         watch: &mut Stopwatch<'_, C>,
     ) where
         N: Nic<Buffer = B>,
         P: BufferPool<Buffer = B>,
         C: Clock,
     {
+        let Arrival { port, origin, steer, asked, stale } = arrival;
         let door = Door {
             port,
             origin,
             steer: steer && self.workers > 1,
+            asked,
+            stale,
             station: self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac),
         };
         let count = burst.len();
@@ -176,7 +181,7 @@ impl<B: Buffer> Shard<B> {
         if door.steer
             && let Some(owner) = self.owner_elsewhere::<A>(kind, tuple.into())
         {
-            *lane = Lane::HandOver(owner, door.origin);
+            *lane = Lane::HandOver(owner, door.origin, Asked::NOBODY);
             return;
         }
         let table = A::table(&self.sessions);

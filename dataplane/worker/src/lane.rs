@@ -9,7 +9,7 @@ use units::{PortId, WorkerId};
 
 use crate::family::Family;
 use crate::flow::Flow;
-use crate::packet::{Origin, Packet, Verdict};
+use crate::packet::{Asked, Origin, Packet, Verdict};
 use crate::steer::Ends;
 
 /// Packets that go through a stage before the next stage begins. More prefetches at once than this are partly lost.
@@ -71,8 +71,8 @@ pub(crate) enum Lane {
     Forward(PortId),
     /// Read in full: its place among the [`Others`].
     Other(usize),
-    /// For another worker.
-    HandOver(WorkerId, Origin),
+    /// For another worker; these were asked.
+    HandOver(WorkerId, Origin, Asked),
     /// Dropped already.
     Gone,
 }

@@ -1,6 +1,7 @@
 //! A packet on its way through one worker, and what becomes of it.
 
 use stage::DropReason;
+use units::limits::WORKERS_MAX;
 use units::{PortId, WorkerId};
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, Frame};
@@ -11,7 +12,7 @@ use crate::next_hop::NextHopId;
 
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// From the wire, through the port's device.
     Wire,
     /// From the wire, out of a tunnel that ends here.
@@ -47,15 +48,65 @@ impl<B> Packet<B> {
     }
 }
 
-/// A packet on its way to the worker that owns its session.
-#[derive(Debug)]
-pub struct Handover<B> {
-    /// The bytes.
-    pub buffer: B,
+/// The workers that a packet's session was not found at: a bit for each. In bytes, so that it fits between the other words
+/// of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked([u8; 8]);
+
+const _: () = assert!(WORKERS_MAX <= 64);
+
+impl Asked {
+    /// None was asked: the packet goes to the owner of its session.
+    pub(crate) const NOBODY: Self = Self([0; 8]);
+    /// Nobody knows it: whoever gets the packet opens its session.
+    pub(crate) const ALL: Self = Self([u8::MAX; 8]);
+
+    /// These and `worker`.
+    pub(crate) const fn and(self, worker: WorkerId) -> Self {
+        Self((u64::from_ne_bytes(self.0) | 1 << (worker.get() & 63)).to_ne_bytes())
+    }
+
+    /// Whether `worker` is among them.
+    pub(crate) const fn has(self, worker: WorkerId) -> bool {
+        u64::from_ne_bytes(self.0) >> (worker.get() & 63) & 1 == 1
+    }
+}
+
+/// How a burst came to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
     /// The port it came by.
     pub port: PortId,
     /// From the wire or the kernel.
     pub origin: Origin,
+    /// Whether its packets may belong to other workers.
+    pub steer: bool,
+    /// Who was asked for the sessions of its packets before.
+    pub asked: Asked,
+    /// Whether another policy is in force where it was handed over.
+    pub stale: bool,
+}
+
+impl Arrival {
+    /// Straight from a port or its kernel interface.
+    pub(crate) const fn first(port: PortId, origin: Origin) -> Self {
+        Self { port, origin, steer: true, asked: Asked::NOBODY, stale: false }
+    }
+}
+
+/// A packet on its way to the worker that owns its session, or may have it.
+#[derive(Debug)]
+pub struct Handover<B> {
+    /// The bytes.
+    pub(crate) buffer: B,
+    /// The port it came by.
+    pub(crate) port: PortId,
+    /// From the wire or the kernel.
+    pub(crate) origin: Origin,
+    /// Who has been asked.
+    pub(crate) asked: Asked,
+    /// The policy by which it goes there, as sessions remember it.
+    pub(crate) generation: u16,
 }
 
 /// What the sender of a refused packet is told.
@@ -82,8 +133,8 @@ pub(crate) enum Verdict {
     Punt(PortId),
     /// It has become the answer to itself and leaves through this port.
     Answered(PortId),
-    /// For the worker that owns its session.
-    HandOver(WorkerId),
+    /// For the worker that owns its session, or may have it; these were asked.
+    HandOver(WorkerId, Asked),
     /// Its purpose is fulfilled.
     Consumed,
     /// Dropped, silently.

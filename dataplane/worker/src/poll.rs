@@ -14,7 +14,7 @@ use crossbeam::queue::ArrayQueue;
 use frame::{Buffer, BufferPool, Burst, Nic};
 use stage::DropReason;
 use units::limits::{BURST, BURST_MAX, HANDOVER_RING};
-use units::{Nanos, PortId, Tick};
+use units::{Nanos, Tick};
 use wire::emit;
 
 use crate::clock::Clock;
@@ -22,7 +22,7 @@ use crate::command::{Command, Event};
 use crate::counters::Measured;
 use crate::exits::Exits;
 use crate::originate;
-use crate::packet::{Handover, Origin};
+use crate::packet::{Arrival, Asked, Handover, Origin};
 use crate::ports::QueuePair;
 use crate::processor::Processor;
 use crate::shard::Shard;
@@ -180,7 +180,7 @@ where
             if self.sampled {
                 self.measure(Measured::Receive, received, before);
             }
-            self.treat(&mut burst, port, Origin::Wire, true);
+            self.treat(&mut burst, Arrival::first(port, Origin::Wire));
         }
         busy
     }
@@ -214,22 +214,33 @@ where
         }
         let mut busy = false;
         let mut burst = Burst::new_const();
-        let mut source: Option<(PortId, Origin)> = None;
+        let mut alike: Option<Arrival> = None;
         for _ in 0..BURST_MAX {
-            let Some(Handover { buffer, port, origin }) = self.handed.pop() else { break };
+            let Some(Handover { buffer, port, origin, asked, generation }) = self.handed.pop() else { break };
             busy = true;
-            if let Some((last_port, last_origin)) = source
-                && (last_port, last_origin) != (port, origin)
+            let stale = generation != self.shard.generation;
+            let arrival = Arrival { port, origin, steer: false, asked, stale };
+            if let Some(before) = alike
+                && before != arrival
             {
-                self.treat(&mut burst, last_port, last_origin, false);
+                self.treat_handed(&mut burst, before);
             }
-            source = Some((port, origin));
+            alike = Some(arrival);
             burst.push(buffer);
         }
-        if let Some((port, origin)) = source {
-            self.treat(&mut burst, port, origin, false);
+        if let Some(arrival) = alike {
+            self.treat_handed(&mut burst, arrival);
         }
         busy
+    }
+
+    fn treat_handed(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
+        let (count, before) = (burst.len(), self.shard.gone_on);
+        self.treat(burst, arrival);
+        let sought = arrival.asked != Asked::NOBODY && arrival.asked != Asked::ALL;
+        if sought && self.shard.gone_on.wrapping_sub(before) < count as u64 {
+            self.shard.snapshot.steering.matters(self.shard.tick);
+        }
     }
 
     fn receive_from_kernel(&mut self) -> bool {
@@ -246,22 +257,22 @@ where
             if !burst.is_empty() {
                 busy = true;
                 self.shard.counters.from_kernel.add(burst.len() as u64);
-                self.treat(&mut burst, port, Origin::Kernel, true);
+                self.treat(&mut burst, Arrival::first(port, Origin::Kernel));
             }
         }
         busy
     }
 
-    fn treat(&mut self, burst: &mut Burst<N::Buffer>, port: PortId, origin: Origin, steer: bool) {
+    fn treat(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
         self.shard.counters.bursts.add(1);
-        self.treat_by(self.processor, burst, port, origin, steer);
+        self.treat_by(self.processor, burst, arrival);
     }
 
     /// As [`Worker::treat`], in whatever instructions the caller is compiled to.
     #[inline(always)]
-    pub(crate) fn treat_here(&mut self, burst: &mut Burst<N::Buffer>, port: PortId, origin: Origin, steer: bool) {
+    pub(crate) fn treat_here(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
         let mut watch = Stopwatch::start(&self.clock, self.sampled);
-        self.shard.treat(&mut self.exits, burst, port, origin, steer, &mut watch);
+        self.shard.treat(&mut self.exits, burst, arrival, &mut watch);
     }
 
     fn measure(&self, measured: Measured, packets: usize, since: u64) {

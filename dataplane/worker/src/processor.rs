@@ -4,10 +4,9 @@
 #![allow(unsafe_code, reason = "functions compiled for a processor are called where it was found")]
 
 use frame::{BufferPool, Burst, Nic};
-use units::PortId;
 
 use crate::clock::Clock;
-use crate::packet::Origin;
+use crate::packet::Arrival;
 use crate::poll::Worker;
 
 /// A generation of processors, as far as the packet path gains by it. A value other than `Any` exists only where
@@ -51,34 +50,27 @@ where
 {
     /// Treats a burst in the instructions of `processor`.
     #[inline]
-    pub(crate) fn treat_by(
-        &mut self,
-        processor: Processor,
-        burst: &mut Burst<N::Buffer>,
-        port: PortId,
-        origin: Origin,
-        steer: bool,
-    ) {
+    pub(crate) fn treat_by(&mut self, processor: Processor, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
         match processor {
-            Processor::Any => self.treat_here(burst, port, origin, steer),
+            Processor::Any => self.treat_here(burst, arrival),
             // SAFETY: a `Processor::V3` exists only where `Processor::this` found these instructions.
             #[cfg(target_arch = "x86_64")]
-            Processor::V3 => unsafe { self.treat_v3(burst, port, origin, steer) },
+            Processor::V3 => unsafe { self.treat_v3(burst, arrival) },
             // SAFETY: a `Processor::V4` exists only where `Processor::this` found these instructions.
             #[cfg(target_arch = "x86_64")]
-            Processor::V4 => unsafe { self.treat_v4(burst, port, origin, steer) },
+            Processor::V4 => unsafe { self.treat_v4(burst, arrival) },
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,aes")]
-    fn treat_v3(&mut self, burst: &mut Burst<N::Buffer>, port: PortId, origin: Origin, steer: bool) {
-        self.treat_here(burst, port, origin, steer);
+    fn treat_v3(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
+        self.treat_here(burst, arrival);
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,aes,avx512f,avx512bw,avx512dq,avx512vl")]
-    fn treat_v4(&mut self, burst: &mut Burst<N::Buffer>, port: PortId, origin: Origin, steer: bool) {
-        self.treat_here(burst, port, origin, steer);
+    fn treat_v4(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
+        self.treat_here(burst, arrival);
     }
 }

@@ -45,6 +45,8 @@ const EXPIRED_AT_ONCE: usize = 64;
 pub struct Shard<B> {
     pub(crate) id: WorkerId,
     pub(crate) workers: usize,
+    /// Packets sent on because their session was not here, after another worker had been asked or with another policy.
+    pub(crate) gone_on: u64,
     pub(crate) slice: PortSlice,
     pub(crate) snapshot: Arc<Snapshot>,
     /// What sessions remember of the policy in force: `snapshot.generation.short()`.
@@ -140,6 +142,7 @@ impl<B> Shard<B> {
         Ok(Self {
             id,
             workers,
+            gone_on: 0,
             slice: PortSlice::new(id, workers),
             generation: snapshot.generation.short(),
             snapshot,
@@ -229,6 +232,7 @@ impl<B> Shard<B> {
             // Only the state of backends changed: the round robin goes on where it was.
             core::mem::swap(&mut self.turns, &mut old_turns);
         }
+        self.snapshot.steering.succeeds(&old_snapshot.steering, self.tick);
         self.sessions.set_timeouts(&self.snapshot.timeouts);
         self.generation = self.snapshot.generation.short();
         self.counters.generation.set(self.snapshot.generation.get());

@@ -23,6 +23,7 @@ use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
 use wire::{Extensions, MacAddr};
 
 use crate::packet::Origin;
+use crate::steering::Steering;
 
 /// What a worker knows of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub struct Snapshot {
     pub destination_nat: Arc<DestinationNat>,
     /// NAT64.
     pub nat64: Arc<Nat64>,
+    /// What of all this decides whose a session is.
+    pub steering: Steering,
     /// What the pools of source NAT and NAT64 are used for.
     pub pool_uses: Arc<PoolUses>,
     /// How long idle sessions live.
@@ -138,7 +141,7 @@ impl Snapshot {
     /// Why a packet of `source` that came by `port` may open nothing; `None` when it may. What came out of a tunnel need not
     /// have come by the port that leads back.
     #[must_use]
-    pub fn refuses_source(&self, port: PortId, source: IpAddr, origin: Origin) -> Option<DropReason> {
+    pub(crate) fn refuses_source(&self, port: PortId, source: IpAddr, origin: Origin) -> Option<DropReason> {
         let facts = self.port(port)?;
         if origin == Origin::Kernel || !self.sources.asks(facts.zone) {
             return None;

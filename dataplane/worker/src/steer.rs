@@ -7,11 +7,12 @@
 
 use std::net::IpAddr;
 
-use stage::translate::{PortSlice, Together};
+use stage::translate::{PortSlice, SourceNat, Together};
 use units::WorkerId;
 use wire::{Endpoints, Facts, QuotedTransport, Transport};
 
 use crate::snapshot::Snapshot;
+use crate::steering::Roles;
 
 /// The ends of a conversation as one packet shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,12 @@ impl Ends {
             Transport::Icmp { .. } | Transport::Other | Transport::Unknown => (facts.endpoints, facts.protocol, (0, 0)),
         };
         Self::new(endpoints, protocol, source_port, destination_port)
+    }
+
+    /// Both addresses.
+    #[must_use]
+    pub(crate) const fn addresses(&self) -> [IpAddr; 2] {
+        [self.source, self.destination]
     }
 
     /// These addresses and ports.
@@ -105,62 +112,57 @@ pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers
     if workers <= 1 {
         return WorkerId::new(0);
     }
+    owner_by(snapshot.steering.today(), ends, snapshot, slice, workers)
+}
+
+/// As [`owner`], if addresses and ports had these parts.
+#[must_use]
+pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers: usize) -> WorkerId {
     let Ends { source, destination, protocol, source_port, destination_port } = *ends;
     let secret = snapshot.steer_secret;
-    let services = &snapshot.services;
     let by_source = || choose(fold(secret, source, source_port), workers);
     let by_destination = || choose(fold(secret, destination, destination_port), workers);
 
-    let forwards = &snapshot.destination_nat;
-    let asked = |address, port| {
-        services.find(address, protocol, port).is_some() || forwards.find(address, protocol, port).is_some()
-    };
-    if asked(destination, destination_port) {
+    if roles.asked(destination, protocol, destination_port) {
         return by_source();
     }
-    if asked(source, source_port) {
+    if roles.asked(source, protocol, source_port) {
         return by_destination();
     }
     if let IpAddr::V6(asked) = destination
-        && !snapshot.nat64.is_empty()
-        && let Some((position, server)) = snapshot.nat64.find(asked)
+        && !roles.nat64().is_empty()
+        && let Some((position, server)) = roles.nat64().find(asked)
     {
         // Who asks for another client's outside end meets it where that has its mapping.
-        if snapshot.nat64.owns(server.into())
+        if roles.nat64().owns(server.into())
             && let Some(worker) = slice.owner(destination_port)
         {
             return worker;
         }
         // Counted clients stay together with all their ports.
-        let counted = snapshot.nat64.rule(position).is_some_and(|rule| rule.ports_per_source.is_some());
+        let counted = roles.nat64().rule(position).is_some_and(|rule| rule.ports_per_source.is_some());
         return choose(fold(secret, source, if counted { 0 } else { source_port }), workers);
     }
     if !matches!(protocol, TCP | UDP | ICMP | ICMPV6) {
         // Without ports nothing would tell the answers behind a pool address: one worker has each such protocol.
         return choose(mix(secret ^ u64::from(protocol)), workers);
     }
-    let hides = |address| {
-        snapshot.source_nat.owns(address) || services.owns_pool_address(address) || snapshot.nat64.owns(address)
-    };
-    if hides(destination)
+    if roles.hides(destination)
         && let Some(worker) = slice.owner(destination_port)
     {
         return worker;
     }
-    if hides(source)
+    if roles.hides(source)
         && let Some(worker) = slice.owner(source_port)
     {
         return worker;
     }
-    let serves = |address, port| {
-        services.is_backend(address, protocol, port).is_some() || forwards.is_target(address, protocol, port)
-    };
-    match (serves(source, source_port), serves(destination, destination_port)) {
+    match (roles.serves(source, protocol, source_port), roles.serves(destination, protocol, destination_port)) {
         (true, false) => by_destination(),
         (false, true) => by_source(),
         (true, true) | (false, false) => {
-            if snapshot.source_nat.keeps_mappings()
-                && let Some(owner) = of_hidden_client(ends, snapshot, workers)
+            if roles.nat().keeps_mappings()
+                && let Some(owner) = of_hidden_client(roles.nat(), ends, snapshot, workers)
             {
                 return owner;
             }
@@ -172,7 +174,7 @@ pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers
 /// The owner of what a client says whose sessions share a mapping or are counted, and of what is said to such a client
 /// without translation: for both the client's side decides. Which side that is follows from the routes, so that both
 /// directions find the same.
-fn of_hidden_client(ends: &Ends, snapshot: &Snapshot, workers: usize) -> Option<WorkerId> {
+fn of_hidden_client(nat: &SourceNat, ends: &Ends, snapshot: &Snapshot, workers: usize) -> Option<WorkerId> {
     let zone = |address| snapshot.routes.lookup(address).map(|route| snapshot.zone(route.port));
     let (near, far) = (zone(ends.source)?, zone(ends.destination)?);
     let secret = snapshot.steer_secret;
@@ -180,7 +182,6 @@ fn of_hidden_client(ends: &Ends, snapshot: &Snapshot, workers: usize) -> Option<
         Together::Endpoint => choose(fold(secret, address, port), workers),
         Together::Address => choose(fold(secret, address, 0), workers),
     };
-    let nat = &snapshot.source_nat;
     if let Some(together) = nat.together(near, far, ends.source) {
         return Some(by(together, ends.source, ends.source_port));
     }

@@ -24,7 +24,7 @@ use crate::lane::{Known, Lane, Others, Places, Task};
 use crate::local::{self, Audience};
 use crate::newcomer::Crowd;
 use crate::originate;
-use crate::packet::{Answer, Handover, Origin, Packet, Verdict};
+use crate::packet::{Answer, Asked, Handover, Origin, Packet, Verdict};
 use crate::pass::Passed;
 use crate::shard::Shard;
 use crate::stopwatch::Stopwatch;
@@ -59,6 +59,9 @@ impl<B: Buffer> Shard<B> {
                 self.welcome_all(rest, lanes, &newcomers, &mut others, door);
                 watch.lap(Measured::Open, count, &self.counters);
             }
+        }
+        if self.workers > 1 {
+            self.send_astray(&mut others, door);
         }
         if !others.misses.is_empty() {
             let count = others.misses.len();
@@ -97,7 +100,7 @@ impl<B: Buffer> Shard<B> {
                 Whose::Mine => {}
                 Whose::Of(owner) => {
                     *place = Some(packet.buffer);
-                    return Lane::HandOver(owner, packet.origin);
+                    return Lane::HandOver(owner, packet.origin, Asked::NOBODY);
                 }
                 Whose::Nobodys => return Lane::Gone,
             }
@@ -130,19 +133,19 @@ impl<B: Buffer> Shard<B> {
             Gathered::Gone => Err(Lane::Gone),
             Gathered::Elsewhere(buffer, collector) => {
                 *place = Some(buffer);
-                Err(Lane::HandOver(collector, origin))
+                Err(Lane::HandOver(collector, origin, Asked::NOBODY))
             }
-            Gathered::Whole(packet, Some(owner)) => {
-                Err(Lane::Other(others.push(packet, Task::Done, Verdict::HandOver(owner))))
+            Gathered::Whole(packet, Some(owner)) if door.asked == Asked::NOBODY => {
+                Err(Lane::Other(others.push(packet, Task::Done, Verdict::HandOver(owner, Asked::NOBODY))))
             }
-            Gathered::Whole(packet, None) => Ok(packet),
+            Gathered::Whole(packet, _) => Ok(packet),
             Gathered::Outer(mut packet) => match self.whose(&mut packet, true) {
                 // It may be a fragment itself; taken out of a tunnel, it is not put together again.
                 Whose::Mine => self.collect(packet, place, others, door),
                 Whose::Of(owner) => {
                     let origin = packet.origin;
                     *place = Some(packet.buffer);
-                    Err(Lane::HandOver(owner, origin))
+                    Err(Lane::HandOver(owner, origin, Asked::NOBODY))
                 }
                 Whose::Nobodys => Err(Lane::Gone),
             },
@@ -187,6 +190,13 @@ impl<B: Buffer> Shard<B> {
                 continue;
             }
             if let (Passed::New, Lane::Known(known)) = (passed, &*lane) {
+                if self.workers > 1
+                    && let Some(buffer) = place.as_ref()
+                    && let Some((worker, asked)) = self.plain_goes_on(buffer, known, door)
+                {
+                    *lane = Lane::HandOver(worker, door.origin, asked);
+                    continue;
+                }
                 let [v4, v6] = &mut others.newcomers;
                 if known.is_v6 { v6 } else { v4 }.push(position);
                 continue;
@@ -256,7 +266,7 @@ impl<B: Buffer> Shard<B> {
                 Whose::Mine => {}
                 Whose::Of(owner) => {
                     *place = Some(packet.buffer);
-                    return Lane::HandOver(owner, packet.origin);
+                    return Lane::HandOver(owner, packet.origin, Asked::NOBODY);
                 }
                 Whose::Nobodys => return Lane::Gone,
             }
@@ -324,8 +334,9 @@ impl<B: Buffer> Shard<B> {
                         self.finish(exits, packet, verdict);
                     }
                 }
-                (&Lane::HandOver(owner, origin), Some(buffer)) => {
-                    exits.hand_over(&self.counters, owner, Handover { buffer, port: door.port, origin });
+                (&Lane::HandOver(owner, origin, asked), Some(buffer)) => {
+                    let handover = Handover { buffer, port: door.port, origin, asked, generation: self.generation };
+                    exits.hand_over(&self.counters, owner, handover);
                 }
                 _ => {}
             }
@@ -504,8 +515,9 @@ impl<B: Buffer> Shard<B> {
                 self.counters.consumed.add(1);
                 self.send_answer(exits, port, packet);
             }
-            Verdict::HandOver(owner) => {
-                let handover = Handover { buffer: packet.buffer, port: packet.port, origin: packet.origin };
+            Verdict::HandOver(owner, asked) => {
+                let Packet { buffer, port, origin, .. } = packet;
+                let handover = Handover { buffer, port, origin, asked, generation: self.generation };
                 exits.hand_over(&self.counters, owner, handover);
             }
             Verdict::Consumed => self.counters.consumed.add(1),

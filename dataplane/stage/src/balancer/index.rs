@@ -1,5 +1,5 @@
-//! Where a packet meets the balancer: virtual addresses on its way in, backends on the way back. Built when a policy is
-//! compiled, read by workers at the first packet of a session, never changed.
+//! Where a packet meets the balancer: the virtual addresses. Built when a policy is compiled, read by workers at the first
+//! packet of a session, never changed.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ struct Claim {
     service: ServiceId,
 }
 
-/// Claims on one address, by protocol: disjoint for virtual addresses, by first port for the search.
+/// Claims on one address, by protocol: disjoint, by first port for the search.
 #[derive(Clone, Debug, Default)]
 struct Claims {
     tcp: Vec<Claim>,
@@ -51,7 +51,6 @@ impl Claims {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     virtuals: HashMap<IpAddr, Claims, Keyed>,
-    backends: HashMap<IpAddr, Claims, Keyed>,
     pools: HashSet<IpAddr, Keyed>,
 }
 
@@ -63,16 +62,9 @@ impl Index {
             for &ports in &spec.ports {
                 index.virtuals.entry(spec.address).or_default().add(spec.protocol, ports, service);
             }
-            for backend in &spec.backends {
-                let claims = index.backends.entry(backend.address).or_default();
-                match backend.port {
-                    Some(port) => claims.add(spec.protocol, PortRange::single(port), service),
-                    None => spec.ports.iter().for_each(|&ports| claims.add(spec.protocol, ports, service)),
-                }
-            }
             index.pools.extend(spec.source_address.iter().copied());
         }
-        index.virtuals.values_mut().chain(index.backends.values_mut()).for_each(Claims::sort);
+        index.virtuals.values_mut().for_each(Claims::sort);
         index
     }
 
@@ -85,18 +77,8 @@ impl Index {
         claim.ports.contains(port).then_some(claim.service)
     }
 
-    /// The first service with a backend at this address and port; one backend may serve several.
-    pub(super) fn is_backend(&self, address: IpAddr, protocol: u8, port: u16) -> Option<ServiceId> {
-        let claims = self.backends.get(&address)?.of(protocol).iter();
-        claims.filter(|claim| claim.ports.contains(port)).map(|claim| claim.service).min()
-    }
-
     pub(super) fn owns(&self, address: IpAddr) -> bool {
         self.virtuals.contains_key(&address)
-    }
-
-    pub(super) fn owns_pool_address(&self, address: IpAddr) -> bool {
-        self.pools.contains(&address)
     }
 
     pub(super) fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> {

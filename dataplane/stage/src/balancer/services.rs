@@ -254,7 +254,12 @@ impl Services {
     /// The backends of this policy, and of those before it that somebody still uses.
     fn alive(&self) -> impl Iterator<Item = Arc<Backend>> {
         let members = self.services.iter().flat_map(Service::members).map(|member| Arc::clone(&member.backend));
-        self.departed.iter().filter_map(Weak::upgrade).chain(members)
+        self.departed().chain(members)
+    }
+
+    /// Backends of earlier policies that this one has not and that somebody still uses.
+    pub fn departed(&self) -> impl Iterator<Item = Arc<Backend>> {
+        self.departed.iter().filter_map(Weak::upgrade)
     }
 
     /// The same services with the tables that today's health and administration ask for. What did not change is shared.
@@ -321,12 +326,6 @@ impl Services {
         self.paths.get(&address).map(|path| &**path)
     }
 
-    /// Whether this is an address that hides clients of a `full-nat` service.
-    #[must_use]
-    pub fn owns_pool_address(&self, address: IpAddr) -> bool {
-        self.index.owns_pool_address(address)
-    }
-
     /// Every virtual address once, in no particular order.
     pub fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.index.virtual_addresses()
@@ -335,12 +334,6 @@ impl Services {
     /// Every address that hides clients of a `full-nat` service once, in no particular order.
     pub fn pool_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.index.pool_addresses()
-    }
-
-    /// The service this address, protocol and port is a backend of; the first listed where there are several.
-    #[must_use]
-    pub fn is_backend(&self, address: IpAddr, protocol: u8, port: u16) -> Option<ServiceId> {
-        self.index.is_backend(address, protocol, port)
     }
 
     /// The service with this number; `None` for a number of another policy.

@@ -324,13 +324,7 @@ fn services_are_found_by_address_protocol_and_port() {
     assert_eq!((find("198.51.100.10", 17, 53), find("198.51.100.10", 132, 53)), (Some(1), None));
     assert_eq!((find("2001:db8:51::10", 6, 80), find("198.51.100.11", 6, 80)), (Some(2), None));
 
-    let back = |text, protocol, port| services.is_backend(address(text), protocol, port).map(ServiceId::get);
-    assert_eq!((back("10.0.0.1", 6, 8080), back("10.0.0.1", 17, 8080)), (Some(0), Some(1)));
-    assert_eq!((back("10.0.0.2", 17, 53), back("10.0.0.2", 17, 8080)), (Some(1), None), "keeps the service's port");
-    assert_eq!(back("2001:db8:10::11", 6, 8080), Some(2));
-
     assert!(services.owns(address("198.51.100.10")) && !services.owns(address("10.0.0.1")));
-    assert!(services.owns_pool_address(address("10.0.0.254")));
     assert_eq!(services.virtual_addresses().count(), 2);
     assert_eq!(services.pool_addresses().collect::<Vec<_>>(), [address("10.0.0.254")]);
     let numbers: Vec<u32> = services.iter().flat_map(Service::members).map(|member| member.id.get()).collect();

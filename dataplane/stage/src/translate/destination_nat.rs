@@ -69,8 +69,6 @@ fn insert(ranges: &mut Ranges, address: IpAddr, protocol: u8, ports: PortRange, 
 pub struct DestinationNat {
     forwards: Box<[(ForwardRule, Arc<AtomicU64>)]>,
     asked: Ranges,
-    /// Servers, with the first forward that leads to each port.
-    targets: Ranges,
     addresses: HashSet<IpAddr>,
 }
 
@@ -78,11 +76,9 @@ impl DestinationNat {
     /// Compiles these forwards. Those `previous` has under the same name go on counting.
     #[must_use]
     pub fn new(rules: Vec<ForwardRule>, previous: Option<&Self>) -> Self {
-        let (mut asked, mut targets) = (Ranges::new(), Ranges::new());
+        let mut asked = Ranges::new();
         for (position, rule) in rules.iter().enumerate() {
-            let protocol = rule.protocol.number();
-            insert(&mut asked, rule.address, protocol, rule.ports, position);
-            insert(&mut targets, rule.to_address, protocol, rule.to_ports(), position);
+            insert(&mut asked, rule.address, rule.protocol.number(), rule.ports, position);
         }
         let addresses = rules.iter().map(|rule| rule.address).collect();
         let count = |name: &str| {
@@ -90,7 +86,7 @@ impl DestinationNat {
             same.map_or_else(Arc::default, |(_, opened)| Arc::clone(opened))
         };
         let forwards = rules.into_iter().map(|rule| (count(&rule.name), rule)).map(|(count, rule)| (rule, count));
-        Self { forwards: forwards.collect(), asked, targets, addresses }
+        Self { forwards: forwards.collect(), asked, addresses }
     }
 
     /// The forward of this address, protocol and port, whoever asks.
@@ -100,13 +96,6 @@ impl DestinationNat {
         let after = ranges.partition_point(|(range, _)| range.first() <= port);
         let (range, position) = ranges.get(after.checked_sub(1)?)?;
         range.contains(port).then_some(*position)
-    }
-
-    /// Whether some forward leads to this address, protocol and port. Ranges of servers may overlap.
-    #[must_use]
-    pub fn is_target(&self, address: IpAddr, protocol: u8, port: u16) -> bool {
-        let ranges = self.targets.get(&(address, protocol));
-        ranges.is_some_and(|ranges| ranges.iter().any(|(range, _)| range.contains(port)))
     }
 
     /// Whether an address has forwards.
@@ -189,8 +178,7 @@ mod tests {
         let nat = nat();
         let rule = nat.rule(0).unwrap();
         assert_eq!((rule.port_for(9_000), rule.port_for(9_009)), (80, 89));
-        let target = |port| nat.is_target("10.0.0.11".parse().unwrap(), 6, port);
-        assert!(target(80) && target(89) && !target(79) && !target(90));
+        assert_eq!(rule.to_ports(), PortRange::new(80, 89).unwrap());
     }
 
     #[test]
