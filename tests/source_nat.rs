@@ -344,6 +344,30 @@ fn a_pool_of_ranges_uses_every_address_and_pairs_clients() {
     assert_eq!(used.into_iter().collect::<Vec<_>>(), [20, 21, 22, 23, 40, 41, 42]);
 }
 
+/// RFC 4787 REQ-2 pairs a client with an address; when the ports of that one are used up, the others of the pool serve.
+#[test]
+fn the_other_addresses_serve_when_a_clients_own_is_used_up() {
+    for keys in ["mapping = \"endpoint-independent\"", ""] {
+        let text = with(&format!("ports = \"2000-2999\"\n{keys}"))
+            .replace("[\"198.51.100.20\", \"2001:db8:51::20\"]", "[\"198.51.100.20/30\", \"2001:db8:51::20/126\"]");
+        let mut rig = Rig::new(&text);
+        for (client, far) in [("10.0.0.11", "198.51.100.7:53"), ("2001:db8:10::11", "[2001:db8:51::7]:53")] {
+            let (own, _) = leaves(&mut rig, &udp(&end(client, 2_000), far)).unwrap();
+            for ports in (2_001..3_000).collect::<Vec<u16>>().chunks(100) {
+                for &port in ports {
+                    rig.put(INSIDE, &udp(&end(client, port), far));
+                }
+                rig.settle();
+                assert!(rig.take().iter().all(|(_, bytes)| shown(bytes).0 == own), "paired, {keys}");
+            }
+            for port in 3_000..3_064 {
+                let (other, _) = leaves(&mut rig, &udp(&end(client, port), far)).expect("the pool is not used up");
+                assert_ne!(other, own, "{keys}");
+            }
+        }
+    }
+}
+
 /// A port that a service answers on is not handed out on the same address.
 #[test]
 fn a_port_with_a_service_is_left_alone() {

@@ -25,6 +25,18 @@ pub(crate) const FORWARDED: u8 = 4;
 
 /// Ports tried for one session before its addresses count as used up: bounds the work of one packet.
 pub(crate) const PORTS_TRIED: usize = 256;
+/// Of those, at least so many on each address but the client's own; of more addresses than that leaves room for, the first.
+const TRIED_ELSEWHERE: usize = 16;
+
+/// How many ports are tried on each of so many addresses: half of all on the client's own, which it should keep (RFC 4787
+/// REQ-2), the other half shared by the others.
+pub(crate) fn tries(addresses: usize) -> impl Iterator<Item = usize> {
+    let others = addresses.saturating_sub(1);
+    let own = if others == 0 { PORTS_TRIED } else { PORTS_TRIED / 2 };
+    let each = (PORTS_TRIED / 2).checked_div(others).unwrap_or(0).max(TRIED_ELSEWHERE);
+    core::iter::once(own).chain(core::iter::repeat_n(each, others))
+}
+
 /// Ports given back that are remembered.
 const FREED: usize = 64;
 
@@ -221,7 +233,6 @@ impl<B: Buffer> Shard<B> {
         and: impl Fn(&Self, (IpAddr, u16)) -> bool,
     ) -> Option<(IpAddr, u16)> {
         let start = self.roll();
-        let mut tries = PORTS_TRIED;
         let fits = |address: A, port: u16, new: &mut NewSession<A>| {
             set_outside(new, address, port);
             let outside = (address.into_ip(), port);
@@ -230,15 +241,15 @@ impl<B: Buffer> Shard<B> {
                 && and(self, outside);
             free.then_some(outside)
         };
-        'tries: for address in A::pool(cover.pool, new.original.source) {
-            for port in cover.slice.candidates(new.original.source_port, start) {
-                if tries == 0 {
-                    break 'tries;
-                }
-                tries -= 1;
-                if let Some(outside) = fits(address, port, new) {
-                    return Some(outside);
-                }
+        let (slice, preferred) = (cover.slice, new.original.source_port);
+        let addresses = A::pool(cover.pool, new.original.source);
+        let shares = tries(addresses.size_hint().0);
+        let tried = addresses.zip(shares).flat_map(|(address, share)| {
+            slice.candidates(preferred, start).take(share).map(move |port| (address, port))
+        });
+        for (address, port) in tried.take(PORTS_TRIED) {
+            if let Some(outside) = fits(address, port, new) {
+                return Some(outside);
             }
         }
         let freed = cover.number.into_iter().flat_map(|number| self.freed.of(number));
