@@ -21,6 +21,7 @@ use crate::ports::PortRead;
 use crate::prefix_map::PrefixMap;
 use crate::routes::Routes;
 use crate::size::words;
+use units::{PortId, ZoneId};
 
 /// The policy of a file. It is of use only when `findings` has no error afterwards.
 pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
@@ -32,6 +33,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     let taken = Taken::of(&file);
     next_hops(&file.routes, &taken, findings);
     backends(&file.services, &file.links, &file.routes, &taken, findings);
+    zones_of_services(&file, findings);
     queues(&file.ports.ports, file.cores.workers.len(), findings);
     if file.firewall.complete {
         rules(&file.firewall, findings);
@@ -205,6 +207,33 @@ fn backends(services: &[ServiceRead], links: &Links, routes: &Routes, taken: &Ta
                 findings.report(Finding::error("backend-not-on-link", &backend.spot, message).advice(advice));
             }
         }
+    }
+}
+
+/// Reports services whose backends are in several zones: rules are asked before a backend is chosen, with one zone.
+fn zones_of_services(file: &File, findings: &Findings) {
+    let mut ways: PrefixMap<PortId> = PrefixMap::default();
+    for route in &file.routes.routes {
+        ways.entry(route.to).or_insert(route.port);
+    }
+    let zone = |address: IpAddr| {
+        let routed = || ways.containing(address).next().map(|(_, &port)| port);
+        let port = file.links.port_of(address).or_else(routed)?;
+        file.ports.ports.get(port.index()).map(|read| read.port.zone)
+    };
+    for read in &file.services {
+        let mut zones = read.backends.iter().filter_map(|backend| Some((backend, zone(backend.value)?)));
+        let Some((first, zone)) = zones.next() else { continue };
+        let Some((other, elsewhere)) = zones.find(|&(_, other)| other != zone) else { continue };
+        let name = |zone: ZoneId| file.ports.zones.names.get(zone.index()).map_or("?", String::as_str);
+        let message = format!(
+            "{} has backends in zone \"{}\" and in zone \"{}\", and rules know a service by one zone",
+            read.title,
+            name(zone),
+            name(elsewhere)
+        );
+        let finding = Finding::error("backends-in-several-zones", &other.spot, message).contradicts(&first.spot);
+        findings.report(finding.advice("make a service for each zone, or put both ports into one zone"));
     }
 }
 

@@ -567,3 +567,18 @@ fn nat64_pools_that_others_hand_out() {
     let hidden = with_nat64("2001:db8:64::/48", "198.51.100.1", "2000-2999");
     assert_eq!(codes(&hidden), ["overlapping-pools"]);
 }
+
+/// The firewall is asked before a backend is chosen: a service is in one zone.
+#[test]
+fn backends_of_one_service_in_several_zones() {
+    let second = "[[virtual_service.backend]]\nname = \"elsewhere\"\n";
+    let with = |more: &str| {
+        let backend = FULL.find("[[virtual_service.backend]]").unwrap();
+        format!("{}{second}{more}\n\n{}", &FULL[..backend], &FULL[backend..])
+    };
+    let direct = with("address = \"198.51.100.77\"");
+    refused(&direct, "backends-in-several-zones", "address = \"10.0.0.11\"", "address = \"198.51.100.77\"");
+    let routed = with("address = \"203.0.113.77\"");
+    refused(&routed, "backends-in-several-zones", "address = \"10.0.0.11\"", "address = \"203.0.113.77\"");
+    valid(&with("address = \"10.0.0.12\""));
+}
