@@ -368,6 +368,22 @@ fn the_other_addresses_serve_when_a_clients_own_is_used_up() {
     }
 }
 
+/// A port that was given back is used again only with an address that the rule still has.
+#[test]
+fn ports_given_back_on_an_address_the_rule_has_no_more_are_gone() {
+    let text = |address: &str| {
+        with("ports = \"5000-5003\"").replace("\"198.51.100.20\"", &format!("\"198.51.100.{address}\""))
+    };
+    let mut rig = Rig::new(&text("20"));
+    let question = |port: u16| udp(&end("10.0.0.11", port), "198.51.100.7:53");
+    (5_000..5_004).for_each(|port| assert_eq!(leaves(&mut rig, &question(port)), Some((20, port))));
+    rig.publish_more(&text("21"));
+    rig.wait(40);
+    assert_eq!(rig.session_count(), 0);
+    (5_000..5_004).for_each(|port| assert_eq!(leaves(&mut rig, &question(port)), Some((21, port))));
+    rig.drops_all("a fifth", &[(INSIDE, question(5_004))], NatPortsExhausted);
+}
+
 /// A port that a service answers on is not handed out on the same address.
 #[test]
 fn a_port_with_a_service_is_left_alone() {

@@ -253,7 +253,8 @@ impl<B: Buffer> Shard<B> {
             }
         }
         let freed = cover.number.into_iter().flat_map(|number| self.freed.of(number));
-        for (address, port) in freed.filter(|&(_, port)| cover.slice.contains(port)) {
+        // The rule may have had other addresses and ports when they were given back.
+        for (address, port) in freed.filter(|&(address, port)| cover.slice.contains(port) && cover.pool.has(address)) {
             if let Some(address) = A::from_ip(address)
                 && let Some(outside) = fits(address, port, new)
             {

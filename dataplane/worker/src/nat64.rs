@@ -318,7 +318,7 @@ impl<B: Buffer> Shard<B> {
             slice.candidates(inside.port, start).take(share).map(move |port| (address, port))
         });
         let given_back = self.freed.of(inside.pool).filter_map(|(address, port)| match address {
-            IpAddr::V4(address) if slice.contains(port) && snapshot.nat64.owns(address.into()) => Some((address, port)),
+            IpAddr::V4(address) if slice.contains(port) && pool.has(address.into()) => Some((address, port)),
             IpAddr::V4(_) | IpAddr::V6(_) => None,
         });
         let is_free = |&(address, port): &(Ipv4Addr, u16)| {

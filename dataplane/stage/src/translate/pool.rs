@@ -3,8 +3,10 @@
 //!
 //! Built when a policy is compiled, read by workers at the first packet of a session, never changed.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::Keyed;
 use crate::balancer::stable_hash::{StableHash, below};
 
 /// Addresses of both families, in the order written.
@@ -12,21 +14,21 @@ use crate::balancer::stable_hash::{StableHash, below};
 pub struct Pool {
     v4: Box<[Ipv4Addr]>,
     v6: Box<[Ipv6Addr]>,
+    all: HashSet<IpAddr, Keyed>,
 }
 
 impl Pool {
     /// The pool of these addresses, each counted once.
     #[must_use]
     pub fn new(addresses: &[IpAddr]) -> Self {
-        let mut pool = (Vec::new(), Vec::new());
-        for address in addresses {
-            match *address {
-                IpAddr::V4(address) if !pool.0.contains(&address) => pool.0.push(address),
-                IpAddr::V6(address) if !pool.1.contains(&address) => pool.1.push(address),
-                IpAddr::V4(_) | IpAddr::V6(_) => {}
+        let (mut v4, mut v6, mut all) = (Vec::new(), Vec::new(), HashSet::default());
+        for &address in addresses.iter().filter(|&&address| all.insert(address)) {
+            match address {
+                IpAddr::V4(address) => v4.push(address),
+                IpAddr::V6(address) => v6.push(address),
             }
         }
-        Self { v4: pool.0.into(), v6: pool.1.into() }
+        Self { v4: v4.into(), v6: v6.into(), all }
     }
 
     /// The IPv4 addresses for this client: first its own, then the others, for when the ports of its own are used up.
@@ -48,6 +50,12 @@ impl Pool {
     #[must_use]
     pub fn serves(&self, like: IpAddr) -> bool {
         if like.is_ipv6() { !self.v6.is_empty() } else { !self.v4.is_empty() }
+    }
+
+    /// Whether this is one of its addresses.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.all.contains(&address)
     }
 
     /// Every address.
@@ -99,5 +107,6 @@ mod tests {
         assert!(!Pool::default().serves("127.0.0.1".parse().unwrap()));
         assert_eq!(Pool::default().v4(Ipv4Addr::LOCALHOST).next(), None);
         assert_eq!(pool.iter().count(), 4);
+        assert!(pool.iter().all(|address| pool.has(address)) && !pool.has("192.0.2.4".parse().unwrap()));
     }
 }
