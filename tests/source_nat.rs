@@ -384,6 +384,32 @@ fn ports_given_back_on_an_address_the_rule_has_no_more_are_gone() {
     rig.drops_all("a fifth", &[(INSIDE, question(5_004))], NatPortsExhausted);
 }
 
+/// RFC 4787 REQ-1 holds across policies: a client whose mapping the rule would not give any more gets another, which is its
+/// own for every far end, while its old conversations go on with the old one.
+#[test]
+fn a_mapping_the_rule_would_not_give_again_is_replaced_by_another() {
+    let text = |ports: &str| with(&format!("mapping = \"endpoint-independent\"\nports = \"{ports}\""));
+    let mut rig = Rig::new(&text("5000-5007"));
+    let old =
+        Talk::udp((INSIDE, "10.0.0.11:5000", "198.51.100.7:53"), (OUTSIDE, "198.51.100.20:5000", "198.51.100.7:53"));
+    rig.passes("before", old.up(|p| p));
+    rig.publish_more(&text("5004-5007"));
+    rig.passes("after", old.down(|p| p));
+    let (_, other) = leaves(&mut rig, &udp("10.0.0.12:5004", "198.51.100.9:53")).unwrap();
+    let mut own = BTreeSet::new();
+    for far in 10..40 {
+        own.insert(leaves(&mut rig, &udp("10.0.0.11:5000", &end(&format!("198.51.100.{far}"), 53))).unwrap());
+    }
+    assert_eq!(own.len(), 1, "one outside end for all");
+    assert!(!own.contains(&(20, other)), "two clients share an outside end");
+    rig.passes("the old one still", old.up(|p| p.data(b"more")));
+    let pool = rig.snapshot().pool_uses.iter().next().unwrap();
+    assert_eq!((pool.sessions(), pool.mappings()), (32, 3));
+    rig.wait(400);
+    let pool = rig.snapshot().pool_uses.iter().next().unwrap();
+    assert_eq!((pool.sessions(), pool.mappings()), (0, 0), "all is given back");
+}
+
 /// A port that a service answers on is not handed out on the same address.
 #[test]
 fn a_port_with_a_service_is_left_alone() {

@@ -176,15 +176,12 @@ impl<B: Buffer> Shard<B> {
         let far = new.original.destination.into_ip();
         let held_for = rule.mapping.far(far, new.original.destination_port);
         let protocol = protocol_number(new.kind);
-        let inside = Inside { pool: number, protocol, address: client, port, far: held_for };
+        let inside = Inside { pool: number, protocol, address: client, port, far: held_for, aside: 0 };
         if let Some(id) = self.mappings.find(&inside)
             && let Some(&Mapped { outside, .. }) = self.mappings.get(id)
+            && !self.is_of_another_policy(cover, id, &outside)
         {
             let address = A::from_ip(outside.address).ok_or(DropReason::NatPortsExhausted)?;
-            if !self.snapshot.source_nat.owns(outside.address) || !rule.ports.contains(outside.port) {
-                // A mapping of an earlier policy, which this one would not give: its sessions run out beside new ones.
-                return self.hide_plain(cover, new);
-            }
             set_outside(&mut new, address, outside.port);
             new.lease = id.get();
             translate(&mut new);
@@ -222,6 +219,15 @@ impl<B: Buffer> Shard<B> {
             self.release_mapping(id, far);
         }
         inserted
+    }
+
+    /// Whether the rule would not give this mapping any more; then it is set aside, and its sessions run out beside new ones.
+    fn is_of_another_policy(&mut self, cover: &Cover<'_>, id: MappingId, outside: &Outside) -> bool {
+        let gone = !cover.pool.has(outside.address) || !cover.slice.contains(outside.port);
+        if gone {
+            self.mappings.set_aside(id);
+        }
+        gone
     }
 
     /// Gives `new` an outside address and port that no session has towards the same far end, that is no service's or

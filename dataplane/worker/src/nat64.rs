@@ -106,7 +106,7 @@ impl<B> Shard<B> {
 
     fn inside(&self, position: usize, kind: Kind, (address, port): End) -> Option<Inside> {
         let pool = self.snapshot.nat64.number(position)?;
-        Some(Inside { pool, protocol: protocol_number(kind), address, port, far: None })
+        Some(Inside { pool, protocol: protocol_number(kind), address, port, far: None, aside: 0 })
     }
 
     /// Where a packet to `destination` is routed: of an address behind a prefix, where the IPv4 address inside is.
@@ -304,10 +304,11 @@ impl<B: Buffer> Shard<B> {
         if let Some(id) = self.mappings.find(&inside)
             && let Some(&Mapped { outside, .. }) = self.mappings.get(id)
         {
+            if pool.has(outside.address) && rule.ports.contains(outside.port) {
+                return Ok((id, false, (outside.address, outside.port)));
+            }
             // One of an earlier policy, which this one would not give, goes with its last session.
-            let given = snapshot.nat64.owns(outside.address) && rule.ports.contains(outside.port);
-            let end = (outside.address, outside.port);
-            return if given { Ok((id, false, end)) } else { Err(DropReason::NatPortsExhausted) };
+            self.mappings.set_aside(id);
         }
         let (slice, start) = (self.slice.within(rule.ports), self.roll());
         let at =

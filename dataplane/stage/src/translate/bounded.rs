@@ -98,6 +98,13 @@ impl<K: Copy + Eq, V: Copy> Bounded<K, V> {
         self.entry_mut(number).filter(|entry| entry.live).map(|entry| &mut entry.value)
     }
 
+    /// Gives an entry another key with the same hash: it is no longer found by the old one.
+    pub fn rename(&mut self, number: Number, key: K) {
+        if let Some(entry) = self.entry_mut(number).filter(|entry| entry.live) {
+            entry.key = key;
+        }
+    }
+
     /// Adds an entry that is not there yet; `None`, and nothing changed, when the map is full.
     pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<Number> {
         let head = self.head(hash);

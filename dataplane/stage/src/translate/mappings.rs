@@ -26,6 +26,8 @@ pub struct Inside {
     pub port: u16,
     /// The far address and port it holds for; `None` for all.
     pub far: Option<(IpAddr, Option<u16>)>,
+    /// The mapping's own number when it was [set aside](Mappings::set_aside), otherwise 0.
+    pub aside: u32,
 }
 
 /// An outside address and port, as far as it is taken.
@@ -149,6 +151,7 @@ impl Mappings {
         }
     }
 
+    /// The same whether it is set aside or not.
     fn hash_inside(&self, key: &Inside) -> u64 {
         let words = u64::from(key.pool) << 32 | u64::from(key.protocol) << 16 | u64::from(key.port);
         self.hash_end(1, key.address, words, key.far)
@@ -182,6 +185,15 @@ impl Mappings {
     #[must_use]
     pub fn get(&self, id: MappingId) -> Option<&Mapped> {
         self.by_inside.get(id.0).map(|(_, kept)| &kept.mapped)
+    }
+
+    /// Sets a mapping aside that would not be given any more: its sessions keep it to their end, and its outside end stays
+    /// taken; the inside end gets another one.
+    pub fn set_aside(&mut self, id: MappingId) {
+        let Some(kept) = self.by_inside.get_mut(id.0) else { return };
+        kept.mapped.inside.aside = id.0;
+        let inside = kept.mapped.inside;
+        self.by_inside.rename(id.0, inside);
     }
 
     /// Ports a source of a pool has in use, where they are limited.

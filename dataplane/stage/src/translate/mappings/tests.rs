@@ -20,7 +20,7 @@ fn far(last: u8) -> IpAddr {
 fn mapped(mapping: Mapping, filtering: Filtering, client: (u8, u16), port: u16, to: (u8, u16)) -> Mapped {
     let held_for = mapping.far(far(to.0), to.1);
     Mapped {
-        inside: Inside { pool: 0, protocol: 17, address: host(client.0), port: client.1, far: held_for },
+        inside: Inside { pool: 0, protocol: 17, address: host(client.0), port: client.1, far: held_for, aside: 0 },
         outside: Outside { protocol: 17, address: POOL.into(), port, far: held_for },
         filtering,
     }
@@ -193,4 +193,23 @@ proptest! {
         }
         prop_assert!(mappings.is_empty() && mappings.by_outside.is_empty() && mappings.permits.is_empty() && mappings.sources.is_empty());
     }
+}
+
+/// A mapping that was set aside keeps its outside end and its sessions; its inside end gets another.
+#[test]
+fn a_mapping_set_aside_is_not_found_again() {
+    let mut mappings = Mappings::new(16, 1);
+    let make = |port| mapped(Mapping::EndpointIndependent, Filtering::default(), (1, 5), port, (1, 53));
+    let old = mappings.open(make(5), Some(2)).unwrap();
+    mappings.retain(old, far(1));
+    mappings.set_aside(old);
+    assert_eq!(mappings.find(&make(5).inside), None);
+    assert!(mappings.is_taken(&make(5).outside));
+    let new = mappings.open(make(6), Some(2)).unwrap();
+    mappings.retain(new, far(1));
+    assert_eq!((mappings.find(&make(5).inside), mappings.ports_of(0, host(1))), (Some(new), 2));
+    assert!(mappings.release(old, far(1)).is_some());
+    assert!(!mappings.is_taken(&make(5).outside) && mappings.is_taken(&make(6).outside));
+    assert!(mappings.release(new, far(1)).is_some());
+    assert_eq!((mappings.len(), mappings.ports_of(0, host(1))), (0, 0));
 }
