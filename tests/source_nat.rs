@@ -325,6 +325,40 @@ fn the_first_port_that_comes_free_is_used_again() {
     }
 }
 
+/// STX-11 for the addresses that hide the clients of a `full-nat` service, which are counted and named like any other.
+#[test]
+fn the_first_port_of_a_full_nat_service_that_comes_free_is_used_again() {
+    let service = "[firewall]\ndefault = \"allow\"\n[[virtual_service]]\nname = \"shop\"\naddress = \"198.51.100.10\"\n\
+                   protocol = \"tcp\"\nports = [\"80\"]\nmode = \"full-nat\"\nsource_address = [\"10.0.0.200\"]\n\
+                   [[virtual_service.backend]]\nname = \"a\"\naddress = \"10.0.0.21\"\nport = 8080\n";
+    let mut rig = Rig::of(&format!("{TWO_PORTS}{service}").replace("capacity = 4_096", "capacity = 70_000"));
+    let ask = |rig: &mut Rig, from: &str| {
+        rig.put(OUTSIDE, &tcp(from, "198.51.100.10:80").syn().seq(1));
+        rig.settle();
+        rig.take().iter().map(|(_, bytes)| u16::from_be_bytes([bytes[34], bytes[35]])).next()
+    };
+    ask(&mut rig, "198.51.100.7:1024").unwrap();
+    for ports in (1_025..=u16::MAX).collect::<Vec<_>>().chunks(1_000) {
+        ports
+            .iter()
+            .for_each(|port| rig.put(OUTSIDE, &tcp(&end("198.51.100.7", *port), "198.51.100.10:80").syn().seq(1)));
+        rig.settle();
+        assert_eq!(rig.take().len(), ports.len());
+    }
+    assert_eq!(ask(&mut rig, "198.51.100.8:7000"), None);
+    let counts = |rig: &Rig| {
+        let pool = rig.snapshot().pool_uses.iter().next().expect("the service's addresses are a pool");
+        (pool.name().to_owned(), pool.sessions(), pool.exhausted())
+    };
+    assert_eq!(counts(&rig), ("service shop".to_owned(), 64_512, 1));
+    rig.put(INSIDE, &tcp("10.0.0.21:8080", "10.0.0.200:31234").rst_ack(2).seq(0));
+    rig.settle();
+    assert_eq!(rig.take().len(), 1);
+    rig.wait(3);
+    assert_eq!(ask(&mut rig, "198.51.100.8:7000"), Some(31_234));
+    assert_eq!(counts(&rig).1, 64_512);
+}
+
 /// Ranges and prefixes of addresses; RFC 4787 REQ-2, paired: a client keeps its address.
 #[test]
 fn a_pool_of_ranges_uses_every_address_and_pairs_clients() {

@@ -12,7 +12,7 @@ use config::policy::Midstream;
 use ipnet::IpNet;
 use session::{Lingering, Timeouts};
 use stage::anti_spoof::Sources;
-use stage::balancer::Services;
+use stage::balancer::{Mode, Services};
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
 use stage::limiter::SourceLimits;
@@ -22,7 +22,7 @@ use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
-use worker::{FragmentBounds, PortFacts, Snapshot, Steering};
+use worker::{Behind, FragmentBounds, PortFacts, Snapshot, Steering};
 
 use crate::blocklist;
 
@@ -142,16 +142,24 @@ pub fn compile(
             .and_then(|route| ports.get(route.port.index()))
             .map_or(ZoneId::APPLIANCE, |port| port.zone)
     };
-    let service_zones = policy
-        .services
-        .iter()
-        .map(|service| service.spec.backends.first().map_or(ZoneId::APPLIANCE, |backend| zone_behind(backend.address)))
-        .collect();
     let hiding = policy.source_nat.iter().map(|rule| format!("source NAT {}", rule.name));
-    let pools: Vec<String> = hiding.chain(policy.nat64.iter().map(|rule| format!("NAT64 {}", rule.name))).collect();
+    let crossing = policy.nat64.iter().map(|rule| format!("NAT64 {}", rule.name));
+    let full_nat = |service: &config::policy::Service| service.spec.mode == Mode::FullNat;
+    let services_hiding = policy.services.iter().filter(|service| full_nat(service));
+    let services_hiding = services_hiding.map(|service| format!("service {}", service.spec.name));
+    let pools: Vec<String> = hiding.chain(crossing).chain(services_hiding).collect();
     let pool_uses = PoolUses::compile(&pools, previous.map(|snapshot| &*snapshot.pool_uses));
     let source_nat = SourceNat::new(policy.source_nat.clone(), &pool_uses);
     let nat64 = Nat64::new(policy.nat64.clone(), &pool_uses, policy.source_nat.len());
+    let mut numbers = (policy.source_nat.len() + policy.nat64.len()..).map(|position| pool_uses.number(position));
+    let behind = policy
+        .services
+        .iter()
+        .map(|service| Behind {
+            zone: service.spec.backends.first().map_or(ZoneId::APPLIANCE, |backend| zone_behind(backend.address)),
+            pool: if full_nat(service) { numbers.next() } else { None },
+        })
+        .collect();
     let before = previous.map(|snapshot| &*snapshot.destination_nat);
     let destination_nat = DestinationNat::new(policy.destination_nat.clone(), before);
     let (source_nat, nat64) = (Arc::new(source_nat), Arc::new(nat64));
@@ -177,7 +185,7 @@ pub fn compile(
         broadcast: broadcasts(policy),
         rules: Arc::new(rules),
         services: Arc::new(services),
-        service_zones,
+        behind,
         endings: Arc::new(Endings::new(&policy.endings)),
         source_nat,
         destination_nat: Arc::new(destination_nat),

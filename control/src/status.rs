@@ -380,7 +380,7 @@ pub struct RouteStatus {
 pub struct PoolStatus {
     /// The rule's name.
     pub name: String,
-    /// What kind of rule: `source-nat` or `nat64`.
+    /// What kind of rule: `source-nat`, `nat64`, or `full-nat` for the addresses of a service.
     pub kind: String,
     /// Its addresses, neighbors as ranges: `["198.51.100.8-198.51.100.15"]`.
     pub addresses: Vec<String>,

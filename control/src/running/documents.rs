@@ -8,7 +8,7 @@ use stage::balancer::{Admin, Backend, Health, Services};
 use stage::blocklist::Blocklists;
 use stage::firewall::Action;
 use stage::syn_cookie::{CookieMode, SynCounts};
-use stage::translate::Mapping;
+use stage::translate::{Filtering, Mapping, SourceNatRule};
 use units::Nanos;
 use worker::{Measured, SessionRecord, Snapshot};
 
@@ -147,7 +147,7 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
         .collect()
 }
 
-/// The pools of source NAT and NAT64 with their use.
+/// The pools of source NAT, NAT64 and `full-nat` services with their use.
 pub(super) fn pool_statuses(snapshot: &Snapshot) -> Vec<PoolStatus> {
     let pools = snapshot.source_nat.iter().filter_map(|(rule, number)| Some((rule, snapshot.pool_uses.get(number)?)));
     let hiding = pools.map(|(rule, used)| PoolStatus {
@@ -175,7 +175,23 @@ pub(super) fn pool_statuses(snapshot: &Snapshot) -> Vec<PoolStatus> {
         exhausted: used.exhausted(),
         limited: used.limited(),
     });
-    hiding.chain(across).collect()
+    let services = snapshot.services.iter().filter_map(|service| Some((service, snapshot.pool_of(service.id())?)));
+    let full_nat = services.filter_map(|(service, number)| {
+        let used = snapshot.pool_uses.get(number)?;
+        Some(PoolStatus {
+            name: service.spec().name.clone(),
+            kind: "full-nat".to_owned(),
+            addresses: ranges(&service.spec().source_address),
+            ports: SourceNatRule::PORTS.to_string(),
+            mapping: Mapping::default().name().to_owned(),
+            filtering: Filtering::default().name().to_owned(),
+            sessions: used.sessions(),
+            mappings: used.mappings(),
+            exhausted: used.exhausted(),
+            limited: used.limited(),
+        })
+    });
+    hiding.chain(across).chain(full_nat).collect()
 }
 
 /// The forwards of destination NAT with their counts.

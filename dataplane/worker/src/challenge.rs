@@ -249,6 +249,7 @@ impl<B: Buffer> Shard<B> {
     /// Ties a session that was just opened to what is known of its client.
     fn begin_splice<A: Family>(&mut self, slot: session::Slot, mut splice: Splice) {
         let session = A::table(&self.sessions).session(slot);
+        splice.lease = session.lease();
         splice.hops = session::Direction::BOTH.map(|way| NextHopId::new(session.next_hop(way)));
         if let Some(service) = self.snapshot.services.service(splice.service) {
             service.guard().answered();

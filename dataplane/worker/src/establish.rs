@@ -203,7 +203,7 @@ impl<B: Buffer> Shard<B> {
             Mode::FullNat => {
                 new.reply.source = A::from_ip(backend.address()).ok_or(DropReason::NoBackend)?;
                 new.reply.source_port = backend.port_for(asked);
-                self.hide_client(service.pool(), new)?
+                self.hide_client(&snapshot, service, new)?
             }
         };
         let binding = self.bindings.open(backend);

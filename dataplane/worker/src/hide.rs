@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use frame::Buffer;
 use session::{Kind, NewSession, Session, Slot};
 use stage::DropReason;
+use stage::balancer::Service;
 use stage::translate::{Inside, Mapped, MappingId, NoMapping, Outside, Pool, PortSlice, SourceNatRule};
 
 use crate::establish::translate;
@@ -85,14 +86,16 @@ pub(crate) struct Leased {
 
 impl Leased {
     /// What this session has leased.
-    pub(crate) fn of<A: Family>(session: &Session<A>) -> Option<Self> {
-        let lease = session.lease();
-        if lease == 0 {
-            return None;
-        }
+    pub(crate) fn of<A: Family>(session: &Session<A>) -> Self {
         let (original, reply) = (session.tuple(session::Direction::Original), session.tuple(session::Direction::Reply));
         let far = if session.flags() & INBOUND != 0 { original.source } else { original.destination };
-        Some(Self { lease, far: far.into_ip(), outside: (reply.destination.into_ip(), reply.destination_port) })
+        let outside = (reply.destination.into_ip(), reply.destination_port);
+        Self { lease: session.lease(), far: far.into_ip(), outside }
+    }
+
+    /// The same, of a session that keeps its lease elsewhere.
+    pub(crate) const fn with_lease(self, lease: u32) -> Self {
+        Self { lease, ..self }
     }
 }
 
@@ -105,7 +108,7 @@ pub(crate) const fn protocol_number(kind: Kind) -> u8 {
 struct Cover<'a> {
     pool: &'a Pool,
     slice: PortSlice,
-    number: Option<u16>,
+    number: u16,
 }
 
 impl<B: Buffer> Shard<B> {
@@ -121,32 +124,33 @@ impl<B: Buffer> Shard<B> {
         else {
             return Err(DropReason::NatPortsExhausted);
         };
-        let cover = Cover { pool, slice: self.slice.within(rule.ports), number: Some(number) };
+        let cover = Cover { pool, slice: self.slice.within(rule.ports), number };
         // A protocol without ports has nothing to keep: one conversation with each far address.
         let hidden = if rule.keeps_mappings() && new.kind != Kind::Other {
             self.hide_mapped(&cover, rule, number, new)
         } else {
             self.hide_plain(&cover, new)
         };
-        if let Some(pool) = snapshot.pool_uses.get(number) {
-            match hidden {
-                Ok(_) => pool.opened(),
-                Err(DropReason::NatPortsExhausted) => pool.ran_out(),
-                Err(DropReason::NatSourceLimit) => pool.limit_reached(),
-                Err(_) => {}
-            }
-        }
+        count_hidden(snapshot, number, hidden.err());
         hidden
     }
 
-    /// Adds a session of a `full-nat` service, whose client one of these addresses hides.
-    pub(crate) fn hide_client<A: Family>(&mut self, pool: &Pool, new: NewSession<A>) -> Result<Slot, DropReason> {
-        self.hide_plain(&Cover { pool, slice: self.slice, number: None }, new)
+    /// Adds a session of a `full-nat` service, whose client one of its addresses hides.
+    pub(crate) fn hide_client<A: Family>(
+        &mut self,
+        snapshot: &Snapshot,
+        service: &Service,
+        new: NewSession<A>,
+    ) -> Result<Slot, DropReason> {
+        let number = snapshot.pool_of(service.id()).ok_or(DropReason::NatPortsExhausted)?;
+        let hidden = self.hide_plain(&Cover { pool: service.pool(), slice: self.slice, number }, new);
+        count_hidden(snapshot, number, hidden.err());
+        hidden
     }
 
     /// A session with an outside port that is free towards its far end.
     fn hide_plain<A: Family>(&mut self, cover: &Cover<'_>, mut new: NewSession<A>) -> Result<Slot, DropReason> {
-        new.lease = cover.number.map_or(0, |number| POOL_ONLY | u32::from(number));
+        new.lease = POOL_ONLY | u32::from(cover.number);
         if new.kind == Kind::Other {
             for address in A::pool(cover.pool, new.original.source) {
                 new.reply.destination = address;
@@ -258,7 +262,7 @@ impl<B: Buffer> Shard<B> {
                 return Some(outside);
             }
         }
-        let freed = cover.number.into_iter().flat_map(|number| self.freed.of(number));
+        let freed = self.freed.of(cover.number);
         // The rule may have had other addresses and ports when they were given back.
         for (address, port) in freed.filter(|&(address, port)| cover.slice.contains(port) && cover.pool.has(address)) {
             if let Some(address) = A::from_ip(address)
@@ -285,6 +289,9 @@ impl<B: Buffer> Shard<B> {
 impl<B> Shard<B> {
     /// A session that had leased this has ended.
     pub(crate) fn give_back(&mut self, leased: &Leased) {
+        if leased.lease == 0 {
+            return;
+        }
         let pool = if leased.lease & POOL_ONLY != 0 {
             let pool = u16::try_from(leased.lease & !POOL_ONLY).unwrap_or(u16::MAX);
             let (address, port) = leased.outside;
@@ -308,6 +315,17 @@ impl<B> Shard<B> {
         if let Some(pool) = self.snapshot.pool_uses.get(inside.pool) {
             pool.unmapped();
         }
+    }
+}
+
+/// Counts what has become of a session that was to be hidden.
+fn count_hidden(snapshot: &Snapshot, number: u16, refused: Option<DropReason>) {
+    let Some(pool) = snapshot.pool_uses.get(number) else { return };
+    match refused {
+        None => pool.opened(),
+        Some(DropReason::NatPortsExhausted) => pool.ran_out(),
+        Some(DropReason::NatSourceLimit) => pool.limit_reached(),
+        Some(_) => {}
     }
 }
 

@@ -63,6 +63,6 @@ pub use packet::Handover;
 pub use poll::{HandoverRing, Worker, handover_ring};
 pub use ports::{Output, QueuePair};
 pub use shard::Shard;
-pub use snapshot::{FragmentBounds, Midstream, PortFacts, Snapshot};
+pub use snapshot::{Behind, FragmentBounds, Midstream, PortFacts, Snapshot};
 pub use steering::Steering;
 pub use sweep::{Cursor, Dump, Ends, Flush, SessionRecord};

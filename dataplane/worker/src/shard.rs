@@ -90,7 +90,7 @@ pub(crate) struct Held {
     hops: [NextHopId; 2],
     client: IpAddr,
     from_kernel: bool,
-    leased: Option<Leased>,
+    leased: Leased,
     half_open: bool,
     /// The port it came by, if its source's count has it.
     counted_at: Option<PortId>,
@@ -107,7 +107,7 @@ impl Held {
             hops: [Direction::Original, Direction::Reply].map(|way| NextHopId::new(session.next_hop(way))),
             client: session.tuple(Direction::Original).source.into_ip(),
             from_kernel: session.flags() & FROM_KERNEL != 0,
-            leased: if spliced { None } else { Leased::of(session) },
+            leased: Leased::of(session),
             half_open: session.flags() & HALF_OPEN != 0,
             counted_at: counted_at(session),
             splice: spliced.then(|| session.lease()),
@@ -300,13 +300,13 @@ impl<B> Shard<B> {
         self.bindings.count(held.binding, held.traffic);
         self.bindings.close(held.binding);
         self.leave_tunnel(held.binding);
-        let hops = held.splice.map_or(held.hops, |entry| self.splices.release(entry));
+        let spliced = held.splice.map(|entry| self.splices.release(entry));
+        let (hops, leased) =
+            spliced.map_or((held.hops, held.leased), |(hops, lease)| (hops, held.leased.with_lease(lease)));
         for hop in hops {
             self.next_hops.release(hop);
         }
-        if let Some(leased) = &held.leased {
-            self.give_back(leased);
-        }
+        self.give_back(&leased);
         self.counters.sessions_closed.add(1);
     }
 }

@@ -72,6 +72,15 @@ pub struct FragmentBounds {
     pub limits: stage::reassembly::Limits,
 }
 
+/// What a service's first packets need to know of its backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The zone they are in.
+    pub zone: ZoneId,
+    /// The pool that hides clients from them (`full-nat`), by its number in [`PoolUses`].
+    pub pool: Option<u16>,
+}
+
 /// One compiled policy.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -97,8 +106,8 @@ pub struct Snapshot {
     pub rules: Arc<Ruleset>,
     /// The virtual services.
     pub services: Arc<Services>,
-    /// The zone each service's backends are in, by [`ServiceId`].
-    pub service_zones: Vec<ZoneId>,
+    /// What is behind each service, by [`ServiceId`].
+    pub behind: Vec<Behind>,
     /// The tunnels that end here.
     pub endings: Arc<Endings>,
     /// Source NAT.
@@ -172,7 +181,13 @@ impl Snapshot {
     /// The zone behind a virtual service.
     #[must_use]
     pub fn service_zone(&self, service: ServiceId) -> ZoneId {
-        self.service_zones.get(service.index()).copied().unwrap_or(ZoneId::APPLIANCE)
+        self.behind.get(service.index()).map_or(ZoneId::APPLIANCE, |behind| behind.zone)
+    }
+
+    /// The pool that hides the clients of a `full-nat` service.
+    #[must_use]
+    pub fn pool_of(&self, service: ServiceId) -> Option<u16> {
+        self.behind.get(service.index())?.pool
     }
 
     /// An own address of `port` in the family of `like`: the source of what the appliance originates there. IPv6 prefers

@@ -46,6 +46,8 @@ pub(crate) struct Splice {
     pub(crate) phase: Phase,
     /// The next hops of both directions, held on to for the session.
     pub(crate) hops: [NextHopId; 2],
+    /// What the session has leased of a pool, likewise.
+    pub(crate) lease: u32,
     pub(crate) service: ServiceId,
     /// The sequence number of the client's SYN.
     pub(crate) opener: SeqNumber,
@@ -67,6 +69,7 @@ impl Splice {
         Self {
             phase: Phase::Waiting,
             hops: [NextHopId::NONE; 2],
+            lease: 0,
             service,
             opener,
             cookie,
@@ -211,16 +214,16 @@ impl Splices {
         Some(number)
     }
 
-    /// Forgets a connection; returns the next hops it held on to.
-    pub(crate) fn release(&mut self, number: u32) -> [NextHopId; 2] {
+    /// Forgets a connection; returns the next hops it held on to, and the session's lease.
+    pub(crate) fn release(&mut self, number: u32) -> ([NextHopId; 2], u32) {
         let vacant = self.vacant;
         let Some(place) = usize::try_from(number).ok().and_then(|number| self.entries.get_mut(number)) else {
-            return [NextHopId::NONE; 2];
+            return ([NextHopId::NONE; 2], 0);
         };
-        let Entry::Taken(splice) = *place else { return [NextHopId::NONE; 2] };
+        let Entry::Taken(splice) = *place else { return ([NextHopId::NONE; 2], 0) };
         *place = Entry::Vacant(vacant);
         self.vacant = number;
-        splice.hops
+        (splice.hops, splice.lease)
     }
 
     /// A connection.

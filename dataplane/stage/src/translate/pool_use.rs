@@ -5,6 +5,7 @@
 //! policy no longer has the pool, so that a late end is never counted elsewhere.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Pools of one appliance, those of departed policies included: sessions name them in 16 bits.
@@ -21,7 +22,7 @@ pub struct PoolUse {
 }
 
 impl PoolUse {
-    /// The rule it belongs to.
+    /// The rule of source NAT it belongs to, or `service NAME` for the addresses of a `full-nat` service.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -96,21 +97,32 @@ impl PoolUses {
     pub fn compile(names: &[String], previous: Option<&Self>) -> Self {
         let mut by_number: Vec<Option<Arc<PoolUse>>> = previous.map(|it| it.by_number.to_vec()).unwrap_or_default();
         // What the policy before still had may get sessions until the last worker has moved on.
-        let current = |place| previous.is_some_and(|it| it.numbers.iter().any(|&number| usize::from(number) == place));
-        for (_, pool) in by_number.iter_mut().enumerate().filter(|&(place, _)| !current(place)) {
-            if pool.as_ref().is_some_and(|pool| pool.sessions() == 0 && !names.contains(&pool.name)) {
+        let current: HashSet<u16> = previous.into_iter().flat_map(|it| it.numbers.iter().copied()).collect();
+        let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
+        for (pool, _) in by_number.iter_mut().zip(0..=u16::MAX).filter(|(_, number)| !current.contains(number)) {
+            if pool.as_ref().is_some_and(|pool| pool.sessions() == 0 && !wanted.contains(&*pool.name)) {
                 *pool = None;
             }
         }
+        let known: HashMap<String, usize> = by_number
+            .iter()
+            .enumerate()
+            .filter_map(|(place, pool)| Some((pool.as_ref()?.name.clone(), place)))
+            .collect();
+        let mut vacant = 0;
         let numbers = names
             .iter()
             .take(POOLS_MAX / 2)
             .map(|name| {
-                let known = by_number.iter().position(|place| place.as_ref().is_some_and(|pool| pool.name == *name));
-                let place = known.or_else(|| by_number.iter().position(Option::is_none)).unwrap_or_else(|| {
-                    by_number.push(None);
-                    by_number.len() - 1
+                let place = known.get(name).copied().unwrap_or_else(|| {
+                    while by_number.get(vacant).is_some_and(Option::is_some) {
+                        vacant += 1;
+                    }
+                    vacant
                 });
+                if place == by_number.len() {
+                    by_number.push(None);
+                }
                 if let Some(pool @ None) = by_number.get_mut(place) {
                     *pool = Some(Arc::new(PoolUse { name: name.clone(), ..PoolUse::default() }));
                 }
