@@ -561,3 +561,30 @@ fn announced_segment_sizes_are_lowered() {
     let (_, leaves) = talk.down(|p| p.syn_ack(OPENER + 1).seq(ANSWERER).tcp_options(&segment_size(1_360)));
     rig.passes("SYN-ACK", (came, leaves));
 }
+
+/// The same where the appliance itself answers the SYN, with a cookie.
+#[test]
+fn segment_sizes_are_lowered_where_cookies_are_answered_too() {
+    for (key, told) in [("true", 1_360), ("1200", 1_200), ("false", 1_460)] {
+        for (address, client, backend, header) in [
+            ("198.51.100.10", "198.51.100.7", "10.0.0.11", 0),
+            ("2001:db8:51::10", "2001:db8:51::7", "2001:db8:10::11", 20),
+        ] {
+            let service = format!(
+                "[[virtual_service]]\nname = \"shop\"\naddress = \"{address}\"\nprotocol = \"tcp\"\nports = [\"80\"]\n\
+                 mss_clamp = {key}\nsyn_cookies = {{ mode = \"always\" }}\n\
+                 [[virtual_service.backend]]\nname = \"a\"\naddress = \"{backend}\"\nport = 8080\n"
+            );
+            let text = format!("{TWO_PORTS}{ALLOW}{service}").replace("zone = \"dmz\"", "zone = \"dmz\"\nmtu = 1400");
+            let mut rig = Rig::of(&text);
+            let syn = tcp(&end(client, 40_000), &end(address, 80)).syn().seq(OPENER).tcp_options(&segment_size(1_460));
+            rig.put(OUTSIDE, &syn);
+            rig.settle();
+            let out = rig.take();
+            let at = 14 + if header == 0 { 20 } else { 40 } + 20;
+            let told = if key == "1200" { told } else { told - header };
+            let [high, low] = u16::to_be_bytes(told);
+            assert_eq!(out[0].1[at..at + 4], [2, 4, high, low], "{key}, {address}");
+        }
+    }
+}

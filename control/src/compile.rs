@@ -136,12 +136,7 @@ pub fn compile(
     );
     let specs = policy.services.iter().map(|service| service.spec.clone()).collect();
     let services = Services::compile(specs, previous.map(|snapshot| &*snapshot.services));
-    let zone_behind = |address| {
-        routes
-            .lookup(address)
-            .and_then(|route| ports.get(route.port.index()))
-            .map_or(ZoneId::APPLIANCE, |port| port.zone)
-    };
+    let port_to = |address| routes.lookup(address).and_then(|route| ports.get(route.port.index()));
     let hiding = policy.source_nat.iter().map(|rule| format!("source NAT {}", rule.name));
     let crossing = policy.nat64.iter().map(|rule| format!("NAT64 {}", rule.name));
     let full_nat = |service: &config::policy::Service| service.spec.mode == Mode::FullNat;
@@ -155,9 +150,13 @@ pub fn compile(
     let behind = policy
         .services
         .iter()
-        .map(|service| Behind {
-            zone: service.spec.backends.first().map_or(ZoneId::APPLIANCE, |backend| zone_behind(backend.address)),
-            pool: if full_nat(service) { numbers.next() } else { None },
+        .map(|service| {
+            let backends = || service.spec.backends.iter().filter_map(|backend| port_to(backend.address));
+            Behind {
+                zone: backends().next().map_or(ZoneId::APPLIANCE, |port| port.zone),
+                mtu: backends().map(|port| port.mtu).min().unwrap_or(u16::MAX),
+                pool: if full_nat(service) { numbers.next() } else { None },
+            }
         })
         .collect();
     let before = previous.map(|snapshot| &*snapshot.destination_nat);

@@ -6,6 +6,7 @@
 
 use frame::Buffer;
 use session::{Kind, Tuple};
+use stage::balancer::SegmentClamp;
 use stage::firewall::Action;
 use stage::syn_cookie::{CookieMode, Handshake, Offer, stamp};
 use stage::{DropReason, balancer};
@@ -117,12 +118,18 @@ impl<B: Buffer> Shard<B> {
         let cookie = guard.key().seal(&handshake(facts, tcp, tcp.sequence), &offer, self.now);
         let headers = if v6 { 60 } else { 40 };
         let mtu = self.snapshot.port(packet.port).map_or(0, |port| port.mtu);
+        // What the real SYN-ACK would be lowered to: the client never sees that one.
+        let (mtu, most) = match service.spec().mss_clamp {
+            None => (mtu, u16::MAX),
+            Some(SegmentClamp::ToPath) => (mtu.min(self.snapshot.mtu_behind(service.id())), u16::MAX),
+            Some(SegmentClamp::To(size)) => (mtu, size),
+        };
         let timestamps = offered
             .timestamps
             .filter(|_| guard.offers_timestamps(self.now))
             .map(|theirs| Timestamps { value: stamp(offered.window_scale, self.now), echo: theirs.value });
         let options = TcpOptions {
-            segment_size: Some(mtu.saturating_sub(headers).max(SIZE_V4)),
+            segment_size: Some(mtu.saturating_sub(headers).max(SIZE_V4).min(most)),
             window_scale: offered.window_scale.map(|_| OFFERED_SCALE),
             sack_permitted: offered.sack_permitted,
             timestamps,

@@ -77,6 +77,8 @@ pub struct FragmentBounds {
 pub struct Behind {
     /// The zone they are in.
     pub zone: ZoneId,
+    /// The least MTU of the ports they are behind.
+    pub mtu: u16,
     /// The pool that hides clients from them (`full-nat`), by its number in [`PoolUses`].
     pub pool: Option<u16>,
 }
@@ -182,6 +184,12 @@ impl Snapshot {
     #[must_use]
     pub fn service_zone(&self, service: ServiceId) -> ZoneId {
         self.behind.get(service.index()).map_or(ZoneId::APPLIANCE, |behind| behind.zone)
+    }
+
+    /// The least MTU on the way to a service's backends.
+    #[must_use]
+    pub fn mtu_behind(&self, service: ServiceId) -> u16 {
+        self.behind.get(service.index()).map_or(u16::MAX, |behind| behind.mtu)
     }
 
     /// The pool that hides the clients of a `full-nat` service.
