@@ -532,6 +532,44 @@ address = "10.0.0.22"
     assert_eq!((chosen.len(), rig.session_count()), (2, 8));
 }
 
+/// FLD-09: what began while the table was full is not cut off when there is room again; and who has more weight gets more.
+#[test]
+fn connections_without_a_session_go_on_when_there_is_room_again() {
+    for algorithm in ["maglev", "source-hash", "least-connections", "round-robin"] {
+        let service = format!(
+            "[[virtual_service]]\nname = \"direct\"\naddress = \"198.51.100.10\"\nprotocol = \"tcp\"\nports = [\"80\"]\n\
+             algorithm = \"{algorithm}\"\nmode = \"direct\"\n\
+             [[virtual_service.backend]]\nname = \"a\"\naddress = \"10.0.0.21\"\nweight = 3\n\
+             [[virtual_service.backend]]\nname = \"b\"\naddress = \"10.0.0.22\"\n"
+        );
+        let mut rig = full(8, &format!("{ALLOW}{service}"));
+        let talks: Vec<Talk> = (0..8).map(client).collect();
+        talks.iter().for_each(|talk| talk.open(&mut rig));
+        let clients = || (1..=400_u16).map(|n| tcp(&format!("198.51.100.{}:{n}", 2 + n % 200), "198.51.100.10:80"));
+        let station = |rig: &mut Rig, packet: &millrace_tests::packet::Packet| {
+            rig.put(OUTSIDE, packet);
+            rig.settle();
+            rig.take().first().map(|(_, bytes)| bytes[..6].to_vec())
+        };
+        let chosen: Vec<_> = clients().map(|up| station(&mut rig, &up.syn().seq(1)).expect("forwarded")).collect();
+        let first = chosen.iter().filter(|mac| mac[5] == 21).count();
+        assert!(
+            algorithm == "source-hash" || (260..340).contains(&first),
+            "{algorithm}: weights are 3 to 1, {first} of 400"
+        );
+        talks[0].close(&mut rig);
+        rig.wait(250);
+        assert!(rig.session_count() < 8, "there is room");
+        for (up, chosen) in clients().zip(&chosen) {
+            assert_eq!(station(&mut rig, &up.ack(5).seq(2)).as_ref(), Some(chosen), "{algorithm}");
+        }
+        // Without end it does not go on like that: an hour later nobody is left who began then.
+        rig.leap(Nanos::from_secs(8_000));
+        let late = tcp("198.51.100.7:1", "198.51.100.10:80").ack(5).seq(2);
+        rig.drops_all("a stray segment", &[(OUTSIDE, late)], NoSession);
+    }
+}
+
 /// STX-10: however many end at once, a turn ends a bounded number of them.
 #[test]
 fn sessions_that_end_together_are_ended_over_many_turns() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use frame::Buffer;
 use session::{Direction, InsertError, Kind, NewSession, Pickup, Slot, Tuple, tcp_state};
 use stage::DropReason;
-use stage::balancer::{Member, Mode, Service};
+use stage::balancer::Mode;
 use stage::firewall::Candidate;
 use stage::translate::{Covered, Deltas};
 use units::{RuleId, ServiceId};
@@ -23,7 +23,6 @@ use crate::open::{Applicant, Bound};
 use crate::packet::{Answer, Origin, Packet, Verdict};
 use crate::shard::Shard;
 use crate::source_sessions::COUNTED_OF_SOURCE;
-use crate::steer;
 
 impl<B: Buffer> Shard<B> {
     /// Opens the session of a packet the firewall has allowed, and sends the packet on its way.
@@ -120,8 +119,8 @@ impl<B: Buffer> Shard<B> {
         Ok(Verdict::Punt(packet.port))
     }
 
-    /// A packet of a service whose backends answer directly, while the table is full: the backend follows from the
-    /// client alone, so that every packet of a connection finds the same one without being remembered.
+    /// A packet of a service whose backends answer directly, while the table is full, or of a connection that began then: the
+    /// backend follows from the client alone, so that every packet of it finds the same one without being remembered.
     pub(crate) fn forward_untracked<A: Family>(
         &mut self,
         packet: &mut Packet<B>,
@@ -138,8 +137,11 @@ impl<B: Buffer> Shard<B> {
             let exceeded = Answer::Icmp(IcmpErrorKind::TimeExceeded);
             return Ok(Verdict::Refuse(DropReason::HopLimitExceeded, exceeded));
         }
-        let client = (tuple.source.into_ip(), tuple.source_port);
-        let member = highest_weight(service, client, snapshot.steer_secret).ok_or(DropReason::NoBackend)?;
+        if self.is_full() {
+            service.untracked().passes(self.tick);
+        }
+        let (client, port) = (tuple.source.into_ip(), tuple.source_port);
+        let member = service.without_memory(client, port).ok_or(DropReason::NoBackend)?;
         let verdict = if let Mode::Tunnel(encapsulation) = service.spec().mode {
             let tunnel = self.tunnel_to(service.spec(), encapsulation, &member.backend)?;
             let path = member.backend.path().get(self.tick);
@@ -387,16 +389,4 @@ pub(crate) fn translate<A: Family>(new: &mut NewSession<A>) {
     };
     let deltas = Deltas::between(&ends(&new.original), &ends(&leaves), covered);
     new.deltas = session::Deltas { network: deltas.network, transport: deltas.transport };
-}
-
-/// The backend a client's connection belongs to without being remembered: the one whose hash with the client is largest
-/// (highest random weight; Thaler and Ravishankar, 1998). It stays the same as long as that backend can
-/// be selected.
-fn highest_weight(service: &Service, client: (IpAddr, u16), secret: u64) -> Option<&Member> {
-    let client = steer::fold(secret, client.0, client.1);
-    service
-        .members()
-        .iter()
-        .filter(|member| member.selectable())
-        .max_by_key(|member| steer::mix(client ^ member.backend.key()))
 }

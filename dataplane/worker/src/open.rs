@@ -210,11 +210,11 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Segments that open nothing and pass all the same, once the firewall has allowed them: of connections the kernel
-    /// knows (it judges them itself), and of directly returned ones while there is no room to follow them.
+    /// knows (it judges them itself), and of directly returned ones that began when there was no room to follow them.
     fn passes_without_session(&self, bound: Bound, flags: TcpFlags) -> bool {
         match bound {
             Bound::Here => flags.contains(TcpFlags::ACK) && !flags.intersects(TcpFlags::SYN | TcpFlags::RST),
-            Bound::Service(service) => self.is_full() && self.returns_directly(service),
+            Bound::Service(service) => self.returns_directly(service) && self.has_untracked(service),
             Bound::Forward(_)
             | Bound::Mapped(_)
             | Bound::Across(_)
@@ -222,6 +222,13 @@ impl<B: Buffer> Shard<B> {
             | Bound::Inward(_)
             | Bound::Beyond => false,
         }
+    }
+
+    /// Whether connections of this service may have no session: there is no room for one, or was not when they began.
+    fn has_untracked(&self, service: ServiceId) -> bool {
+        let longest = self.snapshot.timeouts.tcp_established;
+        let service = self.snapshot.services.service(service);
+        self.is_full() || service.is_some_and(|service| service.untracked().may_live(self.tick, longest))
     }
 
     fn returns_directly(&self, service: ServiceId) -> bool {

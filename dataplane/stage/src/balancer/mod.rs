@@ -13,6 +13,7 @@ pub mod services;
 pub(crate) mod stable_hash;
 #[cfg(test)]
 mod tests;
+pub mod untracked;
 
 pub use backend::{Admin, Backend, Fate, Health};
 pub use member::Member;
@@ -21,3 +22,4 @@ pub use quic::QuicIds;
 pub use service::{Algorithm, BackendSpec, Mode, OnBackendFailure, SegmentClamp, ServiceProtocol, ServiceSpec};
 pub use services::{Service, Services};
 pub use stable_hash::VERSION as RING_VERSION;
+pub use untracked::Untracked;

@@ -81,6 +81,21 @@ impl Service {
         }
     }
 
+    /// The backend that a client's connection belongs to without being remembered: by the ring where the service has one,
+    /// else the one whose weighted hash with the client is largest (weighted rendezvous; Schindelhauer and Schomaker,
+    /// 2005). It follows from the client and the backends alone, the same at every start, and changes only for clients of a
+    /// backend that can no longer be selected, or for one that can be again.
+    #[must_use]
+    pub fn without_memory(&self, client: IpAddr, client_port: u16) -> Option<&super::Member> {
+        if matches!(self.plan(), Plan::Ring(_)) {
+            return self.members().get(self.pick(client, client_port, &mut 0)?);
+        }
+        let client = StableHash::new(6).address(client).word(u64::from(client_port)).finish();
+        let members = self.members().iter().filter(|member| member.selectable());
+        let distance = |member: &&super::Member| distance(mix(client ^ member.backend.key()), member.weight);
+        members.min_by(|one, other| distance(one).total_cmp(&distance(other)))
+    }
+
     fn selectable(&self, position: usize) -> bool {
         self.members().get(position).is_some_and(super::Member::selectable)
     }
@@ -116,4 +131,12 @@ impl Service {
             })
             .map(|(position, _)| position)
     }
+}
+
+/// How far a client is from a backend of this weight: the time until the first event, when they come at random, so many a
+/// second, and `hash` is the chance.
+#[expect(clippy::cast_precision_loss, reason = "53 bits of the hash fit exactly")]
+fn distance(hash: u64, weight: u32) -> f64 {
+    let chance = ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+    -chance.ln() / f64::from(weight)
 }

@@ -18,7 +18,7 @@ use super::maglev::{Claimant, Ring};
 use super::schedule::Schedule;
 use super::service::{Algorithm, Mode, ServiceSpec};
 use super::stable_hash::StableHash;
-use super::{Backend, Health, Member, Persistence};
+use super::{Backend, Health, Member, Persistence, Untracked};
 use crate::Keyed;
 use crate::syn_cookie::SynGuard;
 use crate::translate::Pool;
@@ -88,6 +88,7 @@ pub struct Service {
     named: Arc<HashMap<u128, usize>>,
     persistence: Option<Arc<Persistence>>,
     guard: Arc<SynGuard>,
+    untracked: Arc<Untracked>,
 }
 
 impl Service {
@@ -125,6 +126,12 @@ impl Service {
     #[must_use]
     pub const fn guard(&self) -> &Arc<SynGuard> {
         &self.guard
+    }
+
+    /// Its connections that have no session; the same as long as a service of this name is in the policy.
+    #[must_use]
+    pub fn untracked(&self) -> &Untracked {
+        &self.untracked
     }
 
     pub(super) fn named(&self) -> &HashMap<u128, usize> {
@@ -233,6 +240,7 @@ impl Services {
                 let persistence =
                     spec.persistence.map(|_| same.and_then(|same| same.persistence.clone()).unwrap_or_default());
                 let guard = same.map(|same| Arc::clone(&same.guard)).unwrap_or_default();
+                let untracked = same.map(|same| Arc::clone(&same.untracked)).unwrap_or_default();
                 Service {
                     id,
                     spec: Arc::new(spec),
@@ -243,6 +251,7 @@ impl Services {
                     named: Arc::new(named),
                     persistence,
                     guard,
+                    untracked,
                 }
             })
             .collect();
