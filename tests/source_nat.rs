@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millrace_tests::packet::{Packet, end, icmp_error, ping, pong, tcp, udp};
+use millrace_tests::talk::{ANSWERER, OPENER};
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS, Talk};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use stage::DropReason::{FirewallDenied, NatPortsExhausted, NatSourceLimit};
+use stage::DropReason::{FirewallDenied, NatPortsExhausted, NatSourceLimit, SourceAddressGone};
 
 /// Clients browse behind a pool of its own, and whoever translation admits is allowed in.
 const BROWSE: &str = r#"
@@ -442,6 +443,37 @@ fn a_mapping_the_rule_would_not_give_again_is_replaced_by_another() {
     rig.wait(400);
     let pool = rig.snapshot().pool_uses.iter().next().unwrap();
     assert_eq!((pool.sessions(), pool.mappings()), (0, 0), "all is given back");
+}
+
+/// Sessions behind an address that the policy takes away end with their next packet, and both ends are told: nobody answers
+/// for that address any more.
+#[test]
+fn sessions_behind_an_address_that_is_taken_away_are_ended() {
+    for keys in ["mapping = \"endpoint-independent\"\nfiltering = \"endpoint-independent\"", ""] {
+        let text = |address: &str| with(keys).replace("\"198.51.100.20\"", &format!("\"198.51.100.{address}\""));
+        let mut rig = Rig::new(&text("20"));
+        let server = "198.51.100.7:80";
+        let talks = [5_000, 5_001].map(|port| {
+            let own = end("198.51.100.20", port);
+            let talk = Talk::tcp((INSIDE, &end("10.0.0.11", port), server), (OUTSIDE, &own, server));
+            talk.open(&mut rig);
+            talk
+        });
+        rig.publish_more(&text("20\", \"198.51.100.22"));
+        talks[0].chat(&mut rig);
+        rig.publish_more(&text("22"));
+        let resets = |talk: &Talk| {
+            [
+                talk.told_opener(|p| p.rst_ack(OPENER + 6).seq(ANSWERER + 6)),
+                talk.told_answerer(|p| p.rst_ack(ANSWERER + 6).seq(OPENER + 6)),
+            ]
+        };
+        let ((side, packet), _) = talks[0].up(|p| p.ack(ANSWERER + 6).seq(OPENER + 6).data(b"more"));
+        rig.case("the client goes on", &[(side, packet)], &resets(&talks[0]), &[SourceAddressGone]);
+        assert_eq!(rig.session_count(), 1, "{keys}");
+        rig.wait(5);
+        talks[0].up(|p| p);
+    }
 }
 
 /// A port that a service answers on is not handed out on the same address.

@@ -89,6 +89,7 @@ reasons! {
     NatPortsExhausted "nat_ports_exhausted" "No free port on the addresses that hide this source."
     Nat64Unsupported "nat64_unsupported" "NAT64 carries TCP, UDP and echo, to IPv4 addresses that its prefix may stand before; the sender was told."
     NatSourceLimit "nat_source_limit" "The source has as many outside ports as its source NAT rule allows."
+    SourceAddressGone "source_address_gone" "The address that hid the session's source is no longer in the policy; the session was ended."
     NoService "no_service" "A virtual address that has no service on this protocol and port."
     TupleInUse "tuple_in_use" "Another session has the same addresses and ports after translation."
     LinkLocalSource "link_local_source" "A link-local source does not leave its link (RFC 3927 section 7, RFC 4291 section 2.5.6)."

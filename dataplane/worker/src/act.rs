@@ -152,6 +152,10 @@ impl<B: Buffer> Shard<B> {
             self.end::<A>(slot);
             return Err(Verdict::Drop(DropReason::NoService));
         }
+        if self.outside_is_gone::<A>(slot) {
+            self.end::<A>(slot);
+            return Err(Verdict::Drop(DropReason::SourceAddressGone));
+        }
         let session = A::table(&self.sessions).session(slot);
         let (original, kind) = (session.tuple(Direction::Original), session.kind());
         let mut rule = session.rule();

@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use frame::Buffer;
-use session::{Kind, NewSession, Session, Slot};
+use session::{Direction, Kind, NewSession, Session, Slot};
 use stage::DropReason;
 use stage::balancer::Service;
 use stage::translate::{Inside, Mapped, MappingId, NoMapping, Outside, Pool, PortSlice, SourceNatRule};
@@ -87,7 +87,7 @@ pub(crate) struct Leased {
 impl Leased {
     /// What this session has leased.
     pub(crate) fn of<A: Family>(session: &Session<A>) -> Self {
-        let (original, reply) = (session.tuple(session::Direction::Original), session.tuple(session::Direction::Reply));
+        let (original, reply) = (session.tuple(Direction::Original), session.tuple(Direction::Reply));
         let far = if session.flags() & INBOUND != 0 { original.source } else { original.destination };
         let outside = (reply.destination.into_ip(), reply.destination_port);
         Self { lease: session.lease(), far: far.into_ip(), outside }
@@ -287,6 +287,19 @@ impl<B: Buffer> Shard<B> {
 }
 
 impl<B> Shard<B> {
+    /// Whether the outside address of this session is no longer ours: nobody answers for it on its link any more.
+    pub(crate) fn outside_is_gone<A: Family>(&self, slot: Slot) -> bool {
+        let session = A::table(&self.sessions).session(slot);
+        // NAT64 knows its own end.
+        if !session.is_translated() || session.lingers() {
+            return false;
+        }
+        let (asked, answered) = (session.tuple(Direction::Original), session.tuple(Direction::Reply));
+        let ours = |address: A| self.snapshot.ours.contains(&address.into_ip());
+        let came_in = session.flags() & INBOUND != 0;
+        answered.destination != asked.source && !ours(answered.destination) || came_in && !ours(asked.destination)
+    }
+
     /// A session that had leased this has ended.
     pub(crate) fn give_back(&mut self, leased: &Leased) {
         if leased.lease == 0 {
