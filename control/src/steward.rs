@@ -35,6 +35,9 @@ const TICK: Nanos = Nanos::from_millis(100);
 /// Announcements of an address when it comes into use, and the time between them (SE-19).
 const ANNOUNCEMENTS: u32 = 3;
 const ANNOUNCEMENT_GAP: Nanos = Nanos::from_millis(100);
+/// Between the first announcements of two addresses, so that a policy with thousands of new ones leaves the worker that sends
+/// them, and the links, time for other things.
+const ANNOUNCEMENT_PACE: Nanos = Nanos::from_millis(1);
 /// Sessions copied at once.
 const BATCH: usize = 2_048;
 /// Events taken from one worker before the next has its turn.
@@ -196,14 +199,14 @@ impl<C: Clock> Steward<C> {
     /// Tells the neighbor cache which addresses are ours, and announces those that were not ours before.
     fn own_addresses(&mut self, before: Option<&Snapshot>) {
         let snapshot = Arc::clone(&self.snapshot);
-        let known = before.map(answered_addresses).unwrap_or_default();
-        let now = self.clock.now();
+        let mut due = self.clock.now();
         let addresses = answered_addresses(&snapshot);
-        for (port, facts) in (0..).map(PortId::new).zip(&snapshot.ports) {
-            for &address in &addresses {
-                let here = facts.addresses.iter().any(|net| net.contains(&address));
-                if here && !known.contains(&address) {
-                    self.announcements.push(Announcement { port, address, left: ANNOUNCEMENTS, due: now });
+        let known = before.map(|before| &before.ours);
+        for &address in addresses.iter().filter(|address| !known.is_some_and(|known| known.contains(*address))) {
+            for (port, facts) in (0..).map(PortId::new).zip(&snapshot.ports) {
+                if facts.addresses.iter().any(|net| net.contains(&address)) {
+                    self.announcements.push(Announcement { port, address, left: ANNOUNCEMENTS, due });
+                    due = due + ANNOUNCEMENT_PACE;
                 }
             }
         }

@@ -323,6 +323,22 @@ fn every_address_the_appliance_answers_for_is_announced_when_it_comes_into_use()
 }
 
 #[test]
+fn many_addresses_are_announced_one_after_the_other() {
+    let mut bench = Bench::new(1, 8_192);
+    let pool =
+        "[[source_nat]]\nname = \"many\"\naddress = [\"198.51.100.101-198.51.100.250\", \"2001:db8:51::1:0/118\"]\n";
+    let _done = bench.publish(tables(2, pool), Vec::new());
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        bench.clock.advance(Nanos::from_millis(100));
+        bench.pass();
+        sent.push(bench.commands(0).iter().filter(|command| matches!(command, Command::Transmit { .. })).count());
+    }
+    assert!(sent.iter().all(|&frames| frames <= 303), "three times a hundred in a tenth of a second: {sent:?}");
+    assert!(sent.iter().sum::<usize>() > 3 * 1_000, "{sent:?}");
+}
+
+#[test]
 fn no_station_takes_an_address_that_hides_clients() {
     // EVA-26.
     let mut bench = Bench::new(1, 1_024);
