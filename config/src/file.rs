@@ -74,7 +74,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let cores = appliance::cores(&mut root);
     let dpdk = appliance::dpdk(&mut root);
     let sessions = sessions::sessions(&mut root);
-    let fragments = fragments::fragments(&mut root);
+    let fragments = fragments::fragments(&mut root, cores.workers.len());
     let ports = ports::ports(&mut root, findings);
     let links = Links::of(&ports, findings);
     let routes = routes::routes(&mut root, &ports, &links);

@@ -582,3 +582,26 @@ fn backends_of_one_service_in_several_zones() {
     refused(&routed, "backends-in-several-zones", "address = \"10.0.0.11\"", "address = \"203.0.113.77\"");
     valid(&with("address = \"10.0.0.12\""));
 }
+
+/// The capacity for fragments is split among the workers, and each share has to hold datagrams of the size that is allowed.
+#[test]
+fn fewer_fragments_than_the_workers_need_are_a_warning() {
+    let text = |workers: &str, capacity: &str| {
+        let text = full_with("workers = [1, 2]", &format!("workers = [{workers}]"));
+        let at = text.find("[fragments]").unwrap();
+        let end = at + text[at..].find("\n\n").unwrap_or(text.len() - at);
+        format!("{}[fragments]\n{capacity}{}", &text[..at], &text[end..])
+    };
+    let few = text("1, 2, 3, 4, 5", "capacity = 512\nper_datagram = 64");
+    let found = faults(&few);
+    assert_eq!(
+        found.iter().map(|fault| (fault.code, fault.severity)).collect::<Vec<_>>(),
+        [("few-fragments", Severity::Warning)]
+    );
+    assert!(found[0].advice.contains("640"), "{}", found[0]);
+    valid(&text("1, 2, 3, 4", "capacity = 512\nper_datagram = 64"));
+    let policy = crate::load(&text("1, 2, 3, 4, 5, 6, 7, 8, 9, 10", "per_datagram = 256"), std::path::Path::new("f"))
+        .unwrap()
+        .policy;
+    assert_eq!(policy.fragments.capacity, 5_120, "what is not said is enough");
+}
