@@ -2,10 +2,14 @@
 
 use std::net::IpAddr;
 
+use stage::PortRange;
+use stage::balancer::ServiceProtocol;
 use stage::tunnel::{Encapsulation, Ending, GueVariant};
 
 use crate::address::{host, prefix};
-use crate::findings::{Finding, Findings};
+use crate::balancer::ServiceRead;
+use crate::findings::{At, Finding, Findings, Spot};
+use crate::forward::ForwardRead;
 use crate::kind::{choice, integer};
 use crate::links::Links;
 use crate::names::Names;
@@ -16,13 +20,13 @@ use crate::tunnel::{GUE_PORT, TunnelKind};
 const KINDS: &[(&str, TunnelKind)] = &[("ipip", TunnelKind::IpIp), ("gre", TunnelKind::Gre), ("gue", TunnelKind::Gue)];
 
 /// Reads every `[[decapsulate]]`.
-pub(crate) fn endings(file: &mut Section<'_>, links: &Links, findings: &Findings) -> Vec<Ending> {
+pub(crate) fn endings(file: &mut Section<'_>, links: &Links, findings: &Findings) -> Vec<At<Ending>> {
     let mut names = Names::of("tunnels that end here", findings);
     let sections = file.tables("decapsulate");
     sections.into_iter().map(|section| ending(section, &mut names, links)).collect()
 }
 
-fn ending(mut section: Section<'_>, names: &mut Names<'_>, links: &Links) -> Ending {
+fn ending(mut section: Section<'_>, names: &mut Names<'_>, links: &Links) -> At<Ending> {
     let name = section.name();
     names.take(&name);
     let kind = section.required("kind", choice(KINDS), "say which: kind = \"ipip\", \"gre\" or \"gue\"");
@@ -65,6 +69,32 @@ fn ending(mut section: Section<'_>, names: &mut Names<'_>, links: &Links) -> End
         address: address.as_ref().map_or(IpAddr::from([0; 4]), |address| address.value),
         from: from.into_iter().map(|from| from.value).collect(),
     };
+    let spot = section.spot.clone();
     section.finish();
-    ending
+    At { value: ending, spot }
+}
+
+/// Reports services and forwards that nobody can ask, because a tunnel takes every packet to their address and port.
+pub(crate) fn hidden(endings: &[At<Ending>], services: &[ServiceRead], forwards: &[ForwardRead], findings: &Findings) {
+    for ending in endings {
+        let Encapsulation::Gue { port, .. } = ending.value.encapsulation else { continue };
+        let takes = |address, protocol, ports: PortRange| {
+            address == ending.value.address && protocol == ServiceProtocol::Udp && ports.contains(port)
+        };
+        let report = |spot: &Spot, title: &str| {
+            let message =
+                format!("{title} is never asked: the tunnel \"{}\" takes UDP port {port} there", ending.value.name);
+            let finding = Finding::error("overlapping-tunnel", spot, message).contradicts(&ending.spot);
+            findings.report(finding.advice("give one of the two another address or port"));
+        };
+        for read in services {
+            let spec = &read.service.spec;
+            for range in read.ports.iter().filter(|range| takes(spec.address, spec.protocol, range.value)) {
+                report(&range.spot, &read.title);
+            }
+        }
+        for read in forwards.iter().filter(|read| takes(read.rule.address, read.rule.protocol, read.rule.ports)) {
+            report(&read.spot, &read.title);
+        }
+    }
 }

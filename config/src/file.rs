@@ -8,7 +8,7 @@ use crate::appliance::{self, DpdkRead};
 use crate::balancer::{self, ServiceRead};
 use crate::blocklist;
 use crate::decapsulate;
-use crate::findings::{Finding, Findings, Spot};
+use crate::findings::{At, Finding, Findings, Spot};
 use crate::firewall::{self, FirewallRead};
 use crate::forward::{self, ForwardRead};
 use crate::fragments;
@@ -54,7 +54,7 @@ pub(crate) struct File {
     pub(crate) zone_terms: Vec<ZoneTerms>,
     pub(crate) source_nat: SourceNatRead,
     pub(crate) nat64: Nat64Read,
-    pub(crate) endings: Vec<Ending>,
+    pub(crate) endings: Vec<At<Ending>>,
     pub(crate) forwards: Vec<ForwardRead>,
     pub(crate) services: Vec<ServiceRead>,
 }

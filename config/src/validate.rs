@@ -11,6 +11,7 @@ use stage::balancer::{Mode, ServiceProtocol};
 use stage::firewall::{Action, ProtocolMatch, Rule, expand, shadowed};
 
 use crate::balancer::ServiceRead;
+use crate::decapsulate;
 use crate::file::File;
 use crate::findings::{At, Finding, Findings, Spot};
 use crate::firewall::FirewallRead;
@@ -30,6 +31,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     file.nat64.beside(&file.source_nat, &file.services, findings);
     forward::overlaps(&file.forwards, &file.services, findings);
     forward::servers(&file.forwards, &file.services, &file.links, &file.routes, findings);
+    decapsulate::hidden(&file.endings, &file.services, &file.forwards, findings);
     let taken = Taken::of(&file);
     next_hops(&file.routes, &taken, findings);
     backends(&file.services, &file.links, &file.routes, &taken, findings);
@@ -58,7 +60,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         zone_terms: file.zone_terms,
         source_nat: file.source_nat.rules,
         nat64: file.nat64.rules,
-        endings: file.endings,
+        endings: file.endings.into_iter().map(|read| read.value).collect(),
         destination_nat: file.forwards.into_iter().map(|read| read.rule).collect(),
         services: file.services.into_iter().map(|read| read.service).collect(),
     };

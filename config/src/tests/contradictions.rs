@@ -605,3 +605,30 @@ fn fewer_fragments_than_the_workers_need_are_a_warning() {
         .policy;
     assert_eq!(policy.fragments.capacity, 5_120, "what is not said is enough");
 }
+
+/// A tunnel that ends at an own address takes every packet to its port: nothing else is asked there.
+#[test]
+fn a_service_or_forward_where_a_tunnel_ends() {
+    let tunnel =
+        "\n[[decapsulate]]\nname = \"gue\"\nkind = \"gue\"\naddress = \"10.0.0.1\" # tunnel\nfrom = [\"10.0.0.99\"]\n";
+    let backend = "\n[[virtual_service.backend]]\nname = \"b\"\naddress = \"10.0.0.12\"\n";
+    let service = |protocol: &str, ports: &str| {
+        format!(
+            "{FULL}{tunnel}\n[[virtual_service]]\nname = \"there\"\naddress = \"10.0.0.1\"\nprotocol = \"{protocol}\"\n\
+             ports = [\"{ports}\"] # there{backend}"
+        )
+    };
+    let fault = only(&service("udp", "6000-6100"));
+    assert_eq!((fault.code, fault.severity), ("overlapping-tunnel", Severity::Error), "{fault}");
+    assert_eq!(fault.place.unwrap().line, line_of(&service("udp", "6000-6100"), "ports = [\"6000-6100\"]"));
+    valid(&service("tcp", "6000-6100"));
+    valid(&service("udp", "6081"));
+    let forward = |port: u16| {
+        format!(
+            "{FULL}{tunnel}gue_port = 7000\n[[destination_nat]]\nname = \"there\"\naddress = \"10.0.0.1\"\nprotocol = \"udp\"\n\
+             ports = \"{port}\"\nto_address = \"10.0.0.12\"\n"
+        )
+    };
+    assert_eq!(only(&forward(7_000)).code, "overlapping-tunnel");
+    valid(&forward(6_080));
+}
