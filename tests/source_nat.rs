@@ -297,6 +297,24 @@ fn a_source_has_no_more_ports_than_it_may() {
     }
 }
 
+/// RFC 6888 REQ-4 limits ports: conversations with several far ends from one port have one outside port between them, and
+/// count as one.
+#[test]
+fn conversations_from_one_port_count_as_one() {
+    for mapping in ["endpoint-independent", "address-dependent", "address-and-port-dependent"] {
+        let mut rig = Rig::new(&with(&format!("mapping = \"{mapping}\"\nports_per_source = 2")));
+        for far in 0..100 {
+            let to = end(&format!("198.51.100.{}", 100 + far % 50), 53 + far / 50);
+            assert_eq!(leaves(&mut rig, &udp("10.0.0.11:5000", &to)), Some((20, 5_000)), "{mapping}, {to}");
+        }
+        leaves(&mut rig, &udp("10.0.0.11:5001", "198.51.100.7:53")).unwrap();
+        let third = udp("10.0.0.11:5002", "198.51.100.7:53");
+        rig.drops_all("a third port", &[(INSIDE, third.clone())], NatSourceLimit);
+        rig.wait(40);
+        leaves(&mut rig, &third).expect("the ports were given back");
+    }
+}
+
 /// STX-11: the ports of a narrow range run out; the first session that ends makes room for the next at once.
 #[test]
 fn the_first_port_that_comes_free_is_used_again() {

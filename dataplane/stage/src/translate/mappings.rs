@@ -88,6 +88,23 @@ struct Kept {
     limited: bool,
 }
 
+/// An outside port that one client has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Port {
+    pool: u16,
+    protocol: u8,
+    client: IpAddr,
+    outside: (IpAddr, u16),
+}
+
+impl Port {
+    const fn of(mapped: &Mapped) -> Self {
+        let Mapped { inside, outside, .. } = mapped;
+        let (pool, client) = (inside.pool, inside.address);
+        Self { pool, protocol: outside.protocol, client, outside: (outside.address, outside.port) }
+    }
+}
+
 /// The mappings of one worker.
 #[derive(Debug)]
 pub struct Mappings {
@@ -97,6 +114,8 @@ pub struct Mappings {
     permits: Bounded<(MappingId, IpAddr), u32>,
     /// Ports in use by one source of one pool, where they are limited.
     sources: Bounded<(u16, IpAddr), u32>,
+    /// The mappings that share one of those ports, for different far ends.
+    shared: Bounded<Port, u32>,
     secret: u64,
 }
 
@@ -121,6 +140,7 @@ impl Mappings {
             by_outside: Bounded::new(capacity),
             permits: Bounded::new(capacity),
             sources: Bounded::new(capacity),
+            shared: Bounded::new(capacity),
             secret,
         }
     }
@@ -140,7 +160,11 @@ impl Mappings {
     /// Bytes set aside, touched or not.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.by_inside.bytes() + self.by_outside.bytes() + self.permits.bytes() + self.sources.bytes()
+        self.by_inside.bytes()
+            + self.by_outside.bytes()
+            + self.permits.bytes()
+            + self.sources.bytes()
+            + self.shared.bytes()
     }
 
     fn hash_end(&self, seed: u64, address: IpAddr, words: u64, far: Option<(IpAddr, Option<u16>)>) -> u64 {
@@ -167,6 +191,11 @@ impl Mappings {
 
     fn hash_source(&self, &(pool, address): &(u16, IpAddr)) -> u64 {
         self.hash_end(4, address, u64::from(pool), None)
+    }
+
+    fn hash_port(&self, key: &Port) -> u64 {
+        let words = u64::from(key.pool) << 32 | u64::from(key.protocol) << 16 | u64::from(key.outside.1);
+        self.hash_end(5, key.client, words, Some((key.outside.0, None)))
     }
 
     /// The mapping of an inside end.
@@ -210,12 +239,12 @@ impl Mappings {
     /// # Errors
     /// When there is no room, or the source has as many as it may; nothing has changed then.
     pub fn open(&mut self, mapped: Mapped, limit: Option<u32>) -> Result<MappingId, NoMapping> {
-        // Each of the four maps has room for as many entries as there may be sessions; an entry of any needs one.
+        // Each of the maps has room for as many entries as there may be sessions; an entry of any needs one.
         if self.by_inside.is_full() || self.by_outside.is_full() || self.permits.is_full() {
             return Err(NoMapping::Full);
         }
         if let Some(limit) = limit {
-            self.charge((mapped.inside.pool, mapped.inside.address), limit)?;
+            self.charge(&mapped, limit)?;
         }
         let kept = Kept { mapped, sessions: 0, limited: limit.is_some() };
         let id = self.by_inside.insert(self.hash_inside(&mapped.inside), mapped.inside, kept).map(MappingId);
@@ -224,8 +253,20 @@ impl Mappings {
         Ok(id)
     }
 
-    /// Counts one more port of a source.
-    fn charge(&mut self, key: (u16, IpAddr), limit: u32) -> Result<(), NoMapping> {
+    /// Counts one more port of a source, unless it has that port for another far end.
+    fn charge(&mut self, mapped: &Mapped, limit: u32) -> Result<(), NoMapping> {
+        let port = Port::of(mapped);
+        let port_hash = self.hash_port(&port);
+        if let Some(number) = self.shared.find(port_hash, &port)
+            && let Some(mappings) = self.shared.get_mut(number)
+        {
+            *mappings += 1;
+            return Ok(());
+        }
+        if self.shared.is_full() {
+            return Err(NoMapping::Full);
+        }
+        let key = (mapped.inside.pool, mapped.inside.address);
         let hash = self.hash_source(&key);
         match self.sources.find(hash, &key) {
             Some(number) => {
@@ -240,7 +281,22 @@ impl Mappings {
                 self.sources.insert(hash, key, 1).ok_or(NoMapping::Full)?;
             }
         }
+        let _ = self.shared.insert(port_hash, port, 1);
         Ok(())
+    }
+
+    /// Takes back what [`charge`](Self::charge) counted.
+    fn discharge(&mut self, mapped: &Mapped) {
+        let port = Port::of(mapped);
+        let hash = self.hash_port(&port);
+        if !self.shared.find(hash, &port).is_some_and(|number| count_down(&mut self.shared, hash, number)) {
+            return;
+        }
+        let key = (mapped.inside.pool, mapped.inside.address);
+        let hash = self.hash_source(&key);
+        if let Some(number) = self.sources.find(hash, &key) {
+            count_down(&mut self.sources, hash, number);
+        }
     }
 
     /// One more session of a mapping, with this far address.
@@ -265,13 +321,8 @@ impl Mappings {
     pub fn release(&mut self, id: MappingId, far: IpAddr) -> Option<Mapped> {
         let key = (id, far);
         let hash = self.hash_permit(&key);
-        if let Some(number) = self.permits.find(hash, &key)
-            && let Some(sessions) = self.permits.get_mut(number)
-        {
-            *sessions -= 1;
-            if *sessions == 0 {
-                self.permits.remove(hash, number);
-            }
+        if let Some(number) = self.permits.find(hash, &key) {
+            count_down(&mut self.permits, hash, number);
         }
         let kept = self.by_inside.get_mut(id.0)?;
         kept.sessions = kept.sessions.saturating_sub(1);
@@ -290,16 +341,7 @@ impl Mappings {
             self.by_outside.remove(hash, number);
         }
         if limited {
-            let key = (mapped.inside.pool, mapped.inside.address);
-            let hash = self.hash_source(&key);
-            if let Some(number) = self.sources.find(hash, &key)
-                && let Some(ports) = self.sources.get_mut(number)
-            {
-                *ports -= 1;
-                if *ports == 0 {
-                    self.sources.remove(hash, number);
-                }
-            }
+            self.discharge(&mapped);
         }
         Some(mapped)
     }
@@ -335,6 +377,13 @@ impl Mappings {
         let number = self.by_outside.find(self.hash_outside(&outside), &outside)?;
         self.by_outside.get(number).map(|(_, &id)| id)
     }
+}
+
+/// Counts an entry down; at nothing it is removed. True then.
+fn count_down<K: Copy + Eq>(counts: &mut Bounded<K, u32>, hash: u64, number: Number) -> bool {
+    let Some(count) = counts.get_mut(number) else { return false };
+    *count = count.saturating_sub(1);
+    *count == 0 && counts.remove(hash, number)
 }
 
 #[cfg(test)]

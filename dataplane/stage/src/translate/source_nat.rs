@@ -31,7 +31,7 @@ pub struct SourceNatRule {
     pub mapping: Mapping,
     /// Which far ends may open conversations with it; never looser than `mapping`.
     pub filtering: Filtering,
-    /// Outside ports that one source may have at a time (RFC 6888 REQ-4); `None` for as many as there are.
+    /// Outside ports that one source may have at a time (RFC 6888 REQ-4), however many conversations share one; `None` for as many as there are.
     pub ports_per_source: Option<u32>,
 }
 
