@@ -378,6 +378,25 @@ fn the_first_port_of_a_full_nat_service_that_comes_free_is_used_again() {
     assert_eq!(counts(&rig).1, 64_512);
 }
 
+/// Hosts that connect from ports of one parity only, as some systems do, have all ports of a pool, also those hard to find.
+#[test]
+fn clients_with_ports_of_one_parity_have_the_whole_pool() {
+    for keys in ["mapping = \"endpoint-independent\"", ""] {
+        let mut rig = Rig::new(&with(&format!("ports = \"2000-3999\"\n{keys}")));
+        let server = "198.51.100.7:53";
+        leaves(&mut rig, &udp("10.0.0.11:5001", server)).unwrap();
+        let mut even = 0;
+        for number in 1..1_900_u16 {
+            let from = end(&format!("10.0.0.{}", 11 + number % 200), 5_001 + 2 * number);
+            let shown = leaves(&mut rig, &udp(&from, server));
+            let (_, port) =
+                shown.unwrap_or_else(|| panic!("{keys}: {number} of 2,000 ports are used, and none is found"));
+            even += u16::from(port.is_multiple_of(2));
+        }
+        assert!(even > 800, "{keys}: {even}");
+    }
+}
+
 /// Ranges and prefixes of addresses; RFC 4787 REQ-2, paired: a client keeps its address.
 #[test]
 fn a_pool_of_ranges_uses_every_address_and_pairs_clients() {

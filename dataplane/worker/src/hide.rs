@@ -38,6 +38,14 @@ pub(crate) fn tries(addresses: usize) -> impl Iterator<Item = usize> {
     core::iter::once(own).chain(core::iter::repeat_n(each, others))
 }
 
+/// So many ports of a slice, if it has more: three quarters of them `preferred` and others of its parity (RFC 4787
+/// section 4.2.2), the rest of the other parity. Hosts that connect from ports of one parity would otherwise have only half of
+/// a pool.
+pub(crate) fn ports(slice: &PortSlice, preferred: u16, start: u32, count: usize) -> impl Iterator<Item = u16> + use<> {
+    let others = if slice.len() > count { count / 4 } else { 0 };
+    slice.candidates(preferred, start).take(count - others).chain(slice.candidates(preferred ^ 1, start).take(others))
+}
+
 /// Ports given back that are remembered.
 const FREED: usize = 64;
 
@@ -254,9 +262,9 @@ impl<B: Buffer> Shard<B> {
         let (slice, preferred) = (cover.slice, new.original.source_port);
         let addresses = A::pool(cover.pool, new.original.source);
         let shares = tries(addresses.size_hint().0);
-        let tried = addresses.zip(shares).flat_map(|(address, share)| {
-            slice.candidates(preferred, start).take(share).map(move |port| (address, port))
-        });
+        let tried = addresses
+            .zip(shares)
+            .flat_map(|(address, share)| ports(&slice, preferred, start, share).map(move |port| (address, port)));
         for (address, port) in tried.take(PORTS_TRIED) {
             if let Some(outside) = fits(address, port, new) {
                 return Some(outside);

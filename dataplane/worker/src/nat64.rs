@@ -32,7 +32,7 @@ use crate::across::mapped;
 use crate::establish::translate;
 use crate::family::Family;
 use crate::flow::Flow;
-use crate::hide::{INBOUND, PORTS_TRIED, protocol_number, tries};
+use crate::hide::{INBOUND, PORTS_TRIED, ports, protocol_number, tries};
 use crate::local::is_ours;
 use crate::next_hop::NextHopId;
 use crate::open::Bound;
@@ -315,9 +315,9 @@ impl<B: Buffer> Shard<B> {
             |address: Ipv4Addr, port| Outside { protocol: inside.protocol, address: address.into(), port, far: None };
         let addresses = pool.v4_of(inside.address);
         let shares = tries(addresses.size_hint().0);
-        let tried = addresses.zip(shares).flat_map(|(address, share)| {
-            slice.candidates(inside.port, start).take(share).map(move |port| (address, port))
-        });
+        let tried = addresses
+            .zip(shares)
+            .flat_map(|(address, share)| ports(&slice, inside.port, start, share).map(move |port| (address, port)));
         let given_back = self.freed.of(inside.pool).filter_map(|(address, port)| match address {
             IpAddr::V4(address) if slice.contains(port) && pool.has(address.into()) => Some((address, port)),
             IpAddr::V4(_) | IpAddr::V6(_) => None,
