@@ -162,7 +162,7 @@ fn new_timeouts_hold_for_new_sessions() {
     assert_eq!(rig.session_count(), 0);
 }
 
-/// A connection lives through a policy that removes its service's virtual address for another kind of forwarding.
+/// A connection lives through a policy that puts another service before its own, and drains when its own is taken out.
 #[test]
 fn a_connection_survives_a_new_service_beside_it() {
     let service = |name: &str, address: &str| {

@@ -248,9 +248,25 @@ fn the_firewall_is_asked_about_who_comes_in() {
     rig.passes("unchanged", ((OUTSIDE, question.clone()), (INSIDE, inward)));
     rig.publish_more(&closed);
     rig.drops_all("revoked", &[(OUTSIDE, question.clone())], FirewallDenied);
-    // A stricter filtering takes effect at once too.
+}
+
+/// Who may begin a conversation is asked when it begins: a stricter filtering refuses new ones at once, and those there are
+/// go on.
+#[test]
+fn a_stricter_filtering_is_for_new_conversations() {
+    let mut rig = Rig::new(&eim("endpoint-independent"));
+    leaves(&mut rig, &udp("10.0.0.11:5000", "198.51.100.7:53")).unwrap();
+    let stranger = |host: &str| {
+        let from = end(host, 53);
+        Talk::udp((OUTSIDE, &from, "198.51.100.20:5000"), (INSIDE, &from, "10.0.0.11:5000"))
+    };
+    let known = stranger("198.51.100.8");
+    rig.passes("a stranger", known.up(|p| p));
     rig.publish_more(&eim("address-and-port-dependent"));
-    rig.drops_all("filtered", &[(OUTSIDE, question)], FirewallDenied);
+    let ((_, question), _) = stranger("198.51.100.9").up(|p| p);
+    rig.drops_all("another stranger", &[(OUTSIDE, question)], FirewallDenied);
+    rig.passes("who was let in", known.up(|p| p));
+    rig.passes("its answer", known.down(|p| p));
 }
 
 /// RFC 4787 REQ-9: a client that asks for another's outside end reaches it, and is seen at its own outside end.

@@ -125,6 +125,9 @@ pub struct WorkerStatus {
     /// Sessions opened since the start.
     #[serde(default)]
     pub sessions_opened: u64,
+    /// Sessions ended since the start.
+    #[serde(default)]
+    pub sessions_closed: u64,
     /// The policy generation it has in force.
     pub generation: u64,
     /// Milliseconds since it last said that it is alive.

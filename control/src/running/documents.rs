@@ -286,6 +286,7 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         busy_percent: ratio(counters.busy_cycles.get().saturating_mul(100), counters.total_cycles.get()),
         sessions: counters.sessions.get(),
         sessions_opened: counters.sessions_opened.get(),
+        sessions_closed: counters.sessions_closed.get(),
         generation: counters.generation.get(),
         heartbeat_age_ms: now.since(Nanos::new(counters.heartbeat.get())).as_millis(),
         events_lost: counters.events_lost.get(),
