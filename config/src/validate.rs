@@ -224,7 +224,13 @@ fn zones_of_services(file: &File, findings: &Findings) {
         file.ports.ports.get(port.index()).map(|read| read.port.zone)
     };
     for read in &file.services {
-        let mut zones = read.backends.iter().filter_map(|backend| Some((backend, zone(backend.value)?)));
+        // Of another version than the service they can only be in a tunnel; elsewhere that is told already.
+        let tunneled = matches!(read.service.spec.mode, Mode::Tunnel(_));
+        let version = |backend: &&At<IpAddr>| {
+            tunneled || read.address.as_ref().is_none_or(|at| at.value.is_ipv4() == backend.value.is_ipv4())
+        };
+        let mut zones =
+            read.backends.iter().filter(version).filter_map(|backend| Some((backend, zone(backend.value)?)));
         let Some((first, zone)) = zones.next() else { continue };
         let Some((other, elsewhere)) = zones.find(|&(_, other)| other != zone) else { continue };
         let name = |zone: ZoneId| file.ports.zones.names.get(zone.index()).map_or("?", String::as_str);

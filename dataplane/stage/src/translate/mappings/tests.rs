@@ -141,10 +141,10 @@ proptest! {
                             let free = (0..12).map(|n| 6_000 + (first_port - 6_000 + n) % 12).find(|&port| !mappings.is_taken(&make(port).outside));
                             let Some(port) = free else { continue };
                             let held = |c: u8| {
-                                let mut ids: Vec<_> = live.iter().filter(|l| l.1.0 == c).map(|l| l.0.get()).collect();
-                                ids.sort_unstable();
-                                ids.dedup();
-                                u32::try_from(ids.len()).unwrap()
+                                let mut ports: Vec<_> = live.iter().filter(|l| l.1.0 == c).map(|l| l.3).collect();
+                                ports.sort_unstable();
+                                ports.dedup();
+                                u32::try_from(ports.len()).unwrap()
                             };
                             prop_assert_eq!(mappings.ports_of(0, host(client.0)), held(client.0));
                             match mappings.open(make(port), Some(limit)) {
