@@ -1,12 +1,13 @@
 //! The ways out of a worker: its own queues, the rings to other workers' queues, to the workers that own other sessions,
 //! and to the kernel. Whatever finds its way out full is dropped and counted.
 
+use core::cell::Cell;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 use frame::{BufferPool, Burst, Nic};
 use stage::DropReason;
-use units::limits::BURST_MAX;
+use units::limits::{BURST_MAX, WORKERS_MAX};
 use units::{PortId, WorkerId};
 
 use crate::counters::WorkerCounters;
@@ -34,7 +35,11 @@ pub struct Exits<N: Nic, P> {
     outputs: Vec<Output<N::Buffer>>,
     pub(crate) kernel: Vec<KernelSide<N::Buffer>>,
     peers: Vec<HandoverRing<N::Buffer>>,
+    /// A bit for each worker that was handed packets and has not been seen to have room since.
+    handed: Cell<u64>,
 }
+
+const _: () = assert!(WORKERS_MAX <= 64);
 
 impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
     /// These ways out: `outputs` by port, `peers` by worker (this worker's own ring among them, never used).
@@ -45,7 +50,7 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
         kernel: Vec<KernelSide<N::Buffer>>,
         peers: Vec<HandoverRing<N::Buffer>>,
     ) -> Self {
-        Self { pool, queues, outputs, kernel, peers }
+        Self { pool, queues, outputs, kernel, peers, handed: Cell::new(0) }
     }
 
     /// Where buffers come from.
@@ -118,15 +123,27 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
 
     /// Gives a packet to the worker that owns its session.
     pub fn hand_over(&self, counters: &WorkerCounters, owner: WorkerId, handover: Handover<N::Buffer>) {
+        self.handed.set(self.handed.get() | 1_u64.unbounded_shl(u32::from(owner.get())));
         match self.peers.get(owner.index()).map(|ring| ring.push(handover)) {
             Some(Ok(())) => counters.handed_over.add(1),
             Some(Err(_)) | None => counters.drop_one(DropReason::HandoverFull),
         }
     }
 
-    /// Whether the rings between workers, this one's own among them, have room for whatever a burst may bring.
+    /// Whether the workers that were handed packets lately have room for whatever a burst may bring. Others are not asked:
+    /// their rings are memory that somebody else writes to.
     pub(crate) fn has_room_between_workers(&self) -> bool {
-        self.peers.iter().all(|ring| ring.len() + BURST_MAX <= ring.capacity())
+        let mut full = self.handed.get();
+        if full != 0 {
+            for (owner, ring) in self.peers.iter().enumerate() {
+                let bit = 1_u64.unbounded_shl(u32::try_from(owner).unwrap_or(u32::MAX));
+                if full & bit != 0 && ring.len() + BURST_MAX <= ring.capacity() {
+                    full &= !bit;
+                }
+            }
+            self.handed.set(full);
+        }
+        full == 0
     }
 
     /// Sends what has gathered.

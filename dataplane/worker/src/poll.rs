@@ -42,7 +42,7 @@ const SAMPLED: u64 = 16;
 /// Of the turns that find packets, one in this many looks after the tables as well. Idle turns all do.
 const KEEPS_HOUSE: u64 = 16;
 
-/// How long a worker leaves packets in its queues while the ring to another worker, or its own, is full. Longer than
+/// How long a worker leaves packets in its queues while the ring to another worker is full. Longer than
 /// others need for what is in it; then that worker cannot keep up, and only its packets are to suffer.
 const PATIENCE: u64 = 100_000;
 
@@ -72,7 +72,7 @@ pub struct Worker<N: Nic, P, C> {
     turns: u64,
     sampled: bool,
     processor: Processor,
-    /// Since when a ring between workers has been full, if one is.
+    /// Since when a ring to another worker has been full, if one is.
     pressed: Option<Nanos>,
 }
 
