@@ -35,7 +35,7 @@ impl Case for Scale {
          of its own (net_pcap with one rx_pcap for each worker) and sends through a queue of its own of net_null. One worker on the \
          first core with one queue, then two with two; testpmd io the same, whose ratio is what the machine gives. Nothing spreads \
          these packets by session, so every worker hands half of what it receives to the other over a ring: the worst spread \
-         there is; and since the source never ends, what the other cannot take is dropped there. Where the machine has no third core, the second worker shares its core with the control thread."
+         there is. What the other cannot take at once waits at the source. Where the machine has no third core, the second worker shares its core with the control thread."
     }
 
     fn run(&self, bench: &Bench, chapter: &mut Chapter) -> Outcome<()> {
