@@ -545,7 +545,7 @@ fn connections_without_a_session_go_on_when_there_is_room_again() {
         let mut rig = full(8, &format!("{ALLOW}{service}"));
         let talks: Vec<Talk> = (0..8).map(client).collect();
         talks.iter().for_each(|talk| talk.open(&mut rig));
-        let clients = || (1..=400_u16).map(|n| tcp(&format!("198.51.100.{}:{n}", 2 + n % 200), "198.51.100.10:80"));
+        let clients = || (1..=400_u16).map(|n| tcp(&format!("198.51.100.{}:{n}", 20 + n % 200), "198.51.100.10:80"));
         let station = |rig: &mut Rig, packet: &millrace_tests::packet::Packet| {
             rig.put(OUTSIDE, packet);
             rig.settle();
