@@ -218,3 +218,28 @@ fn the_limit_of_a_source_is_one_for_all_workers_and_policies() {
     assert_eq!(rig.session_count(), 0);
     assert_eq!(scan(&mut rig, 4_000), 100);
 }
+
+/// FLD-10: who floods is known, plain packets and others, refused and let in, and who only talks is not.
+#[test]
+fn who_floods_stands_out() {
+    let rules = "[firewall]\ndefault = \"allow\"\n[[firewall.rule]]\nname = \"no\"\naction = \"deny\"\nprotocol = \"udp\"\ndestination_port = [\"9\"]\n";
+    let mut rig = Rig::new(rules);
+    let talk =
+        Talk::tcp((OUTSIDE, "198.51.100.7:40000", "10.0.0.11:80"), (INSIDE, "198.51.100.7:40000", "10.0.0.11:80"));
+    talk.open(&mut rig);
+    for _ in 0..50 {
+        talk.chat(&mut rig);
+    }
+    assert_eq!(rig.talks("198.51.100.7").sum(), 1, "its first packet");
+    flood(&mut rig, 8_000, |number| udp(&anyone(number), "10.0.0.11:9"));
+    flood(&mut rig, 4_000, |_| udp("198.51.100.8:1", "10.0.0.11:9"));
+    flood(&mut rig, 2_000, |number| udp("198.51.100.9:1", &format!("10.0.0.11:{}", 1_000 + number)));
+    flood(&mut rig, 2_000, |_| udp("[2001:db8:51::8]:1", "[2001:db8:10::11]:9").extension(0, &[0, 1, 4, 0, 0, 0, 0]));
+    let near = |count: u64, expected: u64| count.abs_diff(expected) < expected / 4;
+    let (denied, opener, six) = (rig.talks("198.51.100.8"), rig.talks("198.51.100.9"), rig.talks("2001:db8:51::"));
+    assert!(near(denied.dropped, 4_000) && denied.opened == 0, "{denied:?}");
+    assert!(near(opener.opened, 2_000) && opener.dropped == 0, "{opener:?}");
+    assert!(near(six.dropped, 2_000), "{six:?}");
+    rig.wait(20);
+    assert_eq!(rig.talks("198.51.100.8").sum(), 0, "it is over");
+}

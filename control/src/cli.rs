@@ -160,6 +160,8 @@ pub enum Show {
     Nat,
     /// Packets that did not come out, by reason
     Drops,
+    /// Who opens most sessions and has most packets dropped, lately
+    Top,
     /// Packet buffers, sessions, bytes
     Memory,
     /// The policy in force and those before it
@@ -206,6 +208,7 @@ mod tests {
             "millrace show routes",
             "millrace show nat",
             "millrace show drops",
+            "millrace show top --json",
             "millrace show memory",
             "millrace show policy",
             "millrace --socket /tmp/a.sock show ports",

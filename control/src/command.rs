@@ -159,6 +159,7 @@ fn show(socket: Option<PathBuf>, what: Show, json: bool, console: &mut Console<'
         Show::Routes => document(&client, "routes", json, |it: &Vec<_>| render::routes(it), console),
         Show::Nat => document(&client, "nat", json, render::nat, console),
         Show::Drops => document(&client, "drops", json, render::drops, console),
+        Show::Top => document(&client, "top", json, render::top, console),
         Show::Memory => document(&client, "memory", json, render::memory, console),
         Show::Policy => document(&client, "policy", json, render::policy, console),
     }

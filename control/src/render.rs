@@ -9,7 +9,8 @@ use stage::DropReason;
 
 use crate::status::{
     Applied, BlocklistStatus, Changed, Drops, FirewallStatus, Link, MemoryStatus, NatStatus, NeighborStatus,
-    PolicyStatus, PortStatus, Reloaded, RouteStatus, ServiceStatus, SessionStatus, TupleStatus, WorkerStatus,
+    PolicyStatus, PortStatus, Reloaded, RouteStatus, ServiceStatus, SessionStatus, TalkerStatus, TopStatus,
+    TupleStatus, WorkerStatus,
 };
 
 /// Columns, each a heading and whether what stands under it are numbers.
@@ -374,6 +375,29 @@ fn pools(nat: &NatStatus) -> Option<String> {
     (!table.is_empty()).then(|| drawn(&table))
 }
 
+/// `millrace show top`: sources, then targets.
+#[must_use]
+pub fn top(top: &TopStatus) -> String {
+    let of = |heading, talkers: &[TalkerStatus]| {
+        let mut table =
+            table(&[(heading, WORDS), ("NEW SESSIONS", NUMBERS), ("CHALLENGES", NUMBERS), ("DROPS", NUMBERS)]);
+        for talker in talkers {
+            table.add_row([
+                talker.address.clone(),
+                talker.new_sessions.to_string(),
+                talker.challenges.to_string(),
+                talker.drops.to_string(),
+            ]);
+        }
+        drawn(&table)
+    };
+    if top.sources.is_empty() && top.targets.is_empty() {
+        return format!("nobody opened a session and no packet was dropped in the last {:.1} s", top.seconds);
+    }
+    let (sources, targets) = (of("SOURCE", &top.sources), of("TARGET", &top.targets));
+    format!("in the last {:.1} s\n\n{sources}\n\n{targets}", top.seconds)
+}
+
 /// `millrace show drops`: the reasons that occurred, most packets first, each with its sentence.
 #[must_use]
 pub fn drops(drops: &Drops) -> String {
@@ -507,6 +531,23 @@ mod tests {
         assert!(lines[0].ends_with(&["KERNEL", "REFUSED", "OVERSIZED", "DEVICE"]), "{text}");
         assert!(lines[1].ends_with(&["mr-outside", "81", "92", "net_ring0"]), "{text}");
         assert!(lines[2].ends_with(&["-", "-", "-", "net_ring0"]), "{text}");
+    }
+
+    #[test]
+    fn sources_and_targets_are_listed_with_what_they_did() {
+        assert!(top(&TopStatus { seconds: 9.0, ..TopStatus::default() }).starts_with("nobody"));
+        let talker =
+            |address: &str, drops| TalkerStatus { address: address.into(), new_sessions: 1, challenges: 20, drops };
+        let both = TopStatus {
+            seconds: 9.04,
+            sources: vec![talker("192.0.2.1", 300), talker("2001:db8::/64", 0)],
+            targets: vec![talker("198.51.100.10", 4)],
+        };
+        let text = top(&both);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "in the last 9.0 s");
+        assert_eq!(lines[3].split_whitespace().collect::<Vec<_>>(), ["192.0.2.1", "1", "20", "300"]);
+        assert!(lines[4].starts_with("2001:db8::/64 ") && lines[6].starts_with("TARGET"), "{text}");
     }
 
     #[test]

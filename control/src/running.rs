@@ -33,11 +33,11 @@ use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, AppliedPolicy, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus,
     PortStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target,
-    WorkerStatus,
+    TopStatus, WorkerStatus,
 };
 use documents::{
     action_name, blocklist_statuses, forward_statuses, pool_statuses, port_status, service_statuses, session_status,
-    worker_status,
+    top, worker_status,
 };
 
 /// How long management waits for workers before it says so.
@@ -435,6 +435,10 @@ impl Appliance for Running {
         let workers = &self.fixed.workers;
         let sum = |reason| workers.iter().map(|view| view.counters.dropped(reason)).sum();
         DropReason::all().map(|reason| (reason.name().to_owned(), sum(reason))).collect()
+    }
+
+    fn top(&self) -> TopStatus {
+        top(&self.fixed.workers, self.fixed.clock.now())
     }
 
     fn memory(&self) -> MemoryStatus {

@@ -333,6 +333,30 @@ pub struct BlocklistStatus {
     pub hits: u64,
 }
 
+/// `show top`: who opens most sessions and has most packets dropped, lately.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TopStatus {
+    /// The time all of it was counted in, up to now.
+    pub seconds: f64,
+    /// Who sends most of it, most first.
+    pub sources: Vec<TalkerStatus>,
+    /// Whom it is sent to, most first.
+    pub targets: Vec<TalkerStatus>,
+}
+
+/// One address of `show top`. Where there is much, the numbers are estimates: about one packet in sixteen is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TalkerStatus {
+    /// The address; an IPv6 source is a /64.
+    pub address: String,
+    /// Sessions opened.
+    pub new_sessions: u64,
+    /// SYNs answered with a cookie.
+    pub challenges: u64,
+    /// Packets dropped.
+    pub drops: u64,
+}
+
 /// What is read again: the body of `POST reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "name", rename_all = "lowercase")]

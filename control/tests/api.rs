@@ -156,6 +156,10 @@ impl Appliance for Fake {
     fn drops(&self) -> Drops {
         BTreeMap::from([("no_route".into(), 3), ("firewall_denied".into(), 0)])
     }
+    fn top(&self) -> TopStatus {
+        let talker = TalkerStatus { address: "192.0.2.1".into(), new_sessions: 5, challenges: 6, drops: 7 };
+        TopStatus { seconds: 10.0, sources: vec![talker.clone()], targets: vec![talker] }
+    }
     fn memory(&self) -> MemoryStatus {
         MemoryStatus {
             buffers_total: 8192,
@@ -292,6 +296,10 @@ fn documents_have_the_field_names_scripts_rely_on() {
     has(&get("nat")["pools"][0], "name kind addresses ports mapping filtering sessions mappings exhausted limited");
     has(&get("nat")["forwards"][0], "name address protocol ports to_address to_ports total");
     assert_eq!(get("drops")["no_route"], 3);
+    assert_eq!(
+        (get("top")["sources"][0]["new_sessions"].as_u64(), get("top")["targets"][0]["drops"].as_u64()),
+        (Some(5), Some(7))
+    );
     has(&get("memory"), "buffers_total buffers_in_use sessions_capacity sessions_in_use bytes");
     let policy = get("policy");
     has(&policy, "generation applied_at source history");
@@ -459,7 +467,7 @@ fn calls_made_while_the_appliance_starts_are_answered_when_it_has() {
 #[test]
 fn commands_print_tables_and_json_and_exit_as_documented() {
     let served = Served::new();
-    for what in "ports workers sessions services firewall neighbors routes nat drops memory policy".split(' ') {
+    for what in "ports workers sessions services firewall neighbors routes nat drops top memory policy".split(' ') {
         let (status, answers, complaints) = served.millrace(&format!("show {what}"));
         assert_eq!((status, complaints.as_str()), (0, ""), "{what}");
         assert!(answers.lines().count() > 1, "{what}: {answers}");

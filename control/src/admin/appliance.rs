@@ -6,7 +6,7 @@
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Target, WorkerStatus,
+    Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Target, TopStatus, WorkerStatus,
 };
 
 /// The running appliance, as the API sees it.
@@ -37,6 +37,9 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// Packets dropped, by reason, every reason included.
     fn drops(&self) -> Drops;
+
+    /// Who opens most sessions and has most packets dropped, lately.
+    fn top(&self) -> TopStatus;
 
     /// Address translation.
     fn nat(&self) -> NatStatus;

@@ -3,7 +3,7 @@
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `drops`, `memory`, `policy` | as `show` |
+//! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `drops`, `top`, `memory`, `policy` | as `show` |
 //! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
 //! | `POST /api/v1/apply?file=NAME`, body TOML | [`Applied`](crate::status::Applied) |
 //! | `POST /api/v1/reload`, body [`Reload`] | [`Reloaded`](crate::status::Reloaded) |
@@ -44,6 +44,7 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
         .route("/routes", get(|State(a): Asked| show(a, |a| a.routes())))
         .route("/nat", get(|State(a): Asked| show(a, |a| a.nat())))
         .route("/drops", get(|State(a): Asked| show(a, |a| a.drops())))
+        .route("/top", get(|State(a): Asked| show(a, |a| a.top())))
         .route("/memory", get(|State(a): Asked| show(a, |a| a.memory())))
         .route("/policy", get(|State(a): Asked| show(a, |a| a.policy())))
         .route("/apply", post(apply))

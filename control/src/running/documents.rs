@@ -1,12 +1,16 @@
 //! Counters, tables and copies of sessions as the documents of the API. Plain translations: nothing is asked, locked or
 //! waited for here.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use session::Kind;
 use stage::balancer::{Admin, Backend, Health, Services};
 use stage::blocklist::Blocklists;
 use stage::firewall::Action;
+use stage::heavy_hitters::{Counts, HeavyHitters, Talker};
 use stage::syn_cookie::{CookieMode, SynCounts};
 use stage::translate::{Filtering, Mapping, SourceNatRule};
 use units::Nanos;
@@ -15,7 +19,7 @@ use worker::{Measured, SessionRecord, Snapshot};
 use super::{DeviceCounters, WorkerView};
 use crate::status::{
     BackendStatus, BlocklistStatus, ForwardStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus,
-    SessionStatus, StageStatus, SynCookieStatus, TupleStatus, WorkerStatus,
+    SessionStatus, StageStatus, SynCookieStatus, TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
 };
 
 pub(super) const fn action_name(action: Action) -> &'static str {
@@ -73,6 +77,38 @@ fn health_status(backend: &Backend, now: Nanos) -> HealthStatus {
         (Admin::Enabled, Health::Failed) => HealthStatus::Failed,
         (Admin::Enabled, Health::Unknown) => HealthStatus::Unknown,
     }
+}
+
+/// Addresses shown of each kind.
+const TOP_SHOWN: usize = 20;
+
+/// What all workers have counted of addresses, put together.
+pub(super) fn top(workers: &[WorkerView], now: Nanos) -> TopStatus {
+    let each = || workers.iter().map(|view| &view.counters.talkers);
+    TopStatus {
+        seconds: Duration::from_nanos(HeavyHitters::span(now).get()).as_secs_f64(),
+        sources: talkers(each().flat_map(|talkers| talkers.sources(now)), |source| match source {
+            IpAddr::V4(source) => source.to_string(),
+            IpAddr::V6(source) => format!("{source}/64"),
+        }),
+        targets: talkers(each().flat_map(|talkers| talkers.targets(now)), |target| target.to_string()),
+    }
+}
+
+fn talkers(talkers: impl Iterator<Item = Talker>, shown: impl Fn(IpAddr) -> String) -> Vec<TalkerStatus> {
+    let mut sums = HashMap::<IpAddr, Counts>::new();
+    for talker in talkers {
+        sums.entry(talker.address).or_default().add(&talker.counts);
+    }
+    let mut sums: Vec<(IpAddr, Counts)> = sums.into_iter().collect();
+    sums.sort_by_key(|(address, counts)| (Reverse(counts.sum()), *address));
+    let status = |(address, counts): (IpAddr, Counts)| TalkerStatus {
+        address: shown(address),
+        new_sessions: counts.opened,
+        challenges: counts.challenged,
+        drops: counts.dropped,
+    };
+    sums.into_iter().take(TOP_SHOWN).map(status).collect()
 }
 
 /// The lists in force, with the files the policy names.

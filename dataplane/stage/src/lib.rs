@@ -12,6 +12,7 @@ pub mod drop_reason;
 pub mod extension_policy;
 pub mod firewall;
 pub mod forward;
+pub mod heavy_hitters;
 pub mod keyed_hash;
 pub mod limiter;
 pub mod port_range;

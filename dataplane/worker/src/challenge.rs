@@ -8,6 +8,7 @@ use frame::Buffer;
 use session::{Kind, Tuple};
 use stage::balancer::SegmentClamp;
 use stage::firewall::Action;
+use stage::heavy_hitters::Outcome;
 use stage::syn_cookie::{CookieMode, Handshake, Offer, stamp};
 use stage::{DropReason, balancer};
 use units::{RuleId, ServiceId};
@@ -99,6 +100,7 @@ impl<B: Buffer> Shard<B> {
         }
         let verdict = if self.answer_syn(packet, &facts, &tcp, service) {
             service.guard().asked(self.now);
+            self.note(Outcome::Challenged, facts.endpoints.source(), facts.endpoints.destination());
             self.answered(packet, facts.endpoints.source())
         } else {
             Verdict::Drop(DropReason::BuffersExhausted)

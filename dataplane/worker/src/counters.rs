@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use stage::DropReason;
+use stage::heavy_hitters::HeavyHitters;
 
 /// One counter with one writer.
 #[derive(Debug, Default)]
@@ -129,6 +130,8 @@ pub struct WorkerCounters {
     pub total_cycles: Counter,
     /// Bursts that held at least one packet.
     pub bursts: Counter,
+    /// Who opens sessions, and whose packets are dropped.
+    pub talkers: HeavyHitters,
     stages: [StageCost; Measured::ALL.len()],
     drops: [Counter; DropReason::COUNT],
 }
@@ -159,6 +162,7 @@ impl Default for WorkerCounters {
             busy_cycles: Counter::default(),
             total_cycles: Counter::default(),
             bursts: Counter::default(),
+            talkers: HeavyHitters::default(),
             stages: Default::default(),
             drops: core::array::from_fn(|_| Counter::default()),
         }

@@ -9,6 +9,7 @@ use session::{Direction, InsertError, Kind, NewSession, Pickup, Slot, Tuple, tcp
 use stage::DropReason;
 use stage::balancer::Mode;
 use stage::firewall::Candidate;
+use stage::heavy_hitters::Outcome;
 use stage::translate::{Covered, Deltas};
 use units::{RuleId, ServiceId};
 use wire::emit::IcmpErrorKind;
@@ -82,6 +83,7 @@ impl<B: Buffer> Shard<B> {
             (opened, _) => opened?,
         };
         self.count_first::<A>(packet.len(facts), slot);
+        self.note(Outcome::Opened, facts.endpoints.source(), facts.endpoints.destination());
         Ok(self.dispatch::<A>(packet, facts, slot, Direction::Original))
     }
 
@@ -116,6 +118,7 @@ impl<B: Buffer> Shard<B> {
         new.next_hop = [NextHopId::KERNEL.get(), NextHopId::NONE.get()];
         let slot = self.insert(&new)?;
         self.count_first::<A>(packet.len(facts), slot);
+        self.note(Outcome::Opened, facts.endpoints.source(), facts.endpoints.destination());
         Ok(Verdict::Punt(packet.port))
     }
 

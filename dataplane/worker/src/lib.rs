@@ -50,6 +50,7 @@ mod steer;
 mod steering;
 mod stopwatch;
 mod sweep;
+mod talkers;
 mod treat;
 mod tunnel;
 mod tunnel_error;

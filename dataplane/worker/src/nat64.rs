@@ -23,6 +23,7 @@ use std::sync::Arc;
 use frame::Buffer;
 use session::{Direction, Kind, NewSession, Slot, Tuple, tcp_state};
 use stage::DropReason;
+use stage::heavy_hitters::Outcome;
 use stage::translate::{Inside, Mapped, MappingId, NoMapping, Outside};
 use units::{PortId, RuleId};
 use wire::emit::IcmpErrorKind;
@@ -245,6 +246,7 @@ impl<B: Buffer> Shard<B> {
             pool.opened();
         }
         self.count_first::<std::net::Ipv6Addr>(packet.len(facts), slot);
+        self.note(Outcome::Opened, facts.endpoints.source(), facts.endpoints.destination());
         Ok(match self.become_v6(packet, facts, slot, Direction::Original) {
             Ok(facts) => self.dispatch::<std::net::Ipv6Addr>(packet, &facts, slot, Direction::Original),
             Err(verdict) => verdict,

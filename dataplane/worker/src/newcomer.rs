@@ -22,6 +22,7 @@ use session::{Direction, Kind, NewSession, Slot, TcpOpening, Tuple, tcp_state};
 use stage::DropReason;
 use stage::balancer::Mode;
 use stage::firewall::{Action, Candidate, Judgement};
+use stage::heavy_hitters::Outcome;
 use stage::syn_cookie::CookieMode;
 use units::limits::BURST_MAX;
 use units::{PortId, RuleId, ServiceId, ZoneId};
@@ -155,7 +156,7 @@ impl<B: Buffer> Shard<B> {
             if suspicious
                 && let Some(reason) = snapshot.refuses_source(crowd.port, head.tuple.source.into_ip(), Origin::Wire)
             {
-                self.turn_away(crowd, position, Verdict::Drop(reason));
+                self.turn_away(crowd, position, &head.tuple, Verdict::Drop(reason));
                 continue;
             }
             match Self::announce(&snapshot, buffer, kind, &head, crowd.port, &mut asked) {
@@ -193,7 +194,7 @@ impl<B: Buffer> Shard<B> {
             }
             match self.prepare(&snapshot, newcomer, judgement, member, &mut found) {
                 Ok(ready) => prepared.push((newcomer, ready)),
-                Err(verdict) => self.turn_away(crowd, newcomer.position, verdict),
+                Err(verdict) => self.turn_away(crowd, newcomer.position, &newcomer.head.tuple, verdict),
             }
         }
         for (newcomer, ready) in &prepared {
@@ -437,7 +438,7 @@ impl<B: Buffer> Shard<B> {
                         self.settle_untracked(crowd, position, service.id(), &head.tuple);
                     }
                     (_, DropReason::TupleInUse) => self.settle_crossed(crowd, newcomer),
-                    _ => self.turn_away(crowd, position, refusal(reason)),
+                    _ => self.turn_away(crowd, position, &head.tuple, refusal(reason)),
                 };
             }
         };
@@ -449,6 +450,7 @@ impl<B: Buffer> Shard<B> {
             session.set_binding(binding.get());
         }
         self.counters.sessions_opened.add(1);
+        self.note(Outcome::Opened, head.tuple.source.into_ip(), head.tuple.destination.into_ip());
         let (Some(lane), Some(Some(buffer))) = (crowd.lanes.get_mut(position), crowd.buffers.get_mut(position)) else {
             return;
         };
@@ -494,7 +496,7 @@ impl<B: Buffer> Shard<B> {
     fn settle_crossed<A: Family>(&mut self, crowd: &mut Crowd<'_, B>, newcomer: &Announced<A>) {
         let &Announced { position, hash, kind, ref head, .. } = newcomer;
         let Some((slot, direction)) = A::table(&self.sessions).lookup(hash, kind, &head.tuple) else {
-            return self.turn_away(crowd, position, refusal(DropReason::TupleInUse));
+            return self.turn_away(crowd, position, &head.tuple, refusal(DropReason::TupleInUse));
         };
         self.send_in_full(crowd, position, |shard, packet, _| match shard.act::<A>(packet, slot, direction) {
             Acted::Verdict(verdict) => verdict,
@@ -505,11 +507,12 @@ impl<B: Buffer> Shard<B> {
     /// Drops a first packet; its sender is told where there is an answer.
     #[cold]
     #[inline(never)]
-    fn turn_away(&mut self, crowd: &mut Crowd<'_, B>, position: usize, verdict: Verdict) {
+    fn turn_away<A: Family>(&mut self, crowd: &mut Crowd<'_, B>, position: usize, tuple: &Tuple<A>, verdict: Verdict) {
         let Verdict::Drop(reason) = verdict else {
             return self.send_in_full(crowd, position, |_, _, _| verdict);
         };
         self.counters.drop_one(reason);
+        self.note(Outcome::Dropped, tuple.source.into_ip(), tuple.destination.into_ip());
         if let (Some(lane), Some(place)) = (crowd.lanes.get_mut(position), crowd.buffers.get_mut(position)) {
             *lane = Lane::Gone;
             *place = None;

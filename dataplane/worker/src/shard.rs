@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use session::{Direction, HashSecret, OutOfMemory, Session, Sessions, Slot, Traffic};
 use stage::firewall::{Candidate, Judgement};
+use stage::heavy_hitters::Sampler;
 use stage::reassembly::Waiting;
 use stage::translate::{Mappings, PortSlice};
 use units::limits::KERNEL_SESSIONS;
@@ -77,6 +78,7 @@ pub struct Shard<B> {
     pub(crate) answers: Allowance,
     pub(crate) error_limit: ErrorLimit,
     pub(crate) log_allowance: Allowance,
+    pub(crate) sampler: Sampler,
     /// Random numbers for ports (xorshift; not a secret, RFC 6056 algorithm 3 in spirit).
     pub(crate) dice: u64,
 }
@@ -168,6 +170,7 @@ impl<B> Shard<B> {
             answers: Allowance::new(),
             error_limit: ErrorLimit::new(),
             log_allowance: Allowance::new(),
+            sampler: Sampler::new((dice >> 32) as u32),
             dice,
         })
     }

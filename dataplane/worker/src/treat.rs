@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 use frame::{Buffer, BufferPool, Burst, Nic, ReceivedChecksum};
 use session::{Kind, Tuple};
 use stage::DropReason;
+use stage::heavy_hitters::Outcome;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use units::PortId;
 use units::limits::{BURST_MAX, ORIGINATED_PER_SECOND};
@@ -126,6 +127,7 @@ impl<B: Buffer> Shard<B> {
         // Who may open nothing is not waited for either.
         if let Some(reason) = self.snapshot.refuses_source(door.port, facts.endpoints.source(), packet.origin) {
             self.counters.drop_one(reason);
+            self.note(Outcome::Dropped, facts.endpoints.source(), facts.endpoints.destination());
             return Err(Lane::Gone);
         }
         let (origin, steer) = (packet.origin, door.steer || packet.origin != door.origin);
@@ -501,6 +503,11 @@ impl<B: Buffer> Shard<B> {
         N: Nic<Buffer = B>,
         P: BufferPool<Buffer = B>,
     {
+        if let (Verdict::Drop(_) | Verdict::Refuse(..), Content::Ip(facts)) = (verdict, &packet.frame.content)
+            && packet.origin != Origin::Kernel
+        {
+            self.note(Outcome::Dropped, facts.endpoints.source(), facts.endpoints.destination());
+        }
         if packet.rest.is_some() {
             return self.depart(exits, packet, verdict);
         }

@@ -19,6 +19,7 @@ mod standing;
 mod table;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::Policy;
@@ -27,6 +28,7 @@ use control::steward::Steward;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use frame::{Buffer, ReceivedChecksum};
 use stage::DropReason;
+use stage::heavy_hitters::Counts;
 use units::{Nanos, PortId};
 use wire::MacAddr;
 use worker::{Clock, Counter, KernelRings, SessionRecord, Worker, WorkerCounters};
@@ -364,6 +366,18 @@ impl Rig {
     #[must_use]
     pub fn count(&self, counter: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
         self.counters.iter().map(|counters| counter(counters).get()).sum()
+    }
+
+    /// What was noted of a source lately, by all workers together.
+    #[must_use]
+    pub fn talks(&self, source: &str) -> Counts {
+        let source: IpAddr = source.parse().expect("an address");
+        let mut sum = Counts::default();
+        for counters in &self.counters {
+            let own = counters.talkers.sources(self.now()).filter(|talker| talker.address == source);
+            own.for_each(|talker| sum.add(&talker.counts));
+        }
+        sum
     }
 
     /// Sessions of all workers.
