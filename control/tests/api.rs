@@ -412,6 +412,38 @@ fn bytes_that_are_not_http_harm_nobody() {
     assert!(served.fake.told.lock().unwrap().is_empty());
 }
 
+/// FLD-13: callers that stay silent, and callers that take their time over a question, keep nobody out.
+#[test]
+fn slow_callers_keep_nobody_out() {
+    let served = Served::new();
+    let mut patient = UnixStream::connect(served.path()).unwrap();
+    let ask = |stream: &mut UnixStream| {
+        stream.write_all(b"GET /api/v1/top HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        // The rest of it: what has no length of its own does not come here.
+        let mut rest = [0; 4_096];
+        let _ = stream.read(&mut rest).unwrap();
+    };
+    let mut held = Vec::new();
+    for number in 0..600 {
+        let mut slow = UnixStream::connect(served.path()).unwrap();
+        if number % 2 == 0 {
+            slow.write_all(b"GET /api/v1/po").unwrap();
+        }
+        held.push(slow);
+        if number % 50 == 0 {
+            assert_eq!(served.client().show::<Vec<PortStatus>>("ports").unwrap().len(), 1);
+            ask(&mut patient);
+        }
+    }
+    assert_eq!(served.client().show::<Vec<PortStatus>>("ports").unwrap().len(), 1);
+    // The first to come were the first to go.
+    let mut gone = [0; 1];
+    assert_eq!(held[1].read(&mut gone).unwrap_or(0), 0);
+}
+
 #[test]
 fn stopping_removes_the_socket_and_lets_another_start() {
     for _ in 0..100 {

@@ -2,12 +2,14 @@
 //!
 //! - [`Appliance`]: what is asked of the running appliance.
 //! - `routes`: one handler for each call.
+//! - `callers`: who is on the socket at a time.
 //! - [`socket`]: the socket file, its mode and its life.
 //! - [`Server`]: the listener and its end.
 //!
 //! Runs on the management threads. A handler never touches tables: it asks the [`Appliance`] on a thread that may block.
 
 pub mod appliance;
+mod callers;
 mod routes;
 pub mod socket;
 
@@ -21,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub use appliance::Appliance;
+use callers::Callers;
 pub use routes::router;
 use socket::{ControlSocket, SocketError};
 
@@ -58,7 +61,7 @@ impl Server {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let task = runtime.spawn(async move {
-            let serving = axum::serve(listener, router(appliance)).with_graceful_shutdown(async {
+            let serving = axum::serve(Callers::new(listener), router(appliance)).with_graceful_shutdown(async {
                 // Told, or dropped: both end it.
                 let _ = stopped.await;
             });
