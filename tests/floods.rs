@@ -1,7 +1,7 @@
 //! Floods that open nothing: what they may cost, and what they may not.
 
 use millrace_tests::packet::{Packet, ping, tcp, udp};
-use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Talk};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, Talk};
 use stage::DropReason::{FirewallDenied, HalfOpenLimited, NoSession, RuleRateLimited, SourceSessionsLimited};
 use units::Nanos;
 use units::limits::ORIGINATED_PER_SECOND;
@@ -242,4 +242,26 @@ fn who_floods_stands_out() {
     assert!(near(six.dropped, 2_000), "{six:?}");
     rig.wait(20);
     assert_eq!(rig.talks("198.51.100.8").sum(), 0, "it is over");
+}
+
+/// FLD-08: while one flow keeps a worker busy, what the kernel sends (health probes, adverts of routing protocols) leaves with
+/// the next turn, not behind the flow.
+#[test]
+fn a_flow_at_full_rate_does_not_hold_up_the_kernel() {
+    let mut rig = Rig::new(ALLOW);
+    let talk = Talk::udp((OUTSIDE, "198.51.100.7:1", "10.0.0.11:9"), (INSIDE, "198.51.100.7:1", "10.0.0.11:9"));
+    rig.passes("its first packet", talk.up(|p| p));
+    let (flow, _) = talk.up(|p| p);
+    for _ in 0..1_500 {
+        rig.put(flow.0, &flow.1);
+    }
+    rig.put(OUTSIDE_KERNEL, &udp("198.51.100.1:179", "198.51.100.7:179"));
+    rig.turn();
+    rig.collect();
+    let out = rig.take();
+    let (kernels, flows): (Vec<_>, Vec<_>) = out.iter().partition(|(side, _): &&(Side, Vec<u8>)| *side == OUTSIDE);
+    assert_eq!(kernels.len(), 1, "the kernel's packet has left");
+    assert!(flows.len() < 200, "{} of the flow before it", flows.len());
+    rig.settle();
+    assert_eq!(rig.take().len(), 1_500 - flows.len());
 }

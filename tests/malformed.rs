@@ -447,7 +447,7 @@ fn extension_headers_in_order_and_bounded_pass() {
     ordinary_traffic_passes(&mut rig);
 }
 
-/// The other IP malformations by name.
+/// The other IP malformations by name, source routes among them (RFC 7126 sections 4.3 and 4.4).
 #[test]
 fn the_other_faults_have_their_names() {
     let mut rig = rig();

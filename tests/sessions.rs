@@ -495,7 +495,8 @@ fn a_flood_of_syns_costs_no_connection() {
     assert_eq!(rig.dropped(SessionTableFull), 0);
 }
 
-/// The catalogue's last section: where nothing is translated the balancer goes on without a session, by its ring alone.
+/// FLD-09, and the catalogue's last section: where nothing is translated the balancer goes on without a session, by its ring
+/// alone; what is followed stays where it is, and nothing is dropped.
 #[test]
 fn a_full_table_does_not_stop_services_that_translate_nothing() {
     let service = r#"
@@ -530,6 +531,8 @@ address = "10.0.0.22"
         chosen.extend(macs);
     }
     assert_eq!((chosen.len(), rig.session_count()), (2, 8));
+    (0..8).map(client).for_each(|talk| talk.chat(&mut rig));
+    assert_eq!(rig.drops().len(), 0);
 }
 
 /// FLD-09: what began while the table was full is not cut off when there is room again; and who has more weight gets more.
