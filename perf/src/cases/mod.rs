@@ -2,6 +2,7 @@
 
 mod connections;
 mod established;
+mod flood;
 mod growth;
 mod iperf;
 mod live;
@@ -18,6 +19,7 @@ use crate::report::Chapter;
 
 pub use connections::Connections;
 pub use established::Established;
+pub use flood::Flood;
 pub use iperf::Iperf;
 pub use live::{Latency, Lifecycle, Mixed, Ndr};
 pub use memory::Memory;
@@ -58,6 +60,7 @@ pub const ALL: &[&dyn Case] = &[
     &Lifecycle,
     &Mixed,
     &Iperf,
+    &Flood,
 ];
 
 /// The cases with these names; all when there are none.

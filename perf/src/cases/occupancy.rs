@@ -1,4 +1,4 @@
-//! Whether a packet costs more when the session table is nearly full.
+//! Whether a packet costs more when the session table is nearly full (STX-02).
 
 use super::Case;
 use super::growth::{self, Growth};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 
 /// The service as clients know it, and its server; in front of a wire clients ask the server's second address.
-pub(super) const SERVICE: &str = "198.51.100.10";
-pub(super) const DIRECT: &str = "198.51.100.11";
+pub(in crate::cases) const SERVICE: &str = "198.51.100.10";
+pub(in crate::cases) const DIRECT: &str = "198.51.100.11";
 /// Stations: client, server, and the interfaces the subject takes.
 const CLIENT_MAC: &str = "02:00:00:00:00:fe";
 const SERVER_MAC: &str = "02:00:00:00:00:11";
@@ -20,16 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The two hosts.
 #[derive(Debug)]
-pub(super) struct Lab {
-    client: String,
-    server: String,
+pub(in crate::cases) struct Lab {
+    pub(in crate::cases) client: String,
+    pub(in crate::cases) server: String,
     /// The interfaces for the subject.
-    pub(super) interfaces: [String; 2],
+    pub(in crate::cases) interfaces: [String; 2],
 }
 
 impl Lab {
     /// Makes it.
-    pub(super) fn new() -> Outcome<Self> {
+    pub(in crate::cases) fn new() -> Outcome<Self> {
         let number = std::process::id();
         let lab = Self {
             client: format!("mrp-c{number}"),
@@ -51,12 +51,12 @@ impl Lab {
     }
 
     /// Has the server send its answers through the appliance.
-    pub(super) fn answer_through_router(&self) -> Outcome<()> {
+    pub(in crate::cases) fn answer_through_router(&self) -> Outcome<()> {
         run(&["ip", "-n", &self.server, "route", "replace", "198.51.100.20/32", "via", "10.0.0.1", "dev", "eth0"])
     }
 
     /// Has the server send its answers straight to the client, over a wire.
-    pub(super) fn answer_straight(&self) -> Outcome<()> {
+    pub(in crate::cases) fn answer_straight(&self) -> Outcome<()> {
         run(&["ip", "-n", &self.server, "route", "replace", "198.51.100.20/32", "dev", "eth0", "src", DIRECT])?;
         let neighbor = ["neigh", "replace", "198.51.100.20", "lladdr", CLIENT_MAC, "dev", "eth0", "nud", "permanent"];
         run(&[&["ip", "-n", &self.server][..], &neighbor].concat())
@@ -79,8 +79,16 @@ impl Lab {
         run(&["ip", "link", "set", cable, "up"])
     }
 
-    /// One iperf3 run of one TCP connection to `address`, client to server: bits a second received.
-    pub(super) fn iperf(&self, address: &str, seconds: u64) -> Outcome<f64> {
+    /// Starts a program at the client, to be ended with the guard.
+    pub(in crate::cases) fn start_at_client(&self, words: &[&str]) -> Outcome<Guard> {
+        let mut program = Command::new("ip");
+        program.args(["netns", "exec", &self.client]).args(words);
+        Ok(Guard(program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+    }
+
+    /// One iperf3 run of one TCP connection to `address`, client to server: bits a second received in so many `seconds`,
+    /// after the `first` ones, which do not count.
+    pub(in crate::cases) fn iperf(&self, address: &str, first: u64, seconds: u64) -> Outcome<f64> {
         let mut server = Guard(
             Command::new("ip")
                 .args(["netns", "exec", &self.server, "iperf3", "--server", "--one-off"])
@@ -90,8 +98,8 @@ impl Lab {
                 .spawn()?,
         );
         self.await_listener()?;
-        let seconds = seconds.to_string();
-        let client = ["--client", address, "--time", &seconds, "--omit", "1", "--json", "--connect-timeout", "3000"];
+        let (first, seconds) = (first.to_string(), seconds.to_string());
+        let client = ["--client", address, "--time", &seconds, "--omit", &first, "--json", "--connect-timeout", "3000"];
         let told = Command::new("ip")
             .args(["netns", "exec", &self.client, "iperf3"])
             .args(client)
@@ -131,7 +139,8 @@ impl Drop for Lab {
 }
 
 /// A child that is gone with its owner.
-struct Guard(Child);
+#[derive(Debug)]
+pub(in crate::cases) struct Guard(Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -150,13 +159,13 @@ fn run(words: &[&str]) -> Outcome<()> {
     Err(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&told.stderr).trim()).into())
 }
 
-/// The first of these programs that is not there, with the package that has it.
-pub(super) fn missing() -> Option<String> {
+/// The first program that is not there, of those the hosts need and of `more`, with the package that has it.
+pub(in crate::cases) fn missing(more: &[(&str, &str)]) -> Option<String> {
     let needed = [("ip", "iproute2"), ("ss", "iproute2"), ("ethtool", "ethtool"), ("iperf3", "iperf3")];
     if !rustix::process::geteuid().is_root() {
         return Some("it needs root, for network namespaces".to_owned());
     }
-    needed.into_iter().find_map(|(program, package)| {
+    needed.iter().chain(more).find_map(|(program, package)| {
         let there = Command::new(program).arg("--version").stdin(Stdio::null()).output().is_ok();
         (!there).then(|| format!("{program} is not there: apt-get install {package}"))
     })

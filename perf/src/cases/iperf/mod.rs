@@ -1,6 +1,6 @@
 //! Full-size TCP between two hosts of this machine, as iperf3 sees it.
 
-mod lab;
+pub(super) mod lab;
 
 use self::lab::{DIRECT, Lab, SERVICE};
 use super::Case;
@@ -39,7 +39,7 @@ impl Case for Iperf {
     }
 
     fn run(&self, bench: &Bench, chapter: &mut Chapter) -> Outcome<()> {
-        if let Some(why) = lab::missing() {
+        if let Some(why) = lab::missing(&[]) {
             chapter.notes.push(format!("skipped: {why}"));
             return Ok(());
         }
@@ -90,12 +90,12 @@ fn compared(bench: &Bench, lab: &Lab, driver: &str) -> Outcome<Vec<String>> {
     for _ in 0..settings.rounds {
         lab.answer_straight()?;
         let testpmd = Testpmd::start_idle(&plan, &settings.folder)?;
-        base.push(lab.iperf(DIRECT, seconds)?);
+        base.push(lab.iperf(DIRECT, 1, seconds)?);
         drop(testpmd);
         bar.inc(1);
         lab.answer_through_router()?;
         let millrace = Millrace::start(&settings.millrace, &blueprint, &settings.folder)?;
-        let bits = lab.iperf(SERVICE, seconds);
+        let bits = lab.iperf(SERVICE, 1, seconds);
         let drops = millrace.drops();
         ours.push(bits.map_err(|why| format!("{why}; dropped by the appliance: {drops:?}"))?);
         bar.inc(1);
