@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use stage::PortRange;
-use stage::balancer::{Algorithm, BackendSpec, Mode, OnBackendFailure, QuicIds, ServiceProtocol, ServiceSpec};
-use units::Nanos;
+use stage::balancer::{Algorithm, Attract, BackendSpec, Mode, OnBackendFailure, QuicIds, ServiceProtocol, ServiceSpec};
+use units::{Nanos, PortId};
 
 use crate::address::host;
 use crate::connection_ids;
@@ -24,6 +24,9 @@ use crate::tunnel::{self, TunnelKind};
 
 pub(crate) const PROTOCOLS: &[(&str, ServiceProtocol)] =
     &[("tcp", ServiceProtocol::Tcp), ("udp", ServiceProtocol::Udp)];
+
+const ATTRACTS: &[(&str, Attract)] =
+    &[("inline", Attract::InLine), ("own-address", Attract::OwnAddress), ("external", Attract::External)];
 
 const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("round-robin", Algorithm::RoundRobin),
@@ -73,20 +76,33 @@ pub(crate) struct ServiceRead {
     pub(crate) title: String,
     /// Where its address is written, when it could be read.
     pub(crate) address: Option<At<IpAddr>>,
+    /// Where it says how it is attracted.
+    pub(crate) attract_spot: Spot,
     pub(crate) ports: Vec<At<PortRange>>,
     pub(crate) source_address: Vec<At<IpAddr>>,
     /// Where each backend that could be read has its address.
     pub(crate) backends: Vec<At<IpAddr>>,
 }
 
-/// Reads every `[[virtual_service]]`.
-pub(crate) fn services(file: &mut Section<'_>, links: &Links, findings: &Findings) -> Vec<ServiceRead> {
+/// Reads every `[[virtual_service]]`; `pairs` are the ports that frames pass through.
+pub(crate) fn services(
+    file: &mut Section<'_>,
+    links: &Links,
+    pairs: &[[PortId; 2]],
+    findings: &Findings,
+) -> Vec<ServiceRead> {
     let mut names = Names::of("virtual services", findings);
     let sections = file.tables("virtual_service");
-    sections.into_iter().map(|section| service(section, &mut names, links, findings)).collect()
+    sections.into_iter().map(|section| service(section, &mut names, links, pairs, findings)).collect()
 }
 
-fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findings: &Findings) -> ServiceRead {
+fn service(
+    mut section: Section<'_>,
+    names: &mut Names<'_>,
+    links: &Links,
+    pairs: &[[PortId; 2]],
+    findings: &Findings,
+) -> ServiceRead {
     let name = section.name();
     names.take(&name);
     let address = section.required("address", host, "say what clients ask: address = \"198.51.100.10\"");
@@ -95,6 +111,9 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
     let ports = section.required_list("ports", port_range, "say which: ports = [\"80\"] or [\"8000-8100\"]");
     let algorithm = section.or("algorithm", choice(ALGORITHMS), Algorithm::LeastConnections);
     let (mode, tunnel_source) = mode(&mut section, links);
+    let answered = address.as_ref().and_then(|at| links.port_of(at.value));
+    let routed = answered.is_some_and(|port| !pairs.as_flattened().contains(&port));
+    let attract = attract(&mut section, mode, !pairs.is_empty(), routed);
     let mss_clamp = tunnel::mss_clamp(&mut section, protocol);
     let source_address = source_address(&mut section, mode, address.as_ref(), links);
     let (persistence, quic) = persistence(&mut section, protocol);
@@ -110,6 +129,7 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
         address: address.as_ref().map_or(IpAddr::from([0; 4]), |address| address.value),
         protocol,
         ports: ports.iter().map(|range| range.value).collect(),
+        attract,
         algorithm,
         mode,
         tunnel_source,
@@ -130,6 +150,7 @@ fn service(mut section: Section<'_>, names: &mut Names<'_>, links: &Links, findi
         spot: section.spot.clone(),
         title: section.title.clone(),
         address,
+        attract_spot: section.spot_of("attract"),
         ports,
         source_address,
         backends: backends.into_iter().filter_map(|(_, address)| address).collect(),
@@ -147,6 +168,38 @@ fn mode(section: &mut Section<'_>, links: &Links) -> (Mode, Vec<IpAddr>) {
     };
     let (encapsulation, source) = tunnel::keys(section, kind, links);
     (mode.unwrap_or(Mode::Tunnel(encapsulation)), source)
+}
+
+/// Reads `attract`: in line by default, where something passes in line (SE-14). A service whose address is on the link of a
+/// port that nothing passes through has an address of its own.
+fn attract(section: &mut Section<'_>, mode: Mode, pairs: bool, routed: bool) -> Attract {
+    let default = if pairs && !routed { Attract::InLine } else { Attract::OwnAddress };
+    let attract = section.or("attract", choice(ATTRACTS), default);
+    if attract != Attract::InLine {
+        return attract;
+    }
+    let refused = |code, key: &str, message: String, advice: &str| {
+        section.report(Finding::error(code, &section.spot_of(key), message).advice(advice));
+    };
+    if !pairs {
+        let message =
+            format!("{} is attracted in line, and there is no [[pair]] that anything passes through", section.title);
+        refused("no-pair", "attract", message, "join two ports: [[pair]] ports = [\"outside\", \"inside\"]");
+    }
+    if !matches!(mode, Mode::Nat | Mode::Direct) {
+        let message = format!(
+            "{} is attracted in line, where mode \"{}\" has no address to send from",
+            section.title,
+            mode.name()
+        );
+        let advice = "write mode = \"nat\" or \"direct\", or attract = \"own-address\"";
+        refused("mode-not-in-line", "mode", message, advice);
+    }
+    if section.has("syn_cookies") {
+        let message = format!("{} is attracted in line, where clients are not asked for SYN cookies", section.title);
+        refused("meaningless-key", "syn_cookies", message, "remove it, or write attract = \"own-address\"");
+    }
+    attract
 }
 
 /// The pool that hides clients: needed by `full-nat`, meaningless otherwise.

@@ -3,6 +3,7 @@
 use stage::tunnel::Ending;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use units::PortId;
 
 use crate::appliance::{self, DpdkRead};
 use crate::balancer::{self, ServiceRead};
@@ -14,6 +15,7 @@ use crate::forward::{self, ForwardRead};
 use crate::fragments;
 use crate::links::Links;
 use crate::nat64::{self, Nat64Read};
+use crate::pairs;
 use crate::policy::{Appliance, Blocklist, Cores, Fragments, Neighbor, Sessions, ZoneTerms};
 use crate::ports::{self, Ports};
 use crate::routes::{self, Routes};
@@ -46,6 +48,7 @@ pub(crate) struct File {
     pub(crate) sessions: Sessions,
     pub(crate) fragments: Fragments,
     pub(crate) ports: Ports,
+    pub(crate) pairs: Vec<[PortId; 2]>,
     pub(crate) links: Links,
     pub(crate) routes: Routes,
     pub(crate) neighbors: Vec<Neighbor>,
@@ -75,7 +78,9 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let dpdk = appliance::dpdk(&mut root);
     let sessions = sessions::sessions(&mut root);
     let fragments = fragments::fragments(&mut root, cores.workers.len());
-    let ports = ports::ports(&mut root, findings);
+    let pairs = pairs::written(&mut root);
+    let ports = ports::ports(&mut root, &pairs::names(&pairs), findings);
+    let pairs = pairs::pairs(pairs, &ports, findings);
     let links = Links::of(&ports, findings);
     let routes = routes::routes(&mut root, &ports, &links);
     let neighbors = routes::neighbors(&mut root, &ports, &links, findings);
@@ -86,7 +91,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let endings = decapsulate::endings(&mut root, &links, findings);
     let nat64 = nat64::rules(&mut root, &ports.zones, &links, cores.workers.len(), findings);
     let forwards = forward::forwards(&mut root, &ports.zones, &links, findings);
-    let services = balancer::services(&mut root, &links, findings);
+    let services = balancer::services(&mut root, &links, &pairs, findings);
     root.finish();
     Some(File {
         appliance,
@@ -95,6 +100,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         sessions,
         fragments,
         ports,
+        pairs,
         links,
         routes,
         neighbors,

@@ -37,6 +37,7 @@ mod memory;
 mod names;
 mod nat64;
 mod nearest;
+mod pairs;
 pub mod policy;
 mod port_list;
 mod ports;

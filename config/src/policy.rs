@@ -36,6 +36,8 @@ pub struct Policy {
     pub zones: Vec<String>,
     /// Ports by [`PortId`], at least one.
     pub ports: Vec<Port>,
+    /// Pairs of ports that frames pass through; a port is in one at most.
+    pub pairs: Vec<[PortId; 2]>,
     /// Routes as written, without the prefixes that are on the link; see [`Policy::route_table`].
     pub routes: Vec<Route>,
     /// Neighbors that are told instead of asked for.
@@ -170,7 +172,7 @@ pub struct Port {
     pub zone: ZoneId,
     /// The MAC address it is given; `None` keeps the device's own.
     pub mac: Option<MacAddr>,
-    /// Its addresses, each with the prefix that is on the link; host bits are kept.
+    /// Its addresses, each with the prefix that is on the link; host bits are kept. Only a paired port has none.
     pub addresses: Vec<IpNet>,
     /// Largest IP packet; default 1500.
     pub mtu: u16,
@@ -294,6 +296,18 @@ impl Probe {
             Self::Icmp => "icmp",
             Self::Http { .. } => "http",
         }
+    }
+}
+
+impl Policy {
+    /// The pair of a port: its number, and the other port.
+    #[must_use]
+    pub fn pair_of(&self, port: PortId) -> Option<(usize, PortId)> {
+        self.pairs.iter().enumerate().find_map(|(number, &[one, other])| match port {
+            _ if port == one => Some((number, other)),
+            _ if port == other => Some((number, one)),
+            _ => None,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
-//! `[[port]]`: devices, their zones and addresses.
+//! `[[port]]`: devices, their zones and addresses. A port that is in a pair (`pairs`) may have no address.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -41,6 +41,8 @@ pub(crate) struct PortRead {
     pub(crate) spot: Spot,
     pub(crate) addresses: Vec<At<IpNet>>,
     pub(crate) queues_spot: Spot,
+    /// Whether it is in a pair.
+    pub(crate) paired: bool,
     /// Whether each address could be read, so that what is not on this port's links is certain.
     pub(crate) complete: bool,
 }
@@ -59,8 +61,8 @@ impl Ports {
     }
 }
 
-/// Reads every `[[port]]`.
-pub(crate) fn ports(file: &mut Section<'_>, findings: &Findings) -> Ports {
+/// Reads every `[[port]]`; those of these names are in pairs.
+pub(crate) fn ports(file: &mut Section<'_>, paired: &HashSet<String>, findings: &Findings) -> Ports {
     let sections = file.tables("port");
     if sections.is_empty() && !file.has("port") {
         let missing = Finding::error("missing-key", &file.spot, "the file has no [[port]]");
@@ -72,15 +74,16 @@ pub(crate) fn ports(file: &mut Section<'_>, findings: &Findings) -> Ports {
     }
     let mut names = Names::of("ports", findings);
     let mut zones = Zones::default();
-    let mut ports: Vec<_> = sections.into_iter().map(|section| port(section, &mut names, &mut zones)).collect();
+    let mut ports: Vec<_> = sections.into_iter().map(|section| port(section, paired, &mut names, &mut zones)).collect();
     kernel_interfaces(&mut ports, findings);
     taken_twice(&ports, findings);
     Ports { ports, zones }
 }
 
-fn port(mut section: Section<'_>, names: &mut Names<'_>, zones: &mut Zones) -> PortRead {
+fn port(mut section: Section<'_>, paired: &HashSet<String>, names: &mut Names<'_>, zones: &mut Zones) -> PortRead {
     let name = section.name();
     names.take(&name);
+    let paired = paired.contains(&name.value);
     let device =
         section.required("device", device, "say which: device = \"0000:3b:02.0\" or \"net_af_packet0,iface=eth1\"");
     let zone = section.required("zone", kind::name, "say which it is in, such as zone = \"wan\"");
@@ -89,8 +92,11 @@ fn port(mut section: Section<'_>, names: &mut Names<'_>, zones: &mut Zones) -> P
         zones.incomplete();
     }
     let errors_before = section.errors();
-    let addresses =
-        section.required_list("addresses", on_link, "give it at least one, such as addresses = [\"10.0.0.1/24\"]");
+    let addresses = if paired {
+        section.list("addresses", on_link)
+    } else {
+        section.required_list("addresses", on_link, "give it at least one, such as addresses = [\"10.0.0.1/24\"]")
+    };
     let complete = section.errors() == errors_before;
     let mtu = section.or("mtu", integer(IPV4_MTU_MIN..=MTU_MAX), 1_500);
     let six = addresses.iter().find(|address| address.value.addr().is_ipv6());
@@ -101,12 +107,19 @@ fn port(mut section: Section<'_>, names: &mut Names<'_>, zones: &mut Zones) -> P
     }
     let mac = section.optional("mac", mac).map(|at| at.value);
     let queues = section.optional("queues", integer(1..=u16::try_from(WORKERS_MAX).unwrap_or(u16::MAX)));
+    let unused = paired && !section.has("addresses");
     // The default is chosen once all written names are known: see `kernel_interfaces`.
-    let kernel_interface = match section.or("kernel", kernel, Kernel::Default) {
+    let kernel_interface = match section.or("kernel", kernel, if unused { Kernel::None } else { Kernel::Default }) {
         Kernel::Default => Some(String::new()),
         Kernel::None => None,
         Kernel::Named(name) => Some(name),
     };
+    if unused && kernel_interface.is_some() {
+        let message =
+            format!("{} is in a pair and has no addresses: its kernel interface would have no use", section.title);
+        let finding = Finding::error("meaningless-key", &section.spot_of("kernel"), message);
+        section.report(finding.advice("remove `kernel`, or give the port `addresses` of the appliance's own"));
+    }
     let read = PortRead {
         port: Port {
             name: name.value,
@@ -121,6 +134,7 @@ fn port(mut section: Section<'_>, names: &mut Names<'_>, zones: &mut Zones) -> P
         spot: section.spot.clone(),
         addresses,
         queues_spot: section.spot_of("queues"),
+        paired,
         complete,
     };
     section.finish();

@@ -142,7 +142,9 @@ pub(crate) fn neighbors(file: &mut Section<'_>, ports: &Ports, links: &Links, fi
         let address = section.required("address", host, "say its address, such as address = \"10.0.0.11\"");
         let mac = section.required("mac", mac, "say its MAC address, such as mac = \"02:00:00:00:00:11\"");
         if let (Some(port), Some(address)) = (port, &address) {
-            told(&section, port, address, links);
+            // Between paired ports the networks around need not be known.
+            let paired = ports.ports.get(port.index()).is_some_and(|read| read.paired);
+            told(&section, port, address, links, paired);
             if let Some(first) = seen.insert((port, address.value), address.spot.clone()) {
                 let message = format!("the neighbor {} is told twice", address.value);
                 let finding = Finding::error("duplicate-neighbor", &address.spot, message).contradicts(&first);
@@ -157,7 +159,7 @@ pub(crate) fn neighbors(file: &mut Section<'_>, ports: &Ports, links: &Links, fi
 }
 
 /// Reports a told neighbor that is this appliance itself, or not on the link of its port.
-fn told(section: &Section<'_>, port: PortId, address: &At<IpAddr>, links: &Links) {
+fn told(section: &Section<'_>, port: PortId, address: &At<IpAddr>, links: &Links, paired: bool) {
     if let Some(own) = links.own(address.value) {
         let message = format!("the neighbor {} is an address of this appliance", address.value);
         let finding = Finding::error("own-address", &address.spot, message).contradicts(own);
@@ -165,7 +167,7 @@ fn told(section: &Section<'_>, port: PortId, address: &At<IpAddr>, links: &Links
         return;
     }
     let link_local = matches!(address.value, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    if links.complete && !link_local && !links.on_link_of(address.value, port) {
+    if links.complete && !link_local && !paired && !links.on_link_of(address.value, port) {
         let message = format!("the neighbor {} is not on the link of its port", address.value);
         let advice =
             format!("only what is on the link has a MAC address there; {}", links.words(address.value.is_ipv4()));

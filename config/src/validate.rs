@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use stage::PortRange;
-use stage::balancer::{Mode, ServiceProtocol};
+use stage::balancer::{Attract, Mode, ServiceProtocol};
 use stage::firewall::{Action, ProtocolMatch, Rule, expand, shadowed};
 
 use crate::balancer::ServiceRead;
@@ -27,6 +27,7 @@ use units::{PortId, ZoneId};
 /// The policy of a file. It is of use only when `findings` has no error afterwards.
 pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     overlapping_services(&file.services, findings);
+    attracted_two_ways(&file.services, findings);
     file.source_nat.beside_services(&file.services, findings);
     file.nat64.beside(&file.source_nat, &file.services, findings);
     forward::overlaps(&file.forwards, &file.services, findings);
@@ -53,6 +54,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         fragments: file.fragments,
         zones: file.ports.zones.names,
         ports: file.ports.ports.into_iter().map(|read| read.port).collect(),
+        pairs: file.pairs,
         routes: file.routes.routes,
         neighbors: file.neighbors,
         firewall: file.firewall.firewall,
@@ -134,6 +136,27 @@ fn overlapping_services(services: &[ServiceRead], findings: &Findings) {
     }
 }
 
+/// Reports services of one address that are attracted in different ways: the appliance answers for an address or it does not.
+fn attracted_two_ways(services: &[ServiceRead], findings: &Findings) {
+    let mut first: HashMap<IpAddr, &ServiceRead> = HashMap::new();
+    for read in services {
+        let Some(address) = &read.address else { continue };
+        let before = *first.entry(address.value).or_insert(read);
+        let (attract, other) = (read.service.spec.attract, before.service.spec.attract);
+        if attract != other {
+            let message = format!(
+                "{} is attracted \"{}\" and {} \"{}\", at one address",
+                read.title,
+                attract.name(),
+                before.title,
+                other.name()
+            );
+            let finding = Finding::error("attracted-two-ways", &read.attract_spot, message);
+            findings.report(finding.contradicts(&before.attract_spot).advice("write the same `attract` for both"));
+        }
+    }
+}
+
 /// Addresses that the appliance answers for though no port has them, and where they are written.
 struct Taken<'f> {
     services: HashMap<IpAddr, &'f Spot>,
@@ -175,13 +198,16 @@ fn backends(services: &[ServiceRead], links: &Links, routes: &Routes, taken: &Ta
             findings
                 .report(Finding::error("bad-address", &address.spot, message).advice("write another address of it"));
         }
+        let in_line = read.service.spec.attract == Attract::InLine;
         for backend in &read.backends {
             let address = backend.value;
+            // In line the station that has the service's address may well be one of its backends.
+            let itself = in_line && address == read.service.spec.address;
             if let Some(own) = links.own(address) {
                 let message = format!("the backend {address} is an address of this appliance");
                 let finding = Finding::error("own-address", &backend.spot, message).contradicts(own);
                 findings.report(finding.advice("write the address of the server"));
-            } else if let Some(service) = taken.services.get(&address) {
+            } else if let Some(service) = taken.services.get(&address).filter(|_| !itself) {
                 let message =
                     format!("the backend {address} is the address of a virtual service: traffic would go in circles");
                 let finding = Finding::error("backend-loop", &backend.spot, message).contradicts(service);
@@ -197,11 +223,22 @@ fn backends(services: &[ServiceRead], links: &Links, routes: &Routes, taken: &Ta
                 let message = format!("the backend {address} is no station: it names its whole network");
                 findings
                     .report(Finding::error("bad-address", &backend.spot, message).advice("write the server's address"));
+            } else if !routes.reach(links, address) && in_line {
+                if read.service.spec.probed {
+                    let message =
+                        format!("the backend {address} is probed, and no address of the appliance leads there");
+                    let advice = "write health = { kind = \"none\" }, or give the paired port on its side `addresses`";
+                    findings.report(Finding::error("unreachable-backend", &backend.spot, message).advice(advice));
+                }
             } else if !routes.reach(links, address) {
                 let message = format!("no route leads to the backend {address}");
                 let advice = format!("add a [[route]], or mend the address; {}", links.words(address.is_ipv4()));
                 findings.report(Finding::error("unreachable-backend", &backend.spot, message).advice(advice));
-            } else if read.service.spec.mode == Mode::Direct && links.complete && links.port_of(address).is_none() {
+            } else if read.service.spec.mode == Mode::Direct
+                && !in_line
+                && links.complete
+                && links.port_of(address).is_none()
+            {
                 let message = format!(
                     "the backend {address} is behind a router, and mode \"direct\" reaches only what is on a link"
                 );

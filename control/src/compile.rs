@@ -12,7 +12,7 @@ use config::policy::Midstream;
 use ipnet::IpNet;
 use session::{Lingering, Timeouts};
 use stage::anti_spoof::Sources;
-use stage::balancer::{Mode, Services};
+use stage::balancer::{Attract, Mode, Services};
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
 use stage::limiter::SourceLimits;
@@ -22,7 +22,7 @@ use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
-use worker::{Behind, FragmentBounds, PortFacts, Snapshot, Steering};
+use worker::{Behind, FragmentBounds, Pair, PortFacts, Snapshot, Steering};
 
 use crate::blocklist;
 
@@ -107,7 +107,7 @@ pub fn compile(
     tables: &dyn TableMaker,
     steer_secret: u64,
 ) -> Result<Snapshot, String> {
-    let ports: Vec<PortFacts> = policy
+    let mut ports: Vec<PortFacts> = policy
         .ports
         .iter()
         .zip(devices)
@@ -118,8 +118,16 @@ pub fn compile(
             mtu: port.mtu,
             addresses: port.addresses.clone(),
             kernel: device.kernel,
+            pair: None,
         })
         .collect();
+    for ([one, other], number) in policy.pairs.iter().zip(0..) {
+        for (port, other) in [(one, other), (other, one)] {
+            if let Some(facts) = ports.get_mut(port.index()) {
+                facts.pair = Some(Pair { number, other: *other });
+            }
+        }
+    }
     let own: HashMap<_, _> = policy
         .ports
         .iter()
@@ -165,8 +173,13 @@ pub fn compile(
     let before = previous.map(|snapshot| &snapshot.steering);
     let steering = Steering::compile(&services, &destination_nat, &source_nat, &nat64, before);
     let hiding = services.pool_addresses().chain(source_nat.addresses()).chain(nat64.addresses());
-    let asked = services.virtual_addresses().chain(destination_nat.addresses());
+    let attracted = |attract| services.iter().map(|service| service.spec()).filter(move |spec| spec.attract == attract);
+    let virtuals = |attract| attracted(attract).map(|spec| spec.address);
+    let asked = virtuals(Attract::OwnAddress).chain(virtuals(Attract::External)).chain(destination_nat.addresses());
     let ours = own.keys().copied().chain(asked).chain(hiding).collect();
+    let unanswered = virtuals(Attract::External).filter(|address| !own.contains_key(address)).collect();
+    let watched = attracted(Attract::InLine).flat_map(|spec| spec.backends.iter().map(|backend| backend.address));
+    let watched = watched.collect();
     let lists = previous.map(|snapshot| snapshot.sources.blocklists());
     let expected = policy.zone_terms.iter().map(|terms| terms.sources).collect();
     let sources = Sources::new(blocklist::compile(&policy.blocklists, lists)?, expected);
@@ -181,6 +194,8 @@ pub fn compile(
         extensions: policy.zone_terms.iter().map(|terms| terms.extensions).collect(),
         own,
         ours: Arc::new(ours),
+        unanswered: Arc::new(unanswered),
+        watched: Arc::new(watched),
         broadcast: broadcasts(policy),
         rules: Arc::new(rules),
         services: Arc::new(services),
@@ -208,11 +223,11 @@ pub fn compile(
     })
 }
 
-/// Every address the appliance answers ARP and neighbor solicitations for: those of its ports, the virtual ones, those with
-/// forwards, and those that hide clients (source NAT, NAT64 and `full-nat`). In order, each once.
+/// Every address the appliance answers ARP and neighbor solicitations for: those of its ports, the virtual ones it attracts
+/// by them, those with forwards, and those that hide clients (source NAT, NAT64 and `full-nat`). In order, each once.
 #[must_use]
 pub fn answered_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
-    let mut addresses: Vec<IpAddr> = snapshot.ours.iter().copied().collect();
+    let mut addresses: Vec<IpAddr> = snapshot.ours.difference(&snapshot.unanswered).copied().collect();
     addresses.sort_unstable();
     addresses
 }
@@ -263,6 +278,9 @@ pub fn restart_needed(running: &Policy, wanted: &Policy) -> Vec<&'static str> {
     };
     if devices(running) != devices(wanted) {
         reasons.push("[[port]] (names, devices, MACs, MTUs, queues, addresses, kernel interfaces)");
+    }
+    if running.pairs != wanted.pairs {
+        reasons.push("[[pair]]");
     }
     reasons
 }

@@ -50,6 +50,7 @@ pub fn ports(ports: &[PortStatus]) -> String {
     let mut table = table(&[
         ("PORT", WORDS),
         ("ZONE", WORDS),
+        ("PAIR", WORDS),
         ("LINK", WORDS),
         ("MAC", WORDS),
         ("RX PACKETS", NUMBERS),
@@ -71,6 +72,7 @@ pub fn ports(ports: &[PortStatus]) -> String {
         table.add_row([
             port.name.clone(),
             port.zone.clone(),
+            or_dash(port.pair.as_ref()),
             link.to_owned(),
             port.mac.clone(),
             port.rx_packets.to_string(),
@@ -207,7 +209,10 @@ pub fn services(services: &[ServiceStatus]) -> String {
     ]);
     for service in services {
         let place = format!("{} {} {}", service.address, service.protocol, service.ports.join(","));
-        let how = format!("{}, {}", service.algorithm, service.mode);
+        let how = match service.attract.as_str() {
+            "own-address" | "" => format!("{}, {}", service.algorithm, service.mode),
+            attract => format!("{}, {}, {attract}", service.algorithm, service.mode),
+        };
         let cookies = service.syn_cookies.as_ref().map_or_else(String::new, |cookies| {
             let state = if cookies.engaged { "on" } else { "off" };
             format!("; SYN cookies {state}, {} of {} proven", cookies.proven, cookies.sent)
@@ -512,6 +517,7 @@ mod tests {
             name: "outside".into(),
             device: "net_ring0".into(),
             zone: "wan".into(),
+            pair: None,
             mac: "02:00:00:00:00:01".into(),
             link: Link::Up,
             rx_packets: 1,
@@ -588,6 +594,7 @@ mod tests {
             address: "198.51.100.10".parse().unwrap(),
             protocol: "tcp".into(),
             ports: vec!["80".into(), "8000-8100".into()],
+            attract: "own-address".into(),
             algorithm: "maglev".into(),
             mode: "nat".into(),
             backends: vec![

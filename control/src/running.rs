@@ -333,10 +333,13 @@ impl Appliance for Running {
         policy
             .ports
             .iter()
+            .zip((0..).map(PortId::new))
             .zip(fixed)
-            .map(|(port, (device, view))| {
+            .map(|((port, number), (device, view))| {
                 let zone = policy.zones.get(port.zone.index()).cloned().unwrap_or_default();
-                port_status(port, zone, device.mac.to_string(), &view.counters())
+                let other = policy.pair_of(number).and_then(|(_, other)| policy.ports.get(other.index()));
+                let pair = other.map(|other| other.name.clone());
+                port_status(port, zone, pair, device.mac.to_string(), &view.counters())
             })
             .collect()
     }

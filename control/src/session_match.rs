@@ -172,6 +172,7 @@ mod tests {
     /// A client behind source translation that asks a balanced service.
     fn session() -> SessionStatus {
         SessionStatus {
+            in_line: false,
             protocol: "tcp".into(),
             state: "established".into(),
             original: TupleStatus {

@@ -29,6 +29,9 @@ pub struct PortStatus {
     pub device: String,
     /// The name of its zone.
     pub zone: String,
+    /// The port that frames leave by which pass through this one: the other of its pair.
+    #[serde(default)]
+    pub pair: Option<String>,
     /// Its MAC address, as `02:00:00:00:00:01`.
     pub mac: String,
     /// Carrier.
@@ -193,6 +196,9 @@ pub struct SessionStatus {
     /// Whether the appliance's own kernel opened it: health probes, routing protocols, whatever runs on the machine.
     #[serde(default)]
     pub from_kernel: bool,
+    /// Whether its packets pass through a pair of ports.
+    #[serde(default)]
+    pub in_line: bool,
 }
 
 /// Whether a backend gets new sessions.
@@ -255,6 +261,9 @@ pub struct ServiceStatus {
     pub protocol: String,
     /// Ports and ranges, as in the configuration: `["80", "8000-8100"]`.
     pub ports: Vec<String>,
+    /// How its clients' packets come here: `inline`, `own-address` or `external`.
+    #[serde(default)]
+    pub attract: String,
     /// How a backend is chosen.
     pub algorithm: String,
     /// How it is reached.

@@ -10,7 +10,7 @@ mod rounds;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -210,7 +210,7 @@ impl<C: Clock> Steward<C> {
                 }
             }
         }
-        self.neighbors.set_own(addresses, &mut self.actions);
+        self.neighbors.set_own(snapshot.ours.iter().copied(), &mut self.actions);
         self.act();
     }
 
@@ -346,7 +346,8 @@ impl<C: Clock> Steward<C> {
         let snapshot = Arc::clone(&self.snapshot);
         let Some(own) = snapshot.port(port) else { return };
         let mut bytes = [0; ShortFrame::CAPACITY];
-        let len = match (snapshot.address_like(port, address), address, unicast) {
+        let source = snapshot.address_like(port, address).or_else(|| own.pair.map(|_| nameless(own.mac, address)));
+        let len = match (source, address, unicast) {
             (Some(IpAddr::V4(source)), IpAddr::V4(target), None) => {
                 emit::arp_request(&mut bytes, own.mac, source, target)
             }
@@ -378,5 +379,13 @@ impl<C: Clock> Steward<C> {
         if let (Some(line), Some(frame)) = (self.lines.first_mut(), frame.and_then(ShortFrame::new)) {
             line.send(Command::Transmit { port, frame });
         }
+    }
+}
+
+/// In whose name a paired port asks that has no address: nobody's (RFC 5227 section 1.1), or that of its station on the link.
+fn nameless(mac: MacAddr, target: IpAddr) -> IpAddr {
+    match target {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(mac.link_local()),
     }
 }

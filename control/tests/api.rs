@@ -37,6 +37,7 @@ impl Appliance for Fake {
             name: "outside".into(),
             device: "net_af_packet0,iface=mr-out0".into(),
             zone: "wan".into(),
+            pair: Some("inside".into()),
             mac: "02:00:00:00:00:01".into(),
             link: Link::Up,
             rx_packets: 1,
@@ -80,6 +81,7 @@ impl Appliance for Fake {
             expires_ms: 1_000,
             owner: 0,
             from_kernel: number.is_multiple_of(2),
+            in_line: false,
         };
         Ok((1000..2000).map(session).filter(|session| wanted.matches(session)).take(limit).collect())
     }
@@ -107,6 +109,7 @@ impl Appliance for Fake {
             address: "198.51.100.10".parse().unwrap(),
             protocol: "tcp".into(),
             ports: vec!["80".into()],
+            attract: "inline".into(),
             algorithm: "maglev".into(),
             mode: "nat".into(),
             backends: vec![backend],

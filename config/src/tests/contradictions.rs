@@ -1,5 +1,7 @@
 //! CFG-04: what contradicts itself is refused, with both places named; and what is only doubtful is a warning.
 
+use stage::balancer::Attract;
+
 use super::{FULL, codes, faults, full_with, valid};
 use crate::{Fault, Severity};
 
@@ -639,4 +641,75 @@ fn a_service_or_forward_where_a_tunnel_ends() {
     };
     assert_eq!(only(&forward(7_000)).code, "overlapping-tunnel");
     valid(&forward(6_080));
+}
+
+/// Two routed ports, and two that are a pair.
+const PAIRED: &str = "[appliance]\nname = \"bump\"\n[cores]\nworkers = [1]\n[dpdk]\nhugepages = false\n\
+    [[port]]\nname = \"a\"\ndevice = \"net_null0\"\nzone = \"street\"\n\
+    [[port]]\nname = \"b\"\ndevice = \"net_null1\"\nzone = \"hall\" # b\n\
+    [[port]]\nname = \"c\"\ndevice = \"net_null2\"\nzone = \"lan\"\naddresses = [\"10.0.0.1/24\"]\n\
+    [[pair]]\nports = [\"a\", \"b\"]\n[firewall]\ndefault = \"allow\"\n";
+
+/// A service of these keys and one backend.
+fn service(keys: &str, backend: &str) -> String {
+    format!(
+        "[[virtual_service]]\nname = \"s\"\nprotocol = \"tcp\"\nports = [\"80\"]\n{keys}\n\
+         [[virtual_service.backend]]\nname = \"x\"\naddress = \"{backend}\" # x\n"
+    )
+}
+
+#[test]
+fn a_pair_is_two_ports_and_a_port_is_in_one() {
+    let policy = valid(PAIRED).policy;
+    let port = units::PortId::new;
+    assert_eq!(policy.pairs, [[port(0), port(1)]]);
+    assert_eq!((policy.pair_of(port(1)), policy.pair_of(port(2))), (Some((0, port(0))), None));
+    assert_eq!(policy.ports[0].kernel_interface, None, "nobody would be reached through it");
+    let twice = format!("{PAIRED}[[pair]]\nports = [\n\"c\",\n\"a\" # again\n]\n");
+    refused(&twice, "port-in-two-pairs", "\"a\" # again", "ports = [\"a\"");
+    let itself = PAIRED.replace("[\"a\", \"b\"]", "[\"a\",\n\"a\"]");
+    assert_eq!(codes(&itself), ["missing-key", "pair-of-one-port"], "b has no addresses then");
+    let unknown = PAIRED.replace("[\"a\", \"b\"]", "[\"a\", \"b\", \"d\"]");
+    assert_eq!(codes(&unknown), ["bad-pair", "unknown-port"]);
+    let three = only(&PAIRED.replace("[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]"));
+    assert_eq!((three.code, three.place.unwrap().line), ("bad-pair", line_of(PAIRED, "ports = [\"a\"")));
+    let sizes = PAIRED.replace("zone = \"hall\" # b", "zone = \"hall\"\nmtu = 1400");
+    refused(&sizes, "pair-of-two-sizes", "ports = [\"a\"", "[[port]]");
+    let kernel = only(&PAIRED.replace("zone = \"hall\" # b", "zone = \"hall\"\nkernel = true"));
+    assert_eq!(kernel.code, "meaningless-key");
+    valid(&PAIRED.replace("zone = \"hall\" # b", "zone = \"hall\"\naddresses = [\"192.0.2.1/24\"]\nkernel = \"mgmt\""));
+    valid(&format!("{PAIRED}[[neighbor]]\nport = \"a\"\naddress = \"203.0.113.7\"\nmac = \"02:00:00:00:00:07\"\n"));
+}
+
+/// SE-14: in line is what a service is attracted by where nothing else is said and something passes in line.
+#[test]
+fn how_a_service_is_attracted() {
+    let attract = |text: &str| valid(text).policy.services[0].spec.attract;
+    let quiet = "health = { kind = \"none\" }\n";
+    let passing = PAIRED.to_owned() + &service(&format!("address = \"203.0.113.10\"\n{quiet}"), "203.0.113.11");
+    assert_eq!(attract(&passing), Attract::InLine);
+    let own = PAIRED.to_owned() + &service("address = \"10.0.0.10\"", "10.0.0.11");
+    assert_eq!(attract(&own), Attract::OwnAddress, "on the link of a port that is in no pair");
+    let unpaired = own
+        .replace("[[pair]]\nports = [\"a\", \"b\"]\n", "")
+        .replace("zone = \"street\"", "zone = \"street\"\naddresses = [\"192.0.2.1/24\"]");
+    let unpaired = unpaired.replace("zone = \"hall\" # b", "zone = \"hall\"\naddresses = [\"192.0.3.1/24\"]");
+    assert_eq!(attract(&unpaired), Attract::OwnAddress);
+    let asked = unpaired.replace("address = \"10.0.0.10\"", "address = \"10.0.0.10\"\nattract = \"inline\"");
+    assert_eq!(only(&asked).code, "no-pair");
+    for mode in ["full-nat\"\nsource_address = [\"10.0.0.1\"] #\"", "ipip", "gre", "gue"] {
+        let text = passing.replace("ports = [\"80\"]", &format!("ports = [\"80\"]\nmode = \"{mode}\""));
+        assert!(codes(&text).contains(&"mode-not-in-line"), "{mode}: {:?}", faults(&text));
+    }
+    let cookies =
+        passing.replace("[[virtual_service.backend]]", "[virtual_service.syn_cookies]\n[[virtual_service.backend]]");
+    assert_eq!(only(&cookies).code, "meaningless-key");
+    let probed = passing.replace(quiet, "");
+    assert_eq!(only(&probed).code, "unreachable-backend");
+    let itself = passing.replace("203.0.113.11", "203.0.113.10");
+    assert_eq!(attract(&itself), Attract::InLine, "who has the address may be a backend");
+    let second = service("attract = \"external\" # two\naddress = \"203.0.113.10\"", "10.0.0.12");
+    let second = second.replace("\"s\"", "\"t\"").replace("[\"80\"]", "[\"81\"]");
+    let fault = only(&(passing + &second));
+    assert_eq!((fault.code, fault.severity), ("attracted-two-ways", Severity::Error));
 }

@@ -57,6 +57,7 @@ pub(super) fn examine(machine: &Machine, policy: Option<&Policy>, findings: &mut
         } else {
             findings.push(virtual_device(machine, &check, port));
         }
+        findings.extend(pair(machine, &check, port, policy));
         findings.extend(queues(machine, &check, port, policy.cores.workers.len()));
         findings.extend(kernel_interface(machine, &check, port));
     }
@@ -203,6 +204,23 @@ fn virtual_device(machine: &Machine, check: &str, port: &Port) -> Finding {
             .mended_by(format!("a file that is there in `rx_pcap=` of port {}", port.name));
     }
     Finding::new(check, State::Ok, format!("{name} is made by DPDK when the appliance starts"))
+}
+
+/// A paired port receives and sends for other stations, which the switch in a NIC keeps a virtual function from.
+fn pair(machine: &Machine, check: &str, port: &Port, policy: &Policy) -> Option<Finding> {
+    let paired = policy.pairs.as_flattened().iter().any(|id| policy.ports.get(id.index()) == Some(port));
+    let address = pci_address(&port.device).filter(|_| paired)?;
+    let device = machine.pci_device(&address).filter(|device| device.is_virtual_function)?;
+    let driver = device.driver.unwrap_or_default();
+    let found = format!(
+        "virtual function {address} ({driver}) is in a pair: its NIC must let it receive and send for other stations, and \
+         pass VLAN tags"
+    );
+    Some(
+        Finding::new(check, State::Note, found).mended_by(
+            "ip link set INTERFACE vf N trust on spoofchk off vlan 0    INTERFACE is the physical function's",
+        ),
+    )
 }
 
 /// With fewer queues than workers, packets are handed from worker to worker: right, and slower.

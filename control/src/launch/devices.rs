@@ -59,7 +59,7 @@ pub(super) fn open(eal: &Eal, policy: &Policy) -> Result<Ports, Refused> {
     let pool = Pool::new(eal, &options)?;
     let workers = u16::try_from(policy.cores.workers.len()).unwrap_or(u16::MAX);
     let (mut ports, mut queues, mut isolations) = (Vec::new(), Vec::new(), Vec::new());
-    for port in &policy.ports {
+    for (port, number) in policy.ports.iter().zip((0..).map(PortId::new)) {
         // A device whose interface is missing is refused below, in one sentence.
         if let Some(interface) = taken_interface(&port.device).filter(|interface| interface_exists(interface)) {
             let isolation = Isolation::of(interface);
@@ -75,6 +75,8 @@ pub(super) fn open(eal: &Eal, policy: &Policy) -> Result<Ports, Refused> {
             mtu: port.mtu,
             mac: port.mac,
             groups: groups(own),
+            // What passes through is for other stations.
+            promiscuous: policy.pair_of(number).is_some(),
             ..PortOptions::default()
         };
         let (open, pairs) =

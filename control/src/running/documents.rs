@@ -66,6 +66,7 @@ pub(super) fn session_status(record: &SessionRecord) -> SessionStatus {
         expires_ms: millis(record.expires),
         owner: record.owner.get(),
         from_kernel: record.from_kernel,
+        in_line: record.in_line,
     }
 }
 
@@ -172,6 +173,7 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
                 address: spec.address,
                 protocol: spec.protocol.name().to_owned(),
                 ports: spec.ports.iter().map(ToString::to_string).collect(),
+                attract: spec.attract.name().to_owned(),
                 algorithm: spec.algorithm.name().to_owned(),
                 mode: spec.mode.name().to_owned(),
                 syn_cookies: syn_cookies(service),
@@ -266,6 +268,7 @@ fn ranges(addresses: &[IpAddr]) -> Vec<String> {
 pub(super) fn port_status(
     port: &config::policy::Port,
     zone: String,
+    pair: Option<String>,
     mac: String,
     counters: &DeviceCounters,
 ) -> PortStatus {
@@ -274,6 +277,7 @@ pub(super) fn port_status(
         name: port.name.clone(),
         device: port.device.clone(),
         zone,
+        pair,
         mac,
         link: if counters.up { Link::Up } else { Link::Down },
         rx_packets: counters.rx_packets,

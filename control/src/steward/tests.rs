@@ -152,6 +152,7 @@ fn record(number: u16) -> SessionRecord {
         expires: Tick::default().get(),
         owner: WorkerId::new(0),
         from_kernel: false,
+        in_line: false,
     }
 }
 

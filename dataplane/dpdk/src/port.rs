@@ -78,7 +78,12 @@ impl Port {
             ethdev.write_redirection(table, info.reta_size)?;
         }
         if options.promiscuous {
-            ethdev.promiscuous()?;
+            ethdev.promiscuous().map_err(|error| {
+                refused(format!(
+                    "it does not take frames for other stations ({error}); for a virtual function its host allows that \
+                     with `ip link set INTERFACE vf N trust on spoofchk off`"
+                ))
+            })?;
         }
         if !options.groups.is_empty() {
             ethdev.listen(&options.groups)?;

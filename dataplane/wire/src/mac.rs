@@ -46,6 +46,14 @@ impl MacAddr {
         matches!(self.0, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
     }
 
+    /// The address a station with this MAC has on its link (RFC 4291 appendix A).
+    #[must_use]
+    pub const fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let [[o, p], [q, r], [s, t], [u, v]] = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]];
+        Ipv6Addr::from_bits(u128::from_be_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0, o, p, q, r, s, t, u, v]))
+    }
+
     /// The group that carries IPv4 multicast to `group`: its low 23 bits behind 01:00:5e (RFC 1112 section 6.4).
     #[must_use]
     pub const fn ipv4_multicast(group: Ipv4Addr) -> Self {
@@ -122,6 +130,12 @@ mod tests {
         {
             assert_eq!(wrong.parse::<MacAddr>(), Err(MacAddrSyntax), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_station_has_an_address_on_its_link() {
+        let mac = MacAddr::new([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+        assert_eq!(mac.link_local().to_string(), "fe80::3656:78ff:fe9a:bcde");
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct Plain<P> {
 
 /// What [`network`] compares of the first eight bytes: the destination, and the bit that makes the source a group.
 const LINK_MASK: u64 = 0x0001_ffff_ffff_ffff;
+/// Of the same bytes the bits that make destination and source groups.
+const GROUP_MASK: u64 = 0x0001_0000_0000_0001;
 /// The ethertype and the first byte behind it: IPv4 without options, and IPv6, as they are loaded.
 const IS_V4: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
 const IS_V4_MASK: u32 = u32::from_le_bytes([0xff, 0xff, 0xff, 0]);
@@ -71,12 +73,24 @@ const IS_V6_MASK: u32 = u32::from_le_bytes([0xff, 0xff, 0xf0, 0]);
 #[inline(always)]
 #[must_use]
 pub fn network(bytes: &[u8], station: MacAddr) -> Option<Network> {
+    let [a, b, c, d, e, f] = station.octets();
+    network_where(bytes, u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), LINK_MASK)
+}
+
+/// As [`network`], of a frame from and to any one station.
+#[inline(always)]
+#[must_use]
+pub fn network_to_any(bytes: &[u8]) -> Option<Network> {
+    network_where(bytes, 0, GROUP_MASK)
+}
+
+/// What a frame carries whose first eight bytes are as `wanted` under `mask`.
+#[inline(always)]
+fn network_where(bytes: &[u8], wanted: u64, mask: u64) -> Option<Network> {
     // Eight bytes of the link header at once, then four: nearly every frame is told by two comparisons.
     let link = bytes.first_chunk::<16>()?;
-    let [a, b, c, d, e, f] = station.octets();
-    let wanted = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
     let front = u64::from_le_bytes(*link.first_chunk()?);
-    if (front ^ wanted) & LINK_MASK != 0 || bytes.len() > usize::from(u16::MAX) {
+    if (front ^ wanted) & mask != 0 || bytes.len() > usize::from(u16::MAX) {
         return None;
     }
     let kind = u32::from_le_bytes(*link.last_chunk()?);

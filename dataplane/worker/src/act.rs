@@ -17,6 +17,7 @@ use crate::across;
 use crate::binding::BindingId;
 use crate::command::Event;
 use crate::family::Family;
+use crate::in_line;
 use crate::next_hop::{NextHopId, Way};
 use crate::packet::{Answer, Origin, Packet, Verdict};
 use crate::shard::Shard;
@@ -46,10 +47,13 @@ impl<B: Buffer> Shard<B> {
         if packet.origin != Origin::Kernel && speaks_for_kernel(session, direction) {
             return Acted::Verdict(Verdict::Drop(DropReason::SourceOwnAddress));
         }
+        if !self.is_of_the_same_way(packet, session) {
+            return Acted::Verdict(Verdict::Drop(DropReason::TupleInUse));
+        }
         if session.generation() != self.snapshot.generation.short()
             && let Err(verdict) = self.judge_again::<A>(slot)
         {
-            return Acted::Verdict(verdict);
+            return Acted::Verdict(in_line::told(packet, verdict));
         }
         if let Some(verdict) = self.ends_here::<A>(packet, &facts, slot, direction) {
             return Acted::Verdict(verdict);
@@ -76,7 +80,8 @@ impl<B: Buffer> Shard<B> {
         direction: Direction,
     ) -> Option<Verdict> {
         let hop = self.hop_of::<A>(slot, direction);
-        if packet.origin == Origin::Kernel || hop == NextHopId::KERNEL {
+        // In line nothing is taken from the hop limit, and both links are alike.
+        if matches!(packet.origin, Origin::Kernel | Origin::InLine) || hop == NextHopId::KERNEL {
             return None;
         }
         if facts.hop_limit <= 1 {
@@ -124,7 +129,10 @@ impl<B: Buffer> Shard<B> {
         }
         match self.bindings.fate(binding) {
             Fate::Stays => Acted::Verdict(self.dispatch::<A>(packet, &facts, slot, direction)),
-            fate => self.bereaved::<A>(&facts, slot, direction, binding, fate),
+            fate => match self.bereaved::<A>(&facts, slot, direction, binding, fate) {
+                Acted::Verdict(verdict) => Acted::Verdict(in_line::told(packet, verdict)),
+                Acted::Anew => Acted::Anew,
+            },
         }
     }
 
@@ -207,9 +215,8 @@ impl<B: Buffer> Shard<B> {
     fn find_way_again<A: Family>(&mut self, slot: Slot, direction: Direction) {
         let session = A::table(&self.sessions).session(slot);
         let old = self.hop_of::<A>(slot, direction);
-        if matches!(old, NextHopId::KERNEL | NextHopId::TUNNEL | NextHopId::ACROSS)
-            || speaks_for_kernel(session, direction)
-        {
+        let settled = matches!(old, NextHopId::KERNEL | NextHopId::TUNNEL | NextHopId::ACROSS) || old.is_through();
+        if settled || speaks_for_kernel(session, direction) {
             return;
         }
         // A packet of one direction travels to the source of the other.
@@ -284,6 +291,7 @@ impl<B: Buffer> Shard<B> {
             NextHopId::KERNEL => return Verdict::Punt(packet.port),
             NextHopId::TUNNEL => return self.send_to_tunnel::<A>(packet, facts, slot),
             NextHopId::ACROSS => return self.send_as_v4::<A>(packet, facts, slot, direction),
+            pair if pair.is_through() => return self.send_through::<A>(packet, facts, slot, direction),
             NextHopId::NONE => {
                 self.find_way_again::<A>(slot, direction);
                 hop = self.hop_of::<A>(slot, direction);

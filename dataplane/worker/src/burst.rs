@@ -20,6 +20,7 @@ use crate::lane::{self, GROUP, Known, LAG, Lane};
 use crate::packet::{Arrival, Asked, Origin};
 use crate::pass::Passed;
 use crate::shard::Shard;
+use crate::snapshot::Pair;
 use crate::steer;
 use crate::stopwatch::Stopwatch;
 
@@ -39,6 +40,8 @@ pub(crate) struct Door {
     pub(crate) stale: bool,
     /// The port's own MAC.
     pub(crate) station: MacAddr,
+    /// The pair the port belongs to: what is plain here is for other stations and passes through.
+    pub(crate) pair: Option<Pair>,
 }
 
 /// The ports packets leave through, as far as it matters: whether there is more than one.
@@ -79,19 +82,26 @@ impl<B: Buffer> Shard<B> {
         C: Clock,
     {
         let Arrival { port, origin, steer, asked, stale } = arrival;
+        let facts = self.snapshot.port(port);
+        let from_wire = matches!(origin, Origin::Wire | Origin::InLine);
+        let pair = facts.and_then(|facts| facts.pair).filter(|_| from_wire);
         let door = Door {
             port,
-            origin,
+            origin: if pair.is_some() { Origin::InLine } else { origin },
             steer: steer && self.workers > 1,
             asked,
             stale,
-            station: self.snapshot.port(port).map_or(MacAddr::ZERO, |facts| facts.mac),
+            station: facts.map_or(MacAddr::ZERO, |facts| facts.mac),
+            pair,
         };
         let count = burst.len();
         let mut lanes = [Lane::Odd; BURST_MAX];
         let mut ports = Ports::NONE;
         let mut met = Passed::Not;
-        let odd = self.pass_all(burst, &mut lanes, &mut ports, &mut met, door, watch);
+        let odd = match door.pair {
+            None => self.pass_all::<false, C>(burst, &mut lanes, &mut ports, &mut met, door, watch),
+            Some(_) => self.pass_all_through(burst, &mut lanes, &mut ports, &mut met, door, watch),
+        };
         match (odd, ports.only()) {
             (None, Some(port)) => exits.forward_all(&self.counters, port, burst),
             _ => self.treat_rest(exits, burst, &mut lanes, (odd.unwrap_or(count), met), door, watch),
@@ -99,10 +109,24 @@ impl<B: Buffer> Shard<B> {
         watch.lap(Measured::Transmit, count, &self.counters);
     }
 
+    /// As [`pass_all`](Self::pass_all), of a burst that came by a paired port.
+    #[inline(never)]
+    fn pass_all_through<C: Clock>(
+        &mut self,
+        burst: &mut [B],
+        lanes: &mut Lanes,
+        ports: &mut Ports,
+        met: &mut Passed,
+        door: Door,
+        watch: &mut Stopwatch<'_, C>,
+    ) -> Option<usize> {
+        self.pass_all::<true, C>(burst, lanes, ports, met, door, watch)
+    }
+
     /// Takes the packets of a burst through the stages, a group after the other, up to the first that needs more. Returns
-    /// its place; `met` says how far it came.
+    /// its place; `met` says how far it came. `THROUGH` says that they came by a paired port.
     #[inline(always)]
-    fn pass_all<C: Clock>(
+    fn pass_all<const THROUGH: bool, C: Clock>(
         &mut self,
         burst: &mut [B],
         lanes: &mut Lanes,
@@ -116,7 +140,7 @@ impl<B: Buffer> Shard<B> {
         // A group is read while the memory the groups before it asked for is on its way.
         while read < burst.len() + 2 * LAG {
             if let Some((group, lanes)) = group_at(burst, lanes, read) {
-                self.read_group(group, lanes, door);
+                self.read_group::<THROUGH>(group, lanes, door);
                 watch.lap(Measured::Parse, group.len(), &self.counters);
             }
             if let Some((group, lanes)) = read.checked_sub(LAG).and_then(|at| group_at(burst, lanes, at)) {
@@ -128,7 +152,7 @@ impl<B: Buffer> Shard<B> {
                 && let Some((group, lanes)) = group_at(burst, lanes, at)
             {
                 let end = at + group.len();
-                odd = self.pass_group(group, lanes, ports, met).map(|left| end - left);
+                odd = self.pass_group::<THROUGH>(group, lanes, ports, met, door).map(|left| end - left);
                 watch.lap(Measured::Act, end - at, &self.counters);
             }
             read += GROUP;
@@ -138,18 +162,18 @@ impl<B: Buffer> Shard<B> {
 
     /// Bytes to keys.
     #[inline(always)]
-    fn read_group(&self, group: &[B], lanes: &mut [Lane], door: Door) {
-        if door.origin != Origin::Wire {
+    fn read_group<const THROUGH: bool>(&self, group: &[B], lanes: &mut [Lane], door: Door) {
+        if door.origin != if THROUGH { Origin::InLine } else { Origin::Wire } {
             return;
         }
         for (buffer, lane) in group.iter().zip(lanes) {
-            self.read_plain(buffer, lane, door);
+            self.read_plain::<THROUGH>(buffer, lane, door);
         }
     }
 
     /// Reads a plain packet from the wire. The lane of any other stays as it was, odd.
     #[inline(always)]
-    fn read_plain(&self, buffer: &B, lane: &mut Lane, door: Door) {
+    fn read_plain<const THROUGH: bool>(&self, buffer: &B, lane: &mut Lane, door: Door) {
         if buffer.is_chained() {
             return;
         }
@@ -160,7 +184,13 @@ impl<B: Buffer> Shard<B> {
             ReceivedChecksum::Partial if !plain::may_be_partial(bytes) => true,
             ReceivedChecksum::Partial | ReceivedChecksum::BadIp | ReceivedChecksum::BadTransport => return,
         };
-        match plain::network(bytes, door.station) {
+        // At a paired port, what is for the appliance itself is read in full.
+        let network = if THROUGH {
+            plain::network_to_any(bytes).filter(|_| !bytes.starts_with(&door.station.octets()))
+        } else {
+            plain::network(bytes, door.station)
+        };
+        match network {
             None => {}
             Some(Network::V4) => {
                 let Some(plain) = plain::read_v4(bytes, verify) else { return };
@@ -213,20 +243,22 @@ impl<B: Buffer> Shard<B> {
 
     /// Treats the packets of a group, up to the first that needs more. Returns how many are left from that one on.
     #[inline(always)]
-    fn pass_group(
+    fn pass_group<const THROUGH: bool>(
         &mut self,
         group: &mut [B],
         lanes: &mut [Lane],
         ports: &mut Ports,
         met: &mut Passed,
+        door: Door,
     ) -> Option<usize> {
         let mut left = group.len();
         for (buffer, lane) in group.iter_mut().zip(lanes) {
             let Lane::Known(known) = lane else { return Some(left) };
-            let passed = if known.is_v6 {
-                self.pass::<Ipv6Addr>(buffer, known, met)
-            } else {
-                self.pass::<Ipv4Addr>(buffer, known, met)
+            let passed = match (known.is_v6, door.pair) {
+                (true, Some(pair)) if THROUGH => self.pass_through::<Ipv6Addr>(buffer, known, pair, met),
+                (false, Some(pair)) if THROUGH => self.pass_through::<Ipv4Addr>(buffer, known, pair, met),
+                (true, _) => self.pass::<Ipv6Addr>(buffer, known, met),
+                (false, _) => self.pass::<Ipv4Addr>(buffer, known, met),
             };
             let Some(port) = passed else { return Some(left) };
             *lane = Lane::Forward(port);

@@ -36,6 +36,11 @@ impl<B: Buffer> Shard<B> {
             && matches!(rest.follow, Follow::AsTheFirst)
             && matches!(verdict, Verdict::Forward(_) | Verdict::Hold(_) | Verdict::Answered(_));
         let example = if follows { Example::of(packet.buffer.bytes(), &facts) } else { None };
+        // Passed on as it came, so are the others.
+        let changed = |example: &Example| {
+            origin != Origin::InLine || !example.is_to(packet.frame.link.destination) || example.is_translated(&facts)
+        };
+        let example = example.filter(changed);
         let fresh = example.filter(|example| example.is_translated(&facts));
         let fresh = fresh.map(|example| self.fragments.identifications.next(&example, facts.endpoints.is_v6()));
         if let Some(fresh) = fresh {

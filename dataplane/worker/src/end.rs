@@ -121,6 +121,10 @@ impl<B> Shard<B> {
     pub(crate) fn is_doomed<A: Family>(&self, slot: Slot) -> bool {
         let session = A::table(&self.sessions).session(slot);
         let binding = BindingId::new(session.binding());
+        // In line it is the next packet that can be answered.
+        if NextHopId::new(session.next_hop(Direction::Original)).is_through() {
+            return false;
+        }
         match self.bindings.fate(binding) {
             Fate::Stays => false,
             Fate::Drained => true,

@@ -23,6 +23,7 @@ use crate::next_hop::NextHopId;
 use crate::open::{Applicant, Bound};
 use crate::packet::{Answer, Origin, Packet, Verdict};
 use crate::shard::Shard;
+use crate::snapshot::Pair;
 use crate::source_sessions::COUNTED_OF_SOURCE;
 
 impl<B: Buffer> Shard<B> {
@@ -60,12 +61,14 @@ impl<B: Buffer> Shard<B> {
             Bound::Here => {
                 return self.open_here(packet, facts, new, opens);
             }
+            Bound::Through | Bound::Backend(..) => self.open_through(applicant.bound, new),
             Bound::Service(service) if opens => {
                 if applicant.proof.is_none() && !self.may_begin_handshake(service, kind) {
                     return Err(DropReason::HalfOpenLimited);
                 }
                 let named = self.named_backend(service, packet, facts);
-                self.open_service(service, new, named)
+                let pair = if packet.origin == Origin::InLine { self.snapshot.pair(packet.port) } else { None };
+                self.open_service(service, new, named, pair)
             }
             Bound::Service(_) => Err(DropReason::SessionTableFull),
             Bound::Forward(forward) => self.open_forward(forward, applicant, new),
@@ -77,7 +80,7 @@ impl<B: Buffer> Shard<B> {
             Bound::Beyond => self.open_beyond(applicant, new, packet.origin),
         };
         let slot = match (opened, applicant.bound) {
-            (Err(DropReason::SessionTableFull), Bound::Service(service)) => {
+            (Err(DropReason::SessionTableFull), Bound::Service(service)) if packet.origin != Origin::InLine => {
                 return self.forward_untracked(packet, facts, service, &tuple);
             }
             (opened, _) => opened?,
@@ -170,12 +173,13 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// A session of a virtual service: the backend its first packet names, the one its client had before, or the
-    /// balancer's choice.
+    /// balancer's choice. With `pair`, its packets pass in line.
     fn open_service<A: Family>(
         &mut self,
         id: ServiceId,
         mut new: NewSession<A>,
         named: Option<usize>,
+        pair: Option<Pair>,
     ) -> Result<Slot, DropReason> {
         let snapshot = Arc::clone(&self.snapshot);
         let service = snapshot.services.service(id).ok_or(DropReason::NoBackend)?;
@@ -187,9 +191,14 @@ impl<B: Buffer> Shard<B> {
         let member = service.members().get(position).ok_or(DropReason::NoBackend)?;
         let backend = &member.backend;
         let mode = service.spec().mode;
-        let forth = if matches!(mode, Mode::Tunnel(_)) { NextHopId::TUNNEL } else { self.hop_to(backend.address())? };
-        let back = self.hop_back(client);
-        new.next_hop = [forth.get(), back.get()];
+        match pair {
+            Some(pair) => self.lead_through(&mut new, pair, backend)?,
+            None => {
+                let tunneled = matches!(mode, Mode::Tunnel(_));
+                let forth = if tunneled { NextHopId::TUNNEL } else { self.hop_to(backend.address())? };
+                new.next_hop = [forth.get(), self.hop_back(client).get()];
+            }
+        }
         let asked = new.original.destination_port;
         let slot = match mode {
             Mode::Direct | Mode::Tunnel(_) => {
@@ -219,6 +228,9 @@ impl<B: Buffer> Shard<B> {
             && self.bindings.begin_handshake(binding, service.guard())
         {
             session.set_flags(session.flags() | HALF_OPEN);
+        }
+        if pair.is_some() {
+            self.hold_station::<A>(slot)?;
         }
         Ok(slot)
     }

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use session::{Address, InsertError, NewSession, Sessions, Slot, Table, Tuple, WireTuple};
-use stage::translate::{Deltas, Hop, Leaving, NewEndpoints, Pool, pass_v4, pass_v6, rewrite_v4, rewrite_v6};
+use stage::translate::{
+    Deltas, Hop, Leaving, NewEndpoints, Pool, pass_v4, pass_v6, rewrite_v4, rewrite_v6, turn_v4, turn_v6,
+};
 use units::Tick;
 use wire::plain::{ADDRESSES_V4, ADDRESSES_V6, LEAST_V4, LEAST_V6, TRANSPORT_V4, TRANSPORT_V6, plain_v4, plain_v6};
 use wire::{Endpoints, Facts};
@@ -63,6 +65,9 @@ pub(crate) trait Family: Address {
 
     /// Sends a plain packet on over `hop`, rewritten if its session says so. False when it is not a plain packet.
     fn pass(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<Self::Pair>>) -> bool;
+
+    /// Rewrites a plain packet that passes in line. False when it is not a plain packet.
+    fn turn(frame: &mut [u8], tcp: bool, leaving: Leaving<Self::Pair>) -> bool;
 }
 
 /// A tuple as the translator knows it.
@@ -153,6 +158,11 @@ impl Family for Ipv4Addr {
     fn pass(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<u64>>) -> bool {
         pass_v4(frame, tcp, hop, leaving)
     }
+
+    #[inline(always)]
+    fn turn(frame: &mut [u8], tcp: bool, leaving: Leaving<u64>) -> bool {
+        turn_v4(frame, tcp, leaving)
+    }
 }
 
 impl Family for Ipv6Addr {
@@ -232,5 +242,10 @@ impl Family for Ipv6Addr {
     #[inline(always)]
     fn pass(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<[u128; 2]>>) -> bool {
         pass_v6(frame, tcp, hop, leaving)
+    }
+
+    #[inline(always)]
+    fn turn(frame: &mut [u8], tcp: bool, leaving: Leaving<[u128; 2]>) -> bool {
+        turn_v6(frame, tcp, leaving)
     }
 }

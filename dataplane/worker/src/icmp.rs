@@ -16,7 +16,7 @@ use crate::family::{Family, ends};
 use crate::flow::Flow;
 use crate::local::is_ours;
 use crate::next_hop::NextHopId;
-use crate::packet::{Answer, Packet, Verdict};
+use crate::packet::{Answer, Origin, Packet, Verdict};
 use crate::shard::Shard;
 
 /// A family whose ICMP errors can be translated.
@@ -148,7 +148,12 @@ impl<B: Buffer> Shard<B> {
             }
         }
         let quoted_way = self.hop_of::<A>(slot, direction.opposite());
-        if !self.comes_from_beyond(packet.port, facts.endpoints.source(), quoted_way) {
+        let beyond = if packet.origin == Origin::InLine || quoted_way.is_through() {
+            self.is_of_the_same_way(packet, session) && self.comes_back::<A>(packet.port, slot, direction)
+        } else {
+            self.comes_from_beyond(packet.port, facts.endpoints.source(), quoted_way)
+        };
+        if !beyond {
             return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }
         if !self.error_limit.passes(slot, facts.endpoints.is_v6(), self.tick) {
@@ -165,6 +170,9 @@ impl<B: Buffer> Shard<B> {
             NextHopId::NONE => return Verdict::Drop(DropReason::IcmpErrorUnmatched),
             NextHopId::ACROSS => return self.error_as_v4::<A>(packet, (facts, quote), slot, direction),
             _ => {}
+        }
+        if hop.is_through() {
+            return self.error_through::<A>(packet, facts, quote, slot, direction);
         }
         if facts.hop_limit <= 1 {
             return Verdict::Refuse(DropReason::HopLimitExceeded, Answer::Icmp(IcmpErrorKind::TimeExceeded));

@@ -23,6 +23,7 @@ use crate::establish::translate;
 use crate::family::Family;
 use crate::flow::Flow;
 use crate::hide::{FORWARDED, INBOUND, protocol_number};
+use crate::next_hop::NextHopId;
 use crate::open::{Applicant, Bound};
 use crate::shard::Shard;
 
@@ -101,6 +102,9 @@ impl<B: Buffer> Shard<B> {
     /// The zone behind a session, as rules see it: that of whoever its first packet was brought to.
     pub(crate) fn zone_behind<A: Family>(&self, slot: Slot, protocol: u8) -> ZoneId {
         let session = A::table(&self.sessions).session(slot);
+        if NextHopId::new(session.next_hop(Direction::Original)).is_through() {
+            return self.snapshot.zone(session.ingress(Direction::Reply));
+        }
         let asked = session.tuple(Direction::Original);
         let inside = session.tuple(Direction::Reply).source;
         let destination = asked.destination.into_ip();

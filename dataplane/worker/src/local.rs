@@ -31,7 +31,7 @@ pub(crate) fn answers_for(snapshot: &Snapshot, port: PortId, address: IpAddr) ->
     }
     let connected =
         || snapshot.port(port).is_some_and(|facts| facts.addresses.iter().any(|net| net.contains(&address)));
-    is_ours(snapshot, address) && connected()
+    is_ours(snapshot, address) && !snapshot.unanswered.contains(&address) && connected()
 }
 
 /// Whether `address` belongs to the appliance in any way.
@@ -67,7 +67,7 @@ pub(crate) fn arp<B: Buffer>(
         }
         return Verdict::Drop(DropReason::ArpUnwanted);
     }
-    let on_link = facts.addresses.iter().any(|net| net.contains(&sender));
+    let on_link = facts.addresses.iter().any(|net| net.contains(&sender)) || snapshot.watched.contains(&sender);
     let learn = |evidence| Event::Seen { port, address: sender, mac: Some(arp.sender_mac), evidence };
     if arp.request && arp.sender == arp.target {
         if on_link {
@@ -93,7 +93,9 @@ pub(crate) fn arp<B: Buffer>(
     if !on_link {
         return Verdict::Drop(DropReason::ArpUnwanted);
     }
-    let to_us = arp.target_mac == facts.mac && snapshot.own.get(&IpAddr::V4(arp.target)) == Some(&port);
+    // A paired port without an address asks in nobody's name.
+    let named = snapshot.own.get(&IpAddr::V4(arp.target)) == Some(&port);
+    let to_us = arp.target_mac == facts.mac && (named || arp.target.is_unspecified() && facts.pair.is_some());
     tell(learn(if to_us { Evidence::Reply { solicited: true, replaces: true } } else { Evidence::Gratuitous }));
     to_kernel(snapshot, port)
 }

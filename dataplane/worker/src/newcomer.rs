@@ -327,6 +327,8 @@ impl<B: Buffer> Shard<B> {
             | Bound::Across(_)
             | Bound::Hairpin(..)
             | Bound::Inward(_)
+            | Bound::Backend(..)
+            | Bound::Through
             | Bound::Here => self.hop_to(tuple.destination.into_ip()).map_err(refusal)?,
         };
         self.next_hops.retain(forth);

@@ -10,11 +10,11 @@ use std::net::IpAddr;
 
 use stage::translate::Hop;
 use stage::{DropReason, Keyed};
-use units::limits::{HELD_MAX, HELD_PER_NEIGHBOR, NEXT_HOPS_MAX};
+use units::limits::{HELD_MAX, HELD_PER_NEIGHBOR, NEXT_HOPS_MAX, PAIRS_MAX};
 use units::{PortId, Tick};
 use wire::MacAddr;
 
-use crate::snapshot::PortFacts;
+use crate::snapshot::{Pair, PortFacts};
 
 /// The number of a next hop in this worker's table, or one of the special ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,19 @@ impl NextHopId {
     /// The IPv4 side of NAT64: each packet's way is looked up when it has become IPv4 (`across`).
     pub(crate) const ACROSS: Self = Self(u16::MAX - 4);
 
+    /// The other port of a pair: the packet leaves in line, its link header as it came. Which port that is follows from
+    /// the one it came by.
+    #[must_use]
+    pub(crate) const fn through(pair: Pair) -> Self {
+        Self(THROUGH - pair.number)
+    }
+
+    /// Whether this is a pair.
+    #[must_use]
+    pub(crate) const fn is_through(self) -> bool {
+        self.0 <= THROUGH && self.0 >= THROUGH_LAST
+    }
+
     /// The id with this number, as a session keeps it.
     #[must_use]
     pub(crate) const fn new(number: u16) -> Self {
@@ -45,7 +58,13 @@ impl NextHopId {
     }
 }
 
-const _: () = assert!(NEXT_HOPS_MAX <= (u16::MAX - 4) as usize);
+/// The first pair; the others are below.
+const THROUGH: u16 = u16::MAX - 5;
+/// The last of them.
+const THROUGH_LAST: u16 = THROUGH - 31;
+
+const _: () = assert!((THROUGH - THROUGH_LAST) as usize + 1 == PAIRS_MAX);
+const _: () = assert!(NEXT_HOPS_MAX <= THROUGH_LAST as usize);
 
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use stage::translate::MappingId;
 use units::limits::BURST_MAX;
 use units::{ServiceId, ZoneId};
 use wire::emit::IcmpErrorKind;
-use wire::{Content, Malformed, TcpFlags, Transport};
+use wire::{Content, Facts, Malformed, TcpFlags, Transport};
 
 use crate::challenge::Proof;
 use crate::command::Event;
@@ -37,6 +37,10 @@ pub(crate) enum Bound {
     Hairpin(usize, MappingId),
     /// A client of NAT64, through its mapping, from the IPv4 side.
     Inward(MappingId),
+    /// A backend of a service attracted in line, asked by its own address; by its place among the members.
+    Backend(ServiceId, usize),
+    /// The other port of the pair it came by.
+    Through,
     /// The appliance itself.
     Here,
     /// Somewhere behind a port.
@@ -97,7 +101,8 @@ impl<B: Buffer> Shard<B> {
         let mut candidates = ArrayVec::<Candidate, BURST_MAX>::new();
         for &position in misses {
             let Some(Some(packet)) = packets.get_mut(position) else { continue };
-            let verdict = match self.apply(packet).map(|applicant| (self.challenge(packet, &applicant), applicant)) {
+            let applied = if packet.origin == Origin::InLine { self.apply_in_line(packet) } else { self.apply(packet) };
+            let verdict = match applied.map(|applicant| (self.challenge(packet, &applicant), applicant)) {
                 Ok((None, applicant)) => {
                     candidates.push(applicant.candidate);
                     applicants.push((position, applicant));
@@ -129,20 +134,7 @@ impl<B: Buffer> Shard<B> {
         if let Some(reason) = self.snapshot.refuses_source(packet.port, source, packet.origin) {
             return Err(Verdict::Drop(reason));
         }
-        let (source_port, destination_port) = match facts.transport {
-            Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
-            Transport::Udp { source_port, destination_port, .. } => (source_port, destination_port),
-            // The firewall reads an ICMP message's type and code in the place of ports.
-            Transport::Echo { request, .. } => match (request, facts.endpoints.is_v6()) {
-                (true, false) => (8, 0),
-                (true, true) => (128, 0),
-                (false, _) => return Err(Verdict::Drop(DropReason::NoSession)),
-            },
-            Transport::Icmp { .. } | Transport::IcmpError { .. } | Transport::Unknown => {
-                return Err(Verdict::Drop(DropReason::IcmpUnwanted));
-            }
-            Transport::Other => (0, 0),
-        };
+        let (source_port, destination_port) = ports_of(facts)?;
         // Nobody has an address behind the prefix of NAT64 (RFC 6146 section 3.5).
         let claims_ours = is_ours(&self.snapshot, source) || self.snapshot.nat64.behind(source).is_some();
         if packet.origin != Origin::Kernel && claims_ours {
@@ -177,11 +169,7 @@ impl<B: Buffer> Shard<B> {
             && proof.is_none()
             && !self.passes_without_session(bound, tcp.flags)
         {
-            return Err(if self.snapshot.reject_unknown {
-                Verdict::Refuse(DropReason::NoSession, Answer::Reset)
-            } else {
-                Verdict::Drop(DropReason::NoSession)
-            });
+            return Err(self.unknown());
         }
         let to = match bound {
             Bound::Service(service) => self.snapshot.service_zone(service),
@@ -189,7 +177,7 @@ impl<B: Buffer> Shard<B> {
             Bound::Mapped(mapping) | Bound::Inward(mapping) | Bound::Hairpin(_, mapping) => {
                 self.zone_of_client(mapping)
             }
-            Bound::Here => ZoneId::APPLIANCE,
+            Bound::Here | Bound::Backend(..) | Bound::Through => ZoneId::APPLIANCE,
             Bound::Across(_) | Bound::Beyond => match self.snapshot.routes.lookup(self.across_or(destination)) {
                 Some(route) => self.snapshot.zone(route.port),
                 None => {
@@ -209,6 +197,15 @@ impl<B: Buffer> Shard<B> {
         Ok(Applicant { bound, candidate, proof })
     }
 
+    /// What becomes of a TCP segment that belongs to no session and opens none.
+    pub(crate) fn unknown(&self) -> Verdict {
+        if self.snapshot.reject_unknown {
+            Verdict::Refuse(DropReason::NoSession, Answer::Reset)
+        } else {
+            Verdict::Drop(DropReason::NoSession)
+        }
+    }
+
     /// Segments that open nothing and pass all the same, once the firewall has allowed them: of connections the kernel
     /// knows (it judges them itself), and of directly returned ones that began when there was no room to follow them.
     fn passes_without_session(&self, bound: Bound, flags: TcpFlags) -> bool {
@@ -220,6 +217,8 @@ impl<B: Buffer> Shard<B> {
             | Bound::Across(_)
             | Bound::Hairpin(..)
             | Bound::Inward(_)
+            | Bound::Backend(..)
+            | Bound::Through
             | Bound::Beyond => false,
         }
     }
@@ -273,6 +272,24 @@ impl<B: Buffer> Shard<B> {
         } else {
             self.counters.log_suppressed.add(1);
         }
+    }
+}
+
+/// The ports of a first packet as the firewall reads them, or why there can be none.
+pub(crate) fn ports_of(facts: &Facts) -> Result<(u16, u16), Verdict> {
+    match facts.transport {
+        Transport::Tcp(tcp) => Ok((tcp.source_port, tcp.destination_port)),
+        Transport::Udp { source_port, destination_port, .. } => Ok((source_port, destination_port)),
+        // An ICMP message's type and code stand in the place of ports.
+        Transport::Echo { request, .. } => match (request, facts.endpoints.is_v6()) {
+            (true, false) => Ok((8, 0)),
+            (true, true) => Ok((128, 0)),
+            (false, _) => Err(Verdict::Drop(DropReason::NoSession)),
+        },
+        Transport::Icmp { .. } | Transport::IcmpError { .. } | Transport::Unknown => {
+            Err(Verdict::Drop(DropReason::IcmpUnwanted))
+        }
+        Transport::Other => Ok((0, 0)),
     }
 }
 

@@ -7,7 +7,7 @@ use units::{Nanos, PortId};
 use wire::emit::{self, IcmpErrorKind};
 use wire::{TcpFlags, Transport};
 
-use crate::packet::{Answer, Packet};
+use crate::packet::{Answer, Origin, Packet};
 use crate::snapshot::Snapshot;
 
 /// The longest packet made here: an `ICMPv6` error fills the minimum MTU (RFC 4443 section 2.4 (c)).
@@ -87,7 +87,13 @@ pub(crate) fn answer<P: BufferPool>(
     let written = match kind {
         Kind::Reset => emit::tcp_reset(buffer.bytes_mut(), packet.buffer.bytes(), &packet.frame)?,
         Kind::Icmp(kind) => {
-            let source = snapshot.address_like(port, facts.endpoints.source())?;
+            // Between two ports that pass as one wire, what the destination would have said is said in its name.
+            let source = match packet.origin {
+                Origin::InLine => facts.endpoints.destination(),
+                Origin::Wire | Origin::Tunnel | Origin::Kernel => {
+                    snapshot.address_like(port, facts.endpoints.source())?
+                }
+            };
             emit::icmp_error(buffer.bytes_mut(), kind, source, packet.buffer.bytes(), &packet.frame)?
         }
     };

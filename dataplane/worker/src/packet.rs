@@ -17,6 +17,8 @@ pub(crate) enum Origin {
     Wire,
     /// From the wire, out of a tunnel that ends here.
     Tunnel,
+    /// From the wire of a paired port, on its way to another station than this appliance.
+    InLine,
     /// From the kernel, through the port's kernel interface.
     Kernel,
 }

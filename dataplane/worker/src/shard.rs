@@ -28,6 +28,7 @@ use crate::hide::{Freed, Leased};
 use crate::identification::Identifications;
 use crate::next_hop::{NextHopId, NextHops};
 use crate::originate::Allowance;
+use crate::pair;
 use crate::snapshot::Snapshot;
 use crate::source_sessions::counted_at;
 use crate::splice::Splices;
@@ -102,14 +103,19 @@ pub(crate) struct Held {
 impl Held {
     /// What this session holds on to.
     pub(crate) fn of<A: Family>(session: &Session<A>) -> Self {
-        let spliced = session.next_hop(Direction::Original) == NextHopId::SPLICED.get();
+        let forth = NextHopId::new(session.next_hop(Direction::Original));
+        let spliced = forth == NextHopId::SPLICED;
+        let hops = match pair::leads_to(session, Direction::Original) {
+            Some(station) if forth.is_through() => [station, forth],
+            _ => [forth, NextHopId::new(session.next_hop(Direction::Reply))],
+        };
         Self {
             binding: BindingId::new(session.binding()),
             traffic: session.counted(),
-            hops: [Direction::Original, Direction::Reply].map(|way| NextHopId::new(session.next_hop(way))),
+            hops,
             client: session.tuple(Direction::Original).source.into_ip(),
             from_kernel: session.flags() & FROM_KERNEL != 0,
-            leased: Leased::of(session),
+            leased: if forth.is_through() { None } else { Leased::of(session) },
             half_open: session.flags() & HALF_OPEN != 0,
             counted_at: counted_at(session),
             splice: spliced.then(|| session.lease()),

@@ -40,6 +40,17 @@ pub struct PortFacts {
     pub addresses: Vec<IpNet>,
     /// Whether a kernel interface stands beside it.
     pub kernel: bool,
+    /// The pair it belongs to.
+    pub pair: Option<Pair>,
+}
+
+/// Two ports that frames pass through, as one of them sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Its number, below [`PAIRS_MAX`](units::limits::PAIRS_MAX): what sessions call it.
+    pub number: u16,
+    /// The port that frames leave by.
+    pub other: PortId,
 }
 
 /// What becomes of TCP packets of unknown sessions that do not open one (EVA-21).
@@ -92,8 +103,13 @@ pub struct Snapshot {
     pub ports: Vec<PortFacts>,
     /// The appliance's own addresses.
     pub own: HashMap<IpAddr, PortId>,
-    /// Every address that belongs to the appliance in any way: its own, virtual ones, those that hide others.
+    /// Every address that belongs to the appliance in any way: its own, virtual ones that are not another station's, those
+    /// that hide others.
     pub ours: Arc<HashSet<IpAddr, Keyed>>,
+    /// Of these, the ones that others direct here: the appliance does not answer for them.
+    pub unanswered: Arc<HashSet<IpAddr, Keyed>>,
+    /// Backends of services that are attracted in line: what they say of themselves on a paired port is told to control.
+    pub watched: Arc<HashSet<IpAddr, Keyed>>,
     /// Broadcast addresses of the connected prefixes.
     pub broadcast: Vec<Ipv4Addr>,
     /// The routes, connected prefixes included.
@@ -178,6 +194,12 @@ impl Snapshot {
     pub fn disowns_source(&self, port: PortId, source: IpAddr) -> Option<DropReason> {
         let facts = self.port(port)?;
         self.sources.unwelcome(source, facts.zone, &facts.addresses)
+    }
+
+    /// The pair a port belongs to.
+    #[must_use]
+    pub fn pair(&self, port: PortId) -> Option<Pair> {
+        self.port(port)?.pair
     }
 
     /// The zone behind a virtual service.

@@ -13,6 +13,7 @@ use crate::act::FROM_KERNEL;
 use crate::binding::BindingId;
 use crate::command::Event;
 use crate::family::Family;
+use crate::next_hop::NextHopId;
 use crate::shard::Shard;
 
 /// Slots looked at in one turn.
@@ -61,6 +62,8 @@ pub struct SessionRecord {
     pub owner: WorkerId,
     /// The appliance's own kernel opened it.
     pub from_kernel: bool,
+    /// Its packets pass through a pair of ports.
+    pub in_line: bool,
 }
 
 /// Where a walk through both tables stands.
@@ -245,6 +248,7 @@ impl<B> Shard<B> {
                 expires: table.expires(slot, self.tick).get().saturating_sub(self.tick.get()),
                 owner: self.id,
                 from_kernel: session.flags() & FROM_KERNEL != 0,
+                in_line: NextHopId::new(session.next_hop(Direction::Original)).is_through(),
             });
         }
         next_stride(from, table.slots_end())

@@ -21,6 +21,7 @@ use crate::exits::Exits;
 use crate::family::Family;
 use crate::flow::Flow;
 use crate::fragments::Gathered;
+use crate::in_line;
 use crate::lane::{Known, Lane, Others, Places, Task};
 use crate::local::{self, Audience};
 use crate::newcomer::Crowd;
@@ -89,12 +90,17 @@ impl<B: Buffer> Shard<B> {
     fn read_other(&mut self, mut buffer: B, place: &mut Option<B>, others: &mut Others<B>, door: Door) -> Lane {
         let frame = match self.parse(&mut buffer, door) {
             Ok(frame) => frame,
+            Err(DropReason::Malformed(fault)) if door.pair.is_some() && in_line::is_no_matter(fault) => {
+                *place = Some(buffer);
+                return door.pair.map_or(Lane::Gone, |pair| Lane::Forward(pair.other));
+            }
             Err(reason) => {
                 self.counters.drop_one(reason);
                 return Lane::Gone;
             }
         };
-        let mut packet = Packet { buffer, frame, port: door.port, origin: door.origin, rest: None };
+        let origin = in_line::origin_of(&frame, door);
+        let mut packet = Packet { buffer, frame, port: door.port, origin, rest: None };
         // A tunnel is left with whole packets only; what comes out of it may be a fragment.
         if !is_fragment(&packet) {
             match self.whose(&mut packet, door.steer) {
@@ -121,7 +127,11 @@ impl<B: Buffer> Shard<B> {
         door: Door,
     ) -> Result<Packet<B>, Lane> {
         let Content::Ip(facts) = packet.frame.content else { return Ok(packet) };
-        if facts.fragment == Fragment::No || !self.collects(&packet.frame, &facts) {
+        let collects = match packet.origin {
+            Origin::InLine => !local::is_discovery_message(&facts),
+            Origin::Wire | Origin::Tunnel | Origin::Kernel => self.collects(&packet.frame, &facts),
+        };
+        if facts.fragment == Fragment::No || !collects {
             return Ok(packet);
         }
         // Who may open nothing is not waited for either.
@@ -130,7 +140,8 @@ impl<B: Buffer> Shard<B> {
             self.note(Outcome::Dropped, facts.endpoints.source(), facts.endpoints.destination());
             return Err(Lane::Gone);
         }
-        let (origin, steer) = (packet.origin, door.steer || packet.origin != door.origin);
+        let unwrapped = packet.origin == Origin::Tunnel && door.origin != Origin::Tunnel;
+        let (origin, steer) = (packet.origin, door.steer || unwrapped);
         match self.gather(packet.buffer, &facts, door.port, origin, steer) {
             Gathered::Gone => Err(Lane::Gone),
             Gathered::Elsewhere(buffer, collector) => {
@@ -180,7 +191,7 @@ impl<B: Buffer> Shard<B> {
         for ((place, lane), position) in rest.iter_mut().zip(lanes).zip(0..) {
             let met = met.take();
             let passed = match (&*lane, place.as_mut()) {
-                (Lane::Known(known), Some(buffer)) => met.unwrap_or_else(|| self.pass_one(buffer, known)),
+                (Lane::Known(known), Some(buffer)) => met.unwrap_or_else(|| self.pass_one(buffer, known, door)),
                 (Lane::Other(other), _) => {
                     self.act_other(others, *other);
                     continue;
@@ -191,7 +202,7 @@ impl<B: Buffer> Shard<B> {
                 *lane = Lane::Forward(port);
                 continue;
             }
-            if let (Passed::New, Lane::Known(known)) = (passed, &*lane) {
+            if let (Passed::New, Lane::Known(known), None) = (passed, &*lane, door.pair) {
                 if self.workers > 1
                     && let Some(buffer) = place.as_ref()
                     && let Some((worker, asked)) = self.plain_goes_on(buffer, known, door)
@@ -233,12 +244,13 @@ impl<B: Buffer> Shard<B> {
 
     /// Treats one plain packet, if its session is there and nothing has changed.
     #[inline(never)]
-    fn pass_one(&mut self, buffer: &mut B, known: &Known) -> Passed {
+    fn pass_one(&mut self, buffer: &mut B, known: &Known, door: Door) -> Passed {
         let mut met = Passed::Not;
-        let port = if known.is_v6 {
-            self.pass::<Ipv6Addr>(buffer, known, &mut met)
-        } else {
-            self.pass::<Ipv4Addr>(buffer, known, &mut met)
+        let port = match (known.is_v6, door.pair) {
+            (true, None) => self.pass::<Ipv6Addr>(buffer, known, &mut met),
+            (false, None) => self.pass::<Ipv4Addr>(buffer, known, &mut met),
+            (true, Some(pair)) => self.pass_through::<Ipv6Addr>(buffer, known, pair, &mut met),
+            (false, Some(pair)) => self.pass_through::<Ipv4Addr>(buffer, known, pair, &mut met),
         };
         port.map_or(met, Passed::Forward)
     }
@@ -262,6 +274,7 @@ impl<B: Buffer> Shard<B> {
                 return Lane::Gone;
             }
         };
+        // What is plain at a paired port passes through, and elsewhere it is the appliance's own.
         let mut packet = Packet { buffer, frame, port: door.port, origin: door.origin, rest: None };
         let Passed::Followed(slot, direction, outcome) = passed else {
             match self.whose(&mut packet, false) {
@@ -370,7 +383,7 @@ impl<B: Buffer> Shard<B> {
         if door.origin == Origin::Wire && destination != door.station && !destination.is_multicast() {
             return Err(DropReason::NotOurMac);
         }
-        if frame.link.tags > 0 {
+        if frame.link.tags > 0 && in_line::origin_of(&frame, door) != Origin::InLine {
             return Err(DropReason::UnknownVlan);
         }
         Ok(frame)
@@ -378,6 +391,9 @@ impl<B: Buffer> Shard<B> {
 
     /// Treats what needs no session, and finds the key of what does.
     fn sort(&self, packet: &mut Packet<B>, verdict: &mut Verdict) -> Task {
+        if packet.origin == Origin::InLine {
+            return self.sort_in_line(packet, verdict);
+        }
         let decided = match packet.frame.content {
             Content::Arp(arp) => local::arp(&self.snapshot, packet, &arp, &mut |event| self.tell(event)),
             Content::Other => self.other(packet),
@@ -407,9 +423,10 @@ impl<B: Buffer> Shard<B> {
         Task::Done
     }
 
-    fn unicast(&self, packet: &Packet<B>, verdict: &mut Verdict) -> Task {
+    /// What becomes of an IP packet by its session.
+    pub(crate) fn unicast(&self, packet: &Packet<B>, verdict: &mut Verdict) -> Task {
         let Content::Ip(facts) = &packet.frame.content else { return Task::Done };
-        if packet.origin != Origin::Kernel && packet.frame.link.destination.is_multicast() {
+        if !matches!(packet.origin, Origin::Kernel | Origin::InLine) && destination_is_group(packet) {
             // Unicast inside a link-layer broadcast is never forwarded (RFC 1122 section 3.3.6).
             *verdict = Verdict::Drop(DropReason::MulticastUnwanted);
             return Task::Done;
@@ -432,7 +449,7 @@ impl<B: Buffer> Shard<B> {
             (None, _) => {}
         }
         *verdict = match packet.origin {
-            Origin::Wire | Origin::Tunnel => Verdict::Drop(DropReason::IcmpUnwanted),
+            Origin::Wire | Origin::Tunnel | Origin::InLine => Verdict::Drop(DropReason::IcmpUnwanted),
             Origin::Kernel => Verdict::Forward(packet.port),
         };
         Task::Done
@@ -444,7 +461,7 @@ impl<B: Buffer> Shard<B> {
         const LINK_GROUP: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
         match packet.origin {
             Origin::Kernel => Verdict::Forward(packet.port),
-            Origin::Wire | Origin::Tunnel => {
+            Origin::Wire | Origin::Tunnel | Origin::InLine => {
                 let destination = packet.frame.link.destination;
                 if !destination.is_multicast() || destination.octets().starts_with(&LINK_GROUP) {
                     self.punt_or(packet.port, DropReason::UnknownEthertype)
@@ -485,7 +502,7 @@ impl<B: Buffer> Shard<B> {
         {
             return Some(verdict);
         }
-        if packet.origin != Origin::Kernel
+        if matches!(packet.origin, Origin::Wire | Origin::Tunnel)
             && let Some(verdict) = self.bring_across(packet)
         {
             return Some(verdict);
@@ -493,7 +510,7 @@ impl<B: Buffer> Shard<B> {
         match (packet.origin, packet.frame.content) {
             (Origin::Kernel, Content::Ip(facts)) => Some(self.open_for_kernel(packet, &facts)),
             (Origin::Kernel, _) => Some(Verdict::Forward(packet.port)),
-            (Origin::Wire | Origin::Tunnel, _) => None,
+            (Origin::Wire | Origin::Tunnel | Origin::InLine, _) => None,
         }
     }
 

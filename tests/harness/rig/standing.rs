@@ -2,7 +2,7 @@
 
 use session::Timeouts;
 use units::Nanos;
-use wire::{Content, Facts, Fragment, Transport, Verify, dissect};
+use wire::{Content, Facts, Fragment, Malformed, Transport, Verify, dissect};
 
 use super::{Rig, Side};
 use crate::packet::{internet_checksum, show};
@@ -49,6 +49,8 @@ pub(super) fn longest(timeouts: &Timeouts) -> Nanos {
 pub(super) fn check_packet(side: Side, bytes: &[u8]) {
     let frame = match dissect(bytes, Verify::All) {
         Ok(frame) => frame,
+        // The appliance makes none of these: what is no IP packet passes through a pair of ports as it came.
+        Err(Malformed::ArpTruncated | Malformed::ArpUnsupported | Malformed::ArpSender) => return,
         Err(fault) => panic!("A5: what left at {side:?} is not right ({fault}):\n{}", show(bytes)),
     };
     if let Content::Ip(facts) = frame.content {

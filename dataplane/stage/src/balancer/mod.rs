@@ -19,7 +19,9 @@ pub use backend::{Admin, Backend, Fate, Health};
 pub use member::Member;
 pub use persistence::Persistence;
 pub use quic::QuicIds;
-pub use service::{Algorithm, BackendSpec, Mode, OnBackendFailure, SegmentClamp, ServiceProtocol, ServiceSpec};
+pub use service::{
+    Algorithm, Attract, BackendSpec, Mode, OnBackendFailure, SegmentClamp, ServiceProtocol, ServiceSpec,
+};
 pub use services::{Service, Services};
 pub use stable_hash::VERSION as RING_VERSION;
 pub use untracked::Untracked;

@@ -77,6 +77,29 @@ impl Mode {
     }
 }
 
+/// How clients' packets come to a service (SE-14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attract {
+    /// They are taken out of what passes through a pair of ports (SE-15). Whoever has the address keeps it.
+    InLine,
+    /// The appliance answers for the address (SE-19).
+    OwnAddress,
+    /// Others direct them to a port's own MAC address: switches, routers (SE-20).
+    External,
+}
+
+impl Attract {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InLine => "inline",
+            Self::OwnAddress => "own-address",
+            Self::External => "external",
+        }
+    }
+}
+
 /// The largest segment that ends of a TCP connection may agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SegmentClamp {
@@ -154,6 +177,8 @@ pub struct ServiceSpec {
     pub protocol: ServiceProtocol,
     /// The ports clients ask; none overlaps another service's on the same address and protocol.
     pub ports: Vec<PortRange>,
+    /// How its clients' packets come here; the same for all services of one address.
+    pub attract: Attract,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
     /// How it is reached.

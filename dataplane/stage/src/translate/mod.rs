@@ -23,7 +23,7 @@ pub use deltas::{Covered, Deltas};
 pub use destination_nat::{DestinationNat, ForwardRule};
 pub use icmp_error::{outer_addresses, rewrite_error_v4, rewrite_error_v6};
 pub use mappings::{Inside, Mapped, MappingId, Mappings, NoMapping, Outside};
-pub use plain::{Hop, Leaving, pass_v4, pass_v6};
+pub use plain::{Hop, Leaving, pass_v4, pass_v6, turn_v4, turn_v6};
 pub use pool::Pool;
 pub use pool_use::{PoolUse, PoolUses};
 pub use port_slice::{Candidates, PortSlice};

@@ -49,7 +49,22 @@ pub fn pass_v4(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<u6
     let network = leaving.map_or(u16::MAX, |leaving| leaving.network);
     let sum = u16::from_ne_bytes([front[24], front[25]]);
     [front[24], front[25]] = checksum::update_by_both(sum, network, ONE_HOP_LESS).to_ne_bytes();
-    let Some(leaving) = leaving else { return true };
+    leaving.is_none_or(|leaving| write_ends_v4(frame, tcp, leaving))
+}
+
+/// Rewrites an IPv4 packet that passes in line; link header and hop limit stay. False as with [`pass_v4`].
+#[inline(always)]
+#[must_use]
+pub fn turn_v4(frame: &mut [u8], tcp: bool, leaving: Leaving<u64>) -> bool {
+    let Some(front) = frame.first_chunk_mut::<LEAST_V4>() else { return false };
+    let sum = u16::from_ne_bytes([front[24], front[25]]);
+    [front[24], front[25]] = checksum::update(sum, leaving.network).to_ne_bytes();
+    write_ends_v4(frame, tcp, leaving)
+}
+
+#[inline(always)]
+fn write_ends_v4(frame: &mut [u8], tcp: bool, leaving: Leaving<u64>) -> bool {
+    let Some(front) = frame.first_chunk_mut::<LEAST_V4>() else { return false };
     front[26..34].copy_from_slice(&leaving.addresses.to_ne_bytes());
     front[34..38].copy_from_slice(&leaving.ports.to_ne_bytes());
     if tcp {
@@ -61,14 +76,11 @@ pub fn pass_v4(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<u6
     true
 }
 
-/// As [`pass_v4`], for IPv6.
+/// As [`turn_v4`], for IPv6.
 #[inline(always)]
 #[must_use]
-pub fn pass_v6(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<[u128; 2]>>) -> bool {
+pub fn turn_v6(frame: &mut [u8], tcp: bool, leaving: Leaving<[u128; 2]>) -> bool {
     let Some(front) = frame.first_chunk_mut::<LEAST_V6>() else { return false };
-    write_macs(front, hop);
-    front[21] = front[21].wrapping_sub(1);
-    let Some(leaving) = leaving else { return true };
     let [source, destination] = leaving.addresses;
     front[22..38].copy_from_slice(&source.to_ne_bytes());
     front[38..54].copy_from_slice(&destination.to_ne_bytes());
@@ -80,6 +92,16 @@ pub fn pass_v6(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<[u
         [front[60], front[61]] = update_udp([front[60], front[61]], leaving.transport);
     }
     true
+}
+
+/// As [`pass_v4`], for IPv6.
+#[inline(always)]
+#[must_use]
+pub fn pass_v6(frame: &mut [u8], tcp: bool, hop: Hop, leaving: Option<Leaving<[u128; 2]>>) -> bool {
+    let Some(front) = frame.first_chunk_mut::<LEAST_V6>() else { return false };
+    write_macs(front, hop);
+    front[21] = front[21].wrapping_sub(1);
+    leaving.is_none_or(|leaving| turn_v6(frame, tcp, leaving))
 }
 
 #[inline(always)]
@@ -181,7 +203,10 @@ mod tests {
             prop_assert!(pass_v4(&mut short, tcp, HOP, translated.then_some(leaving(pair(new), ports, deltas))));
             let facts = facts(&long);
             if translated {
+                let mut in_line = long.clone();
+                prop_assert!(turn_v4(&mut in_line, tcp, leaving(pair(new), ports, deltas)));
                 prop_assert!(rewrite_v4(&mut long, &facts, &to, deltas));
+                prop_assert_eq!(&in_line, &long);
             }
             prop_assert!(decrement_hop_limit(&mut long, &facts));
             long[..6].copy_from_slice(&HOP.destination.octets());
@@ -202,7 +227,11 @@ mod tests {
             prop_assert!(pass_v6(&mut short, tcp, HOP, translated.then_some(leaving(new.map(|a| u128::from_ne_bytes(a.octets())), ports, deltas))));
             let facts = facts(&long);
             if translated {
+                let mut in_line = long.clone();
+                let both = new.map(|a| u128::from_ne_bytes(a.octets()));
+                prop_assert!(turn_v6(&mut in_line, tcp, leaving(both, ports, deltas)));
                 prop_assert!(rewrite_v6(&mut long, &facts, &to, deltas));
+                prop_assert_eq!(&in_line, &long);
             }
             prop_assert!(decrement_hop_limit(&mut long, &facts));
             long[..6].copy_from_slice(&HOP.destination.octets());
@@ -216,6 +245,7 @@ mod tests {
         let to = leaving(pair([Ipv4Addr::LOCALHOST; 2]), [1, 2], Deltas::NONE);
         for len in 0..42 {
             assert!(!pass_v4(&mut vec![0; len], false, HOP, Some(to)));
+            assert!(!turn_v4(&mut vec![0; len], false, to));
         }
     }
 }

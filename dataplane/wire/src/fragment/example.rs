@@ -3,7 +3,7 @@
 //!
 //! Called by workers. Pure functions of bytes.
 
-use crate::{Endpoints, Facts, checksum};
+use crate::{Endpoints, Facts, MacAddr, checksum};
 
 /// What the other fragments of a datagram take from the first as it leaves: MACs, hop limit, addresses. Taking its hop limit
 /// too, none of them can be made to die behind the appliance while the others live on.
@@ -47,6 +47,12 @@ impl Example {
             }
             _ => true,
         }
+    }
+
+    /// Whether the frame left for this station.
+    #[must_use]
+    pub fn is_to(&self, station: MacAddr) -> bool {
+        self.macs.starts_with(&station.octets())
     }
 
     /// A number that depends on the addresses alone, for tables by them.
