@@ -182,8 +182,9 @@ impl<B: Buffer> Shard<B> {
         if let Some(service) = services.find(destination, protocol, port).and_then(in_line) {
             return Bound::Service(service.id());
         }
-        let asked = services.is_backend(destination, protocol, port).and_then(in_line);
-        asked
+        services
+            .of_backend_in_line(destination, protocol, port)
+            .and_then(|id| services.service(id))
             .and_then(|service| {
                 let is_asked = |backend: &Backend| {
                     backend.address() == destination && backend.port().is_none_or(|own| own == port)

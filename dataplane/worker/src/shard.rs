@@ -115,7 +115,7 @@ impl Held {
             hops,
             client: session.tuple(Direction::Original).source.into_ip(),
             from_kernel: session.flags() & FROM_KERNEL != 0,
-            leased: if forth.is_through() { None } else { Leased::of(session) },
+            leased: if forth.is_through() { Leased::of(session).with_lease(0) } else { Leased::of(session) },
             half_open: session.flags() & HALF_OPEN != 0,
             counted_at: counted_at(session),
             splice: spliced.then(|| session.lease()),

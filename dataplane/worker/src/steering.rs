@@ -255,6 +255,7 @@ mod tests {
             protocol: ServiceProtocol::Tcp,
             ports: vec![PortRange::single(81), PortRange::single(80), PortRange::new(8_000, 8_100).unwrap()],
             algorithm: Algorithm::RoundRobin,
+            attract: stage::balancer::Attract::OwnAddress,
             mode: Mode::Nat,
             source_address: Vec::new(),
             tunnel_source: Vec::new(),

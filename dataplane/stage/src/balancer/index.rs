@@ -1,12 +1,12 @@
-//! Where a packet meets the balancer: the virtual addresses. Built when a policy is compiled, read by workers at the first
-//! packet of a session, never changed.
+//! Where a packet meets the balancer: virtual addresses, and in line the backends themselves. Built when a policy is
+//! compiled, read by workers at the first packet of a session, never changed.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use units::ServiceId;
 
-use super::service::{ServiceProtocol, ServiceSpec};
+use super::service::{Attract, ServiceProtocol, ServiceSpec};
 use crate::{Keyed, PortRange};
 
 /// A range of ports of one address and protocol, and the service it belongs to.
@@ -16,7 +16,7 @@ struct Claim {
     service: ServiceId,
 }
 
-/// Claims on one address, by protocol: disjoint, by first port for the search.
+/// Claims on one address, by protocol: disjoint for virtual addresses, by first port for the search.
 #[derive(Clone, Debug, Default)]
 struct Claims {
     tcp: Vec<Claim>,
@@ -51,6 +51,8 @@ impl Claims {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     virtuals: HashMap<IpAddr, Claims, Keyed>,
+    /// Backends of services that attract in line, which are taken in under their own addresses too.
+    in_line: HashMap<IpAddr, Claims, Keyed>,
     pools: HashSet<IpAddr, Keyed>,
 }
 
@@ -62,9 +64,16 @@ impl Index {
             for &ports in &spec.ports {
                 index.virtuals.entry(spec.address).or_default().add(spec.protocol, ports, service);
             }
+            for backend in spec.backends.iter().filter(|_| spec.attract == Attract::InLine) {
+                let claims = index.in_line.entry(backend.address).or_default();
+                match backend.port {
+                    Some(port) => claims.add(spec.protocol, PortRange::single(port), service),
+                    None => spec.ports.iter().for_each(|&ports| claims.add(spec.protocol, ports, service)),
+                }
+            }
             index.pools.extend(spec.source_address.iter().copied());
         }
-        index.virtuals.values_mut().for_each(Claims::sort);
+        index.virtuals.values_mut().chain(index.in_line.values_mut()).for_each(Claims::sort);
         index
     }
 
@@ -75,6 +84,12 @@ impl Index {
         let behind = claims.partition_point(|claim| claim.ports.first() <= port);
         let claim = claims.get(behind.checked_sub(1)?)?;
         claim.ports.contains(port).then_some(claim.service)
+    }
+
+    /// The first service that attracts in line and has a backend at this address and port; one backend may serve several.
+    pub(super) fn of_backend_in_line(&self, address: IpAddr, protocol: u8, port: u16) -> Option<ServiceId> {
+        let claims = self.in_line.get(&address)?.of(protocol).iter();
+        claims.filter(|claim| claim.ports.contains(port)).map(|claim| claim.service).min()
     }
 
     pub(super) fn owns(&self, address: IpAddr) -> bool {

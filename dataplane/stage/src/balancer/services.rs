@@ -345,6 +345,13 @@ impl Services {
         self.index.pool_addresses()
     }
 
+    /// The service that attracts in line and has this address, protocol and port as a backend; the first listed where there
+    /// are several.
+    #[must_use]
+    pub fn of_backend_in_line(&self, address: IpAddr, protocol: u8, port: u16) -> Option<ServiceId> {
+        self.index.of_backend_in_line(address, protocol, port)
+    }
+
     /// The service with this number; `None` for a number of another policy.
     #[must_use]
     pub fn service(&self, id: ServiceId) -> Option<&Service> {
