@@ -2,7 +2,7 @@
 
 use millrace_tests::fragmented::{FRAGMENTS, payload, segment, together};
 use millrace_tests::packet::{icmp, ping, pong, udp};
-use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, TWO_PORTS};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS};
 use stage::DropReason::PacketTooBig;
 
 const CLIENT: &str = "198.51.100.7:40000";
@@ -124,52 +124,64 @@ fn a_long_ping_put_together_on_the_way_is_answered_in_pieces() {
     assert_eq!(together(&came).1, segment(&icmp(service, client, 0, 0, 0x1234_0001, &data)));
 }
 
-/// MAL-17: packets of all sizes through the firewall, the balancer and source NAT, between links of 9,600 bytes and of 1,500.
+/// A packet of `size` bytes from one side to another whose link carries `room`: it passes and looks there as it is shown, or
+/// its sender is told, and what may be cut is.
+fn passes_or_is_told(rig: &mut Rig, [near, far]: [Side; 2], [size, room]: [u16; 2], sent: [&str; 2], shown: [&str; 2]) {
+    let v6 = sent[0].starts_with('[');
+    let data = payload(usize::from(size) - if v6 { 48 } else { 28 });
+    let write = |[source, destination]: [&str; 2]| udp(source, destination).data(&data);
+    rig.put(near, &write(sent).uncut());
+    rig.settle();
+    let came = rig.take();
+    let [(side, frame)] = came.as_slice() else { panic!("{size} bytes: {came:?}") };
+    if size <= room {
+        assert_eq!((*side, frame), (far, &rig.outward(far, &write(shown).uncut().routed())), "{size} bytes");
+        return;
+    }
+    let mtu = if v6 {
+        u32::from_be_bytes([frame[58], frame[59], frame[60], frame[61]])
+    } else {
+        u32::from(u16::from_be_bytes([frame[40], frame[41]]))
+    };
+    assert_eq!((*side, mtu), (near, u32::from(room)), "{size} bytes");
+    if !v6 {
+        rig.put(near, &write(sent));
+        rig.settle();
+        let came = rig.take();
+        assert_eq!(came.len(), usize::from(size - 20).div_ceil(1_480), "{size} bytes, cut");
+        assert_eq!(together(&came).1, segment(&write(shown)));
+    }
+}
+
+/// MAL-17: packets of all sizes through the firewall, the balancer and source NAT, in both families, between links of 9,600
+/// bytes and of 1,500.
 #[test]
 fn jumbo_packets_pass_or_their_sender_is_told() {
-    let wide = ("device = \"net_ring0\"\n", "device = \"net_ring0\"\nmtu = 9600\n");
-    for inside in [9_600_u16, 1_500] {
-        let narrow = format!("device = \"net_ring1\"\nmtu = {inside}\n");
-        let text =
-            format!("{TWO_PORTS}{FRAGMENTS}").replace(wide.0, wide.1).replace("device = \"net_ring1\"\n", &narrow);
+    for [outside, inside] in [[9_600, 9_600], [9_600, 1_500], [1_500, 9_600]] {
+        let sized = |text: &str, device: &str, mtu: u16| text.replace(device, &format!("{device}mtu = {mtu}\n"));
+        let text = sized(&format!("{TWO_PORTS}{FRAGMENTS}"), "device = \"net_ring0\"\n", outside);
+        let text = sized(&text, "device = \"net_ring1\"\n", inside);
         let mut rig = Rig::laid_out(&text, Layout { buffers: 256, ..Layout::default() });
+        // The largest frames that a link of 9,600 bytes brings, with and without Ethernet's header counted.
         for size in [1_500_u16, 1_501, 8_986, 9_000, 9_202, 9_216] {
-            for (client, server, shown, headers) in [
-                (CLIENT, SERVER, SERVER, 28),
-                (CLIENT, "198.51.100.10:53", "10.0.0.11:5353", 28),
-                (CLIENT6, SERVER6, SERVER6, 48),
-                (CLIENT6, "[2001:db8:51::10]:53", "[2001:db8:10::11]:5353", 48),
-            ] {
-                let data = payload(usize::from(size) - headers);
-                let sent = udp(client, server).data(&data).uncut();
-                rig.put(OUTSIDE, &sent);
-                rig.settle();
-                let came = rig.take();
-                let [(side, frame)] = came.as_slice() else { panic!("{size} bytes: {came:?}") };
-                if size <= inside {
-                    let there = udp(client, shown).data(&data).uncut().routed();
-                    assert_eq!((*side, frame), (INSIDE, &rig.outward(INSIDE, &there)), "{size} bytes");
-                    continue;
+            if outside == 9_600 {
+                for (sent, shown) in [
+                    ([CLIENT, SERVER], [CLIENT, SERVER]),
+                    ([CLIENT, "198.51.100.10:53"], [CLIENT, "10.0.0.11:5353"]),
+                    ([CLIENT6, SERVER6], [CLIENT6, SERVER6]),
+                    ([CLIENT6, "[2001:db8:51::10]:53"], [CLIENT6, "[2001:db8:10::11]:5353"]),
+                ] {
+                    passes_or_is_told(&mut rig, [OUTSIDE, INSIDE], [size, inside], sent, shown);
                 }
-                let mtu = if headers == 28 {
-                    u32::from(u16::from_be_bytes([frame[40], frame[41]]))
-                } else {
-                    u32::from_be_bytes([frame[58], frame[59], frame[60], frame[61]])
-                };
-                assert_eq!((*side, mtu), (OUTSIDE, u32::from(inside)), "{size} bytes");
-                if headers == 28 {
-                    rig.put(OUTSIDE, &udp(client, server).data(&data));
-                    rig.settle();
-                    let came = rig.take();
-                    assert_eq!(came.len(), usize::from(size - 20).div_ceil(1_480), "{size} bytes, cut");
-                    assert_eq!(together(&came).1, segment(&udp(client, shown).data(&data)));
+            }
+            if inside == 9_600 {
+                for (hidden, shown, asked) in [
+                    ("10.0.0.11:3000", "198.51.100.1:3000", "198.51.100.7:53"),
+                    ("[2001:db8:10::11]:3000", "[2001:db8:51::1]:3000", "[2001:db8:51::7]:53"),
+                ] {
+                    passes_or_is_told(&mut rig, [INSIDE, OUTSIDE], [size, outside], [hidden, asked], [shown, asked]);
                 }
             }
         }
-        rig.put(INSIDE, &udp("10.0.0.11:3000", "198.51.100.7:53").data(&payload(usize::from(inside) - 28)));
-        rig.settle();
-        let came = rig.take();
-        let hidden = udp("198.51.100.1:3000", "198.51.100.7:53").data(&payload(usize::from(inside) - 28)).routed();
-        assert_eq!(came, [(OUTSIDE, rig.outward(OUTSIDE, &hidden))]);
     }
 }
