@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use stage::PortRange;
 use stage::balancer::{Algorithm, Attract, BackendSpec, Mode, OnBackendFailure, QuicIds, ServiceProtocol, ServiceSpec};
+use stage::introduction::Introduction;
 use units::{Nanos, PortId};
 
 use crate::address::host;
@@ -122,6 +123,7 @@ fn service(
     let on_backend_failure = section.or("on_backend_failure", choice(ON_FAILURE), OnBackendFailure::Reselect);
     let syn_cookies = syn_cookies(&mut section, protocol, mode);
     let half_open_limit = half_open_limit(&mut section, protocol);
+    let introduction = introduction(&mut section, protocol, mode);
     let health = health(&mut section, protocol);
     let backends = backends(&mut section, mode, quic, &ports, address.as_ref(), findings);
     let spec = ServiceSpec {
@@ -134,6 +136,7 @@ fn service(
         mode,
         tunnel_source,
         mss_clamp,
+        introduction,
         source_address: source_address.iter().map(|address| address.value).collect(),
         persistence,
         quic,
@@ -357,4 +360,19 @@ fn backend(
     };
     section.finish();
     (spec, address)
+}
+
+/// Whether and how the backends of a service are told of their clients.
+fn introduction(section: &mut Section<'_>, protocol: ServiceProtocol, mode: Mode) -> Option<Introduction> {
+    let words = &[("proxy-v2", Introduction::ProxyV2), ("tcp-option", Introduction::TcpOption)];
+    let written = section.optional("client_address", choice(words))?;
+    let why = match (protocol, mode.returns_directly()) {
+        (ServiceProtocol::Udp, _) => "only TCP has room for it",
+        (ServiceProtocol::Tcp, true) => "its backends see their clients",
+        (ServiceProtocol::Tcp, false) => return Some(written.value),
+    };
+    let message = format!("{} has `client_address`, but {why}", section.title);
+    let advice = "remove it, or write protocol = \"tcp\" and mode = \"nat\" or \"full-nat\"";
+    section.report(Finding::error("meaningless-key", &written.spot, message).advice(advice));
+    None
 }

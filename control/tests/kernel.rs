@@ -135,6 +135,7 @@ fn probed(addresses: [&str; 2]) -> [Health; 2] {
             backend: address.into(),
             address: (address.parse::<IpAddr>().unwrap(), 0).into(),
             probe: Probe::Icmp,
+            introduced: false,
             interval: Duration::from_millis(10),
             timeout: Duration::from_millis(500),
             rise: 2,

@@ -164,6 +164,7 @@ fn rows() -> Vec<Row> {
         Row("[[virtual_service]]", "gre_key", &["0", "4_294_967_295", "0xff"], &["-1", "4_294_967_296", "\"7\"", "7.0"]),
         row("[[virtual_service]]", "gue_port", PORTS),
         Row("[[virtual_service]]", "gue_variant", &["0", "1"], &["-1", "2", "\"0\"", "true"]),
+        Row("[[virtual_service]]", "client_address", &["\"proxy-v2\"", "\"tcp-option\""], &["\"\"", "\"proxy\"", "true", "2"]),
         Row("[[virtual_service]]", "mss_clamp", &["true", "false", "536", "9_560"], &["535", "9_561", "-1", "\"1360\"", "1360.0", "[1360]"]),
         Row("[[virtual_service]]", "half_open_limit", &["1", "50_000_000"], &["0", "-1", "50_000_001", "\"1\"", "1.0"]),
         Row("[[virtual_service]]", "drain_timeout", &["\"0s\"", "\"1d\""], &["\"1d1ns\"", "30", "\"\"", "true"]),

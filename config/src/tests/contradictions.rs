@@ -713,3 +713,17 @@ fn how_a_service_is_attracted() {
     let fault = only(&(passing + &second));
     assert_eq!((fault.code, fault.severity), ("attracted-two-ways", Severity::Error));
 }
+
+#[test]
+fn an_introduction_that_no_backend_can_get() {
+    let with = |protocol: &str, mode: &str| {
+        format!(
+            "{FULL}\n[[virtual_service]]\nname = \"told\"\naddress = \"198.51.100.77\"\nprotocol = \"{protocol}\"\nports = [\"80\"]\n\
+             mode = \"{mode}\"\nclient_address = \"proxy-v2\"\n[[virtual_service.backend]]\nname = \"a\"\naddress = \"10.0.0.11\"\n"
+        )
+    };
+    valid(&with("tcp", "nat").replace("proxy-v2", "tcp-option"));
+    for (protocol, mode) in [("udp", "nat"), ("tcp", "direct"), ("tcp", "gre")] {
+        assert_eq!(codes(&with(protocol, mode)), ["meaningless-key"], "{protocol} {mode}");
+    }
+}

@@ -10,6 +10,8 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use stage::introduction::PROXY_LOCAL;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::icmp;
@@ -18,18 +20,19 @@ use super::target::host_of;
 /// Bytes of an answer's head that are read before it counts as wrong.
 const HEAD_MAX: usize = 64 * 1024;
 
-/// Probes once.
+/// Probes once. `introduced` says that the backend expects the PROXY protocol's header first: it gets the one of a connection
+/// on nobody's behalf.
 ///
 /// # Errors
 /// Why the backend does not count as alive.
-pub(super) async fn probe(kind: &Probe, address: SocketAddr) -> Result<(), String> {
+pub(super) async fn probe(kind: &Probe, address: SocketAddr, introduced: bool) -> Result<(), String> {
     match kind {
         Probe::None => Ok(()),
-        Probe::Tcp => connect(address).await.map(drop),
+        Probe::Tcp => connect(address, introduced).await.map(drop),
         Probe::Icmp => icmp::echo(address.ip()).await,
         Probe::Http { path, host, status_min, status_max } => {
             let host = host.clone().unwrap_or_else(|| host_of(address));
-            let status = get(address, &host, path).await?;
+            let status = get(address, &host, path, introduced).await?;
             if (*status_min..=*status_max).contains(&status) {
                 Ok(())
             } else {
@@ -39,13 +42,17 @@ pub(super) async fn probe(kind: &Probe, address: SocketAddr) -> Result<(), Strin
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))
+async fn connect(address: SocketAddr, introduced: bool) -> Result<TcpStream, String> {
+    let mut stream = TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))?;
+    if introduced {
+        stream.write_all(&PROXY_LOCAL).await.map_err(|error| format!("connect: {error}"))?;
+    }
+    Ok(stream)
 }
 
 /// Asks for `path` and returns the status. The body is not read: the connection is closed with the head.
-async fn get(address: SocketAddr, host: &str, path: &str) -> Result<u16, String> {
-    let stream = connect(address).await?;
+async fn get(address: SocketAddr, host: &str, path: &str, introduced: bool) -> Result<u16, String> {
+    let stream = connect(address, introduced).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
@@ -71,7 +78,7 @@ async fn get(address: SocketAddr, host: &str, path: &str) -> Result<u16, String>
 mod tests {
     use std::net::Ipv6Addr;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -109,7 +116,7 @@ mod tests {
             ),
         ] {
             let (address, served) = server(answer).await;
-            assert_eq!(probe(&http(200, 399), address).await, outcome, "{answer}");
+            assert_eq!(probe(&http(200, 399), address, false).await, outcome, "{answer}");
             let request = served.await.unwrap();
             assert!(request.starts_with("GET /healthz HTTP/1.1\r\n"), "{request}");
             assert!(request.to_ascii_lowercase().contains(&format!("host: {address}\r\n")), "{request}");
@@ -120,7 +127,7 @@ mod tests {
     async fn what_is_not_http_is_not_alive() {
         for answer in ["", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 20x\r\n\r\n"] {
             let (address, _served) = server(answer).await;
-            let error = probe(&http(100, 599), address).await.unwrap_err();
+            let error = probe(&http(100, 599), address, false).await.unwrap_err();
             assert!(error.starts_with("http: "), "{answer}: {error}");
         }
     }
@@ -129,9 +136,26 @@ mod tests {
     async fn a_listening_port_is_alive_and_a_closed_one_is_not() {
         let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(probe(&Probe::Tcp, address).await, Ok(()));
+        assert_eq!(probe(&Probe::Tcp, address, false).await, Ok(()));
         drop(listener);
-        let error = probe(&Probe::Tcp, address).await.unwrap_err();
+        let error = probe(&Probe::Tcp, address, false).await.unwrap_err();
         assert!(error.starts_with("connect: Connection refused"), "{error}");
+    }
+
+    /// PROXY protocol, section 2.2: the command LOCAL, before the request.
+    #[tokio::test]
+    async fn a_backend_behind_the_proxy_protocol_gets_its_header_first() {
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut first = [0; 20];
+            stream.read_exact(&mut first).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            first
+        });
+        assert_eq!(probe(&http(200, 399), address, true).await, Ok(()));
+        let first = served.await.unwrap();
+        assert_eq!((&first[..16], &first[16..]), (&PROXY_LOCAL[..], &b"GET "[..]));
     }
 }

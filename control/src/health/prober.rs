@@ -120,7 +120,7 @@ async fn attend(target: Target, tally: Arc<Mutex<Tally>>, tell: Tell, at_once: A
         // The semaphore is never closed.
         let Ok(_turn) = at_once.acquire().await else { return };
         let begun = Instant::now();
-        let outcome = match timeout(target.timeout, probe(&target.probe, target.address)).await {
+        let outcome = match timeout(target.timeout, probe(&target.probe, target.address, target.introduced)).await {
             Ok(found) => found.map(|()| begun.elapsed()),
             Err(_) => Err(format!("no answer within {:?}", target.timeout)),
         };
@@ -154,6 +154,7 @@ mod tests {
             backend: backend.into(),
             address,
             probe: Probe::Tcp,
+            introduced: false,
             interval: Duration::from_millis(1),
             timeout: Duration::from_secs(10),
             rise: 2,

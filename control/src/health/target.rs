@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::Policy;
 use config::policy::Probe;
+use stage::introduction::Introduction;
 
 /// One backend and how it is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// What a probe is; never [`Probe::None`].
     pub probe: Probe,
+    /// Whether the backend expects the PROXY protocol's header before anything is said.
+    pub introduced: bool,
     /// From one probe to the next.
     pub interval: Duration,
     /// How long an answer may take.
@@ -30,8 +33,8 @@ pub struct Target {
 impl Target {
     /// Whether what was found of `other` holds of this one too: the same backend, asked the same thing.
     pub(super) fn continues(&self, other: &Self) -> bool {
-        (&self.service, &self.backend, self.address, &self.probe)
-            == (&other.service, &other.backend, other.address, &other.probe)
+        (&self.service, &self.backend, self.address, &self.probe, self.introduced)
+            == (&other.service, &other.backend, other.address, &other.probe, other.introduced)
     }
 }
 
@@ -49,6 +52,7 @@ pub fn targets(policy: &Policy) -> Vec<Target> {
                 backend: backend.name.clone(),
                 address: (backend.address, service.probe_port(backend)).into(),
                 probe: service.health.kind.clone(),
+                introduced: service.spec.introduction == Some(Introduction::ProxyV2),
                 interval: service.health.interval.into(),
                 timeout: service.health.timeout.into(),
                 rise: service.health.rise,

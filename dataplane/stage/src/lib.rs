@@ -13,6 +13,7 @@ pub mod extension_policy;
 pub mod firewall;
 pub mod forward;
 pub mod heavy_hitters;
+pub mod introduction;
 pub mod keyed_hash;
 pub mod limiter;
 pub mod port_range;

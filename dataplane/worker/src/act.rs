@@ -139,7 +139,7 @@ impl<B: Buffer> Shard<B> {
     /// The state of a session has changed: its timeout follows. What the kernel opened and finished is let go at once,
     /// since the kernel itself remembers what may still come; so is a question that has its answer, where the service
     /// says so.
-    fn retime<A: Family>(&mut self, slot: Slot) -> bool {
+    pub(crate) fn retime<A: Family>(&mut self, slot: Slot) -> bool {
         let session = A::table(&self.sessions).session(slot);
         if session.flags() & FROM_KERNEL != 0 && session.state().is_over() || datagram::is_over(session) {
             return true;

@@ -19,7 +19,7 @@ use wire::{Content, Endpoints, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Tran
 use crate::command::Event;
 use crate::family::Family;
 use crate::flow::Flow;
-use crate::next_hop::{NextHopId, Way};
+use crate::next_hop::Way;
 use crate::open::{Applicant, Bound};
 use crate::packet::{Answer, Packet, Verdict};
 use crate::shard::Shard;
@@ -61,7 +61,7 @@ impl<B: Buffer> Shard<B> {
     ) -> bool {
         self.leave_rest(packet);
         let network = usize::from(packet.frame.link.payload);
-        let len = emit::tcp_segment_len(network, endpoints.is_v6(), segment.options.len());
+        let len = emit::tcp_segment_len(network, endpoints.is_v6(), segment.options.len() + segment.payload.len());
         if !packet.buffer.resize(len)
             || emit::tcp_segment(packet.buffer.bytes_mut(), network, endpoints, hop_limit, segment).is_none()
         {
@@ -147,6 +147,7 @@ impl<B: Buffer> Shard<B> {
             flags: TcpFlags::SYN | TcpFlags::ACK,
             window: 0,
             options: bytes.get(..len).unwrap_or_default(),
+            payload: &[],
         };
         if link.source.is_multicast()
             || !self.become_segment(packet, &facts.endpoints.reversed(), emit::HOP_LIMIT, &segment)
@@ -223,6 +224,7 @@ impl<B: Buffer> Shard<B> {
             flags: TcpFlags::SYN,
             window: splice.syn_window(),
             options: options.get(..len).unwrap_or_default(),
+            payload: &[],
         };
         if !self.become_segment(packet, &facts.endpoints, facts.hop_limit, &syn) {
             return Verdict::Drop(DropReason::BuffersExhausted);
@@ -258,22 +260,16 @@ impl<B: Buffer> Shard<B> {
     /// Ties a session that was just opened to what is known of its client.
     fn begin_splice<A: Family>(&mut self, slot: session::Slot, mut splice: Splice) {
         let session = A::table(&self.sessions).session(slot);
-        splice.lease = session.lease();
-        splice.hops = session::Direction::BOTH.map(|way| NextHopId::new(session.next_hop(way)));
         if let Some(service) = self.snapshot.services.service(splice.service) {
             service.guard().answered();
         }
         let v6 = A::endpoints(&session.tuple(session::Direction::Original)).is_v6();
-        let Some(entry) = self.splices.take(splice) else {
+        self.prepare_introduction(&mut splice, v6);
+        if self.attach_splice::<A>(slot, splice).is_none() {
             // There are as many entries as sessions.
             return;
-        };
-        let session = A::table_mut(&mut self.sessions).session_mut(slot);
-        for way in session::Direction::BOTH {
-            session.set_next_hop(way, NextHopId::SPLICED.get());
         }
-        session.set_lease(entry);
-        self.splices.wait(slot, v6, entry, self.tick);
+        self.press::<A>(slot);
         // The client was answered the way its SYN came; from now on it is sent to like anybody else.
         let back = self.hop_of::<A>(slot, session::Direction::Reply);
         if let Some(Way::Wait { ask: Some((port, address)) }) = self.next_hops.way(back, self.tick) {

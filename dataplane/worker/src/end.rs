@@ -56,6 +56,7 @@ impl<B> Shard<B> {
         let tuple = session.outgoing(direction);
         let (sequence, acknowledgment) = session.reset_numbers(direction);
         let sequence = self.as_received::<A>(slot, direction, sequence);
+        let acknowledgment = self.as_acknowledged::<A>(slot, direction, acknowledgment);
         let (endpoints, mut hop) = (across::as_sent(A::endpoints(&tuple)), self.hop_of::<A>(slot, direction));
         if hop == NextHopId::ACROSS {
             hop = self.hop_to(endpoints.destination()).unwrap_or(NextHopId::NONE);

@@ -66,6 +66,9 @@ impl<B: Buffer> Shard<B> {
                 if applicant.proof.is_none() && !self.may_begin_handshake(service, kind) {
                     return Err(DropReason::HalfOpenLimited);
                 }
+                if self.speaks_too_early(service, facts) {
+                    return Err(DropReason::TcpInvalidState);
+                }
                 let named = self.named_backend(service, packet, facts);
                 let pair = if packet.origin == Origin::InLine { self.snapshot.pair(packet.port) } else { None };
                 self.open_service(service, new, named, pair)
@@ -85,6 +88,13 @@ impl<B: Buffer> Shard<B> {
             }
             (opened, _) => opened?,
         };
+        if let Bound::Service(service) = applicant.bound
+            && applicant.proof.is_none()
+            && !self.begin_introduction::<A>(packet, facts, slot, service)
+        {
+            self.close::<A>(slot);
+            return Err(DropReason::SessionTableFull);
+        }
         self.count_first::<A>(packet.len(facts), slot);
         self.note(Outcome::Opened, facts.endpoints.source(), facts.endpoints.destination());
         Ok(self.dispatch::<A>(packet, facts, slot, Direction::Original))

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use frame::Buffer;
 use session::{Direction, Slot, Table, Traffic, Tuple};
 use stage::DropReason;
-use stage::translate::{NewEndpoints, outer_addresses, rewrite_error_v4, rewrite_error_v6};
+use stage::translate::{NewEndpoints, Toward, outer_addresses, rewrite_error_v4, rewrite_error_v6};
 use units::PortId;
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, Quote, QuotedTransport, Transport, icmpv4, icmpv6};
@@ -140,9 +140,11 @@ impl<B: Buffer> Shard<B> {
             return verdict;
         }
         let session = A::table(&self.sessions).session(slot);
-        let shift = self.shift_of::<A>(slot).filter(|_| direction == Direction::Original);
+        let shift = self.shift_of::<A>(slot);
+        let toward = if direction == Direction::Original { Toward::Backend } else { Toward::Client };
         if let QuotedTransport::Ports { sequence, .. } = quote.transport {
-            let sequence = shift.map_or(sequence, |shift| shift.as_backend_counts(sequence));
+            let by_client = shift.filter(|_| toward == Toward::Backend);
+            let sequence = by_client.map_or(sequence, |shift| shift.as_backend_counts(sequence));
             if !session.has_sent(direction.opposite(), sequence) {
                 return Verdict::Drop(DropReason::IcmpErrorUnmatched);
             }
@@ -196,7 +198,7 @@ impl<B: Buffer> Shard<B> {
             }
         }
         if let Some(shift) = shift
-            && !shift.apply_to_quote(bytes, facts, quote)
+            && !shift.apply_to_quote(bytes, facts, quote, toward)
         {
             return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }

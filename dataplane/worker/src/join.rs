@@ -12,7 +12,7 @@ use stage::DropReason;
 use stage::translate::{Shift, Toward};
 use wire::emit::Segment;
 use wire::tcp_options::{OPTIONS_MAX, Timestamps};
-use wire::{Content, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Transport};
+use wire::{Content, Endpoints, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Transport};
 
 use crate::act::Acted;
 use crate::challenge::OFFERED_SCALE;
@@ -38,7 +38,28 @@ impl<B> Shard<B> {
         if spliced { self.splices.get(session.lease()) } else { None }
     }
 
-    fn splice_mut<A: Family>(&mut self, slot: Slot) -> Option<&mut Splice> {
+    /// Begins to keep something beside a session: it names its entry from now on, and the entry its next hops.
+    pub(crate) fn attach_splice<A: Family>(&mut self, slot: Slot, mut splice: Splice) -> Option<()> {
+        let session = A::table(&self.sessions).session(slot);
+        splice.lease = session.lease();
+        splice.hops = Direction::BOTH.map(|way| NextHopId::new(session.next_hop(way)));
+        let entry = self.splices.take(splice)?;
+        let session = A::table_mut(&mut self.sessions).session_mut(slot);
+        for way in Direction::BOTH {
+            session.set_next_hop(way, NextHopId::SPLICED.get());
+        }
+        session.set_lease(entry);
+        Some(())
+    }
+
+    /// Looks after a connection until its backend answers.
+    pub(crate) fn press<A: Family>(&mut self, slot: Slot) {
+        let session = A::table(&self.sessions).session(slot);
+        let v6 = A::endpoints(&session.tuple(Direction::Original)).is_v6();
+        self.splices.wait(slot, v6, session.lease(), self.tick);
+    }
+
+    pub(crate) fn splice_mut<A: Family>(&mut self, slot: Slot) -> Option<&mut Splice> {
         let session = A::table(&self.sessions).session(slot);
         self.splices.get_mut(session.lease())
     }
@@ -67,16 +88,29 @@ impl<B> Shard<B> {
         match (self.splice_of::<A>(slot), direction) {
             (Some(splice), Direction::Reply) => match splice.phase {
                 Phase::Waiting => splice.cookie.add(1),
-                Phase::Joined(_) => splice.shift.as_client_counts(sequence),
+                Phase::Joined(_) | Phase::Through => splice.shift.as_client_counts(sequence),
             },
             _ => sequence,
+        }
+    }
+
+    /// An acknowledgment of a session's stream against `direction`, as whoever receives the stream of `direction` counts it.
+    pub(crate) fn as_acknowledged<A: Family>(
+        &self,
+        slot: Slot,
+        direction: Direction,
+        acknowledgment: SeqNumber,
+    ) -> SeqNumber {
+        match (self.splice_of::<A>(slot), direction) {
+            (Some(splice), Direction::Reply) => splice.shift.acknowledged(acknowledgment).0,
+            _ => acknowledgment,
         }
     }
 
     /// What shifts segments of a session, once both halves are joined.
     pub(crate) fn shift_of<A: Family>(&self, slot: Slot) -> Option<Shift> {
         let splice = self.splice_of::<A>(slot)?;
-        matches!(splice.phase, Phase::Joined(_)).then_some(splice.shift)
+        (splice.phase != Phase::Waiting).then_some(splice.shift)
     }
 
     /// Puts a segment to the backend, in the client's name, among those that are sent this turn. False when the backend
@@ -88,6 +122,19 @@ impl<B> Shard<B> {
         flags: TcpFlags,
         window: u16,
         options: TcpOptions,
+    ) -> bool {
+        self.make_for::<A>(slot, numbers, flags, window, options, None)
+    }
+
+    /// As [`make`](Self::make), of a segment that may introduce the client.
+    pub(crate) fn make_for<A: Family>(
+        &mut self,
+        slot: Slot,
+        numbers: (SeqNumber, SeqNumber),
+        flags: TcpFlags,
+        window: u16,
+        options: TcpOptions,
+        introduces: Option<(Endpoints, [u16; 2])>,
     ) -> bool {
         let hop = self.hop_of::<A>(slot, Direction::Original);
         let Some(Way::Open(port, destination_mac)) = self.next_hops.way(hop, self.tick) else { return false };
@@ -105,13 +152,18 @@ impl<B> Shard<B> {
             flags,
             window,
             options,
+            introduces,
         };
         self.splices.made.try_push(made).is_ok()
     }
 
-    /// Sends the SYN to a backend again.
-    fn repeat_syn<A: Family>(&mut self, slot: Slot) {
+    /// Sends a backend again what it has not answered: the SYN, or who its client is.
+    fn repeat<A: Family>(&mut self, slot: Slot) {
         let Some(splice) = self.splice_of::<A>(slot).copied() else { return };
+        if splice.phase != Phase::Waiting {
+            self.introduce_again::<A>(slot, &splice);
+            return;
+        }
         let numbers = (splice.opener, SeqNumber::new(0));
         let _ = self.make::<A>(slot, numbers, TcpFlags::SYN, splice.syn_window(), splice.syn_options());
     }
@@ -125,8 +177,9 @@ impl<B> Shard<B> {
             let Some((waiting, due)) = self.splices.next_due(self.tick) else { return };
             match (due, waiting.v6) {
                 (Due::Nothing, _) => {}
-                (Due::Repeat, false) => self.repeat_syn::<Ipv4Addr>(waiting.slot),
-                (Due::Repeat, true) => self.repeat_syn::<Ipv6Addr>(waiting.slot),
+                (Due::Repeat, false) => self.repeat::<Ipv4Addr>(waiting.slot),
+                (Due::Repeat, true) => self.repeat::<Ipv6Addr>(waiting.slot),
+                (Due::GiveUp, _) if !self.splices.waits(&waiting) => {}
                 (Due::GiveUp, false) => self.end::<Ipv4Addr>(waiting.slot),
                 (Due::GiveUp, true) => self.end::<Ipv6Addr>(waiting.slot),
             }
@@ -153,7 +206,7 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Treats a packet of a session that began with a cookie.
+    /// Treats a packet of a session that began with a cookie, or whose backend is told of its client.
     pub(crate) fn act_spliced<A: Family>(
         &mut self,
         packet: &mut Packet<B>,
@@ -182,13 +235,24 @@ impl<B: Buffer> Shard<B> {
             Phase::Joined(server) if answers && tcp.sequence == server => {
                 self.greet::<A>(packet, facts, &tcp, slot, &splice)
             }
-            Phase::Joined(_) => {
+            Phase::Joined(_) | Phase::Through => {
+                if direction == Direction::Original
+                    && let Some(acted) = self.introduce::<A>(packet, slot, &splice)
+                {
+                    return acted;
+                }
+                let Content::Ip(Facts { transport: Transport::Tcp(tcp), .. }) = packet.frame.content else {
+                    return dropped(DropReason::TcpInvalidState);
+                };
                 let seen = match direction {
                     Direction::Original => splice.shift.as_backend_sees(&tcp),
                     Direction::Reply => tcp,
                 };
                 let session = A::table_mut(&mut self.sessions).session_mut(slot);
                 let outcome = tcp_state::observe(session, direction, &seen);
+                if direction == Direction::Reply && !matches!(outcome, TcpOutcome::Drop(_) | TcpOutcome::Reopen) {
+                    self.listen::<A>(packet, &tcp, slot, &splice);
+                }
                 self.follow::<A>(packet, slot, direction, outcome)
             }
         }
@@ -228,6 +292,7 @@ impl<B: Buffer> Shard<B> {
                     flags: TcpFlags::RST | TcpFlags::ACK,
                     window: 0,
                     options: &[],
+                    payload: &[],
                 };
                 let Content::Ip(facts) = packet.frame.content else { return dropped(DropReason::TcpInvalidState) };
                 if !self.become_segment(packet, &facts.endpoints, facts.hop_limit, &refusal) {
@@ -277,6 +342,7 @@ impl<B: Buffer> Shard<B> {
             timestamp: clocks.map_or(0, |([_, told], own)| told.wrapping_sub(own.value)),
             client_scale: [client, if scaled.is_some() { client } else { 0 }],
             backend_scale: [scaled.unwrap_or(0), offered],
+            ..splice.shift
         };
         if let Some(splice) = self.splice_mut::<A>(slot) {
             splice.phase = Phase::Joined(tcp.sequence);
@@ -318,7 +384,9 @@ impl<B: Buffer> Shard<B> {
         let window = splice.shift.window(splice.window, TcpFlags::ACK, Toward::Backend);
         let echo = splice.clocks.zip(timestamps).map(|([value, _], own)| Timestamps { value, echo: own.value });
         let options = TcpOptions { timestamps: echo, ..TcpOptions::default() };
-        let _ = self.make::<A>(slot, numbers, TcpFlags::ACK, window, options);
+        if !self.introduce_first::<A>(slot, numbers.1, window, echo) {
+            let _ = self.make::<A>(slot, numbers, TcpFlags::ACK, window, options);
+        }
         let mut bytes = [0; OPTIONS_MAX];
         let len = TcpOptions { timestamps, ..TcpOptions::default() }.write(&mut bytes);
         let [scale, _] = splice.shift.backend_scale;
@@ -330,6 +398,7 @@ impl<B: Buffer> Shard<B> {
             flags: TcpFlags::ACK,
             window: tcp.window >> scale.min(14),
             options: bytes.get(..len).unwrap_or_default(),
+            payload: &[],
         };
         if !self.become_segment(packet, &facts.endpoints, facts.hop_limit, &update) {
             return dropped(DropReason::BuffersExhausted);

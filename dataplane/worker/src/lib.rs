@@ -29,6 +29,7 @@ mod icmp;
 mod identification;
 mod in_line;
 mod inbound;
+mod introduce;
 mod join;
 mod kernel_rings;
 mod lane;

@@ -245,6 +245,7 @@ impl<B: Buffer> Shard<B> {
                         && !spec.one_shot
                         && (kind != Kind::Tcp
                             || (spec.mss_clamp.is_none()
+                                && spec.introduction.is_none()
                                 && spec.syn_cookies == CookieMode::Off
                                 && spec.half_open_limit.is_none()));
                     if !common {

@@ -1,5 +1,5 @@
-//! Connections that began with a SYN cookie: what is kept of each beside its session, and the segments that wait to be sent
-//! for them.
+//! Connections that began with a SYN cookie, or whose backend is told of its client: what is kept of each beside its session, and
+//! the segments that wait to be sent for them.
 //!
 //! Such a session names the special next hop [`NextHopId::SPLICED`] in both directions, and its entry here in its lease.
 //! So packets of all other sessions pay nothing for it: the plain path leaves special next hops to
@@ -9,11 +9,12 @@ use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
 use session::Slot;
+use stage::introduction::{HEADER_MAX, Introduction, proxy_header};
 use stage::syn_cookie::Offer;
 use stage::translate::Shift;
 use units::{PortId, ServiceId, Tick};
 use wire::emit::{self, Segment};
-use wire::tcp_options::OPTIONS_MAX;
+use wire::tcp_options::{OPTIONS_MAX, Timestamps};
 use wire::{Endpoints, MacAddr, SeqNumber, TcpFlags, TcpOptions};
 
 use crate::next_hop::NextHopId;
@@ -38,6 +39,30 @@ pub(crate) enum Phase {
     Waiting,
     /// Both halves are up: the backend began with this number.
     Joined(SeqNumber),
+    /// There are no halves: the two shake hands with each other.
+    Through,
+}
+
+/// How far the backend of a connection has been told of its client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Introducing {
+    pub(crate) how: Introduction,
+    /// When it was told last.
+    pub(crate) told: Option<Tick>,
+    /// It has heard.
+    pub(crate) heard: bool,
+    /// What the segment that tells it says besides, in the backend's count.
+    pub(crate) acknowledgment: SeqNumber,
+    pub(crate) window: u16,
+    pub(crate) timestamps: Option<Timestamps>,
+}
+
+impl Introducing {
+    /// Not told yet.
+    pub(crate) const fn new(how: Introduction) -> Self {
+        let acknowledgment = SeqNumber::new(0);
+        Self { how, told: None, heard: false, acknowledgment, window: 0, timestamps: None }
+    }
 }
 
 /// One connection.
@@ -59,6 +84,7 @@ pub(crate) struct Splice {
     /// The client's window, as it sent it.
     pub(crate) window: u16,
     pub(crate) shift: Shift,
+    pub(crate) introducing: Option<Introducing>,
     serial: u32,
     looks: u8,
 }
@@ -77,9 +103,17 @@ impl Splice {
             clocks: None,
             window: 0,
             shift: Shift::default(),
+            introducing: None,
             serial: 0,
             looks: 0,
         }
+    }
+
+    /// Whether something is sent for it again and again until the backend answers.
+    fn is_pressed(&self) -> bool {
+        let unheard =
+            self.introducing.is_some_and(|it| it.told.is_some() && !it.heard && it.how == Introduction::ProxyV2);
+        self.phase == Phase::Waiting || unheard
     }
 
     /// The options of the SYN in the client's name.
@@ -88,7 +122,7 @@ impl Splice {
             segment_size: Some(self.offer.segment_size),
             window_scale: self.offer.window_scale,
             sack_permitted: self.offer.sack_permitted,
-            timestamps: self.clocks.map(|[value, _]| wire::tcp_options::Timestamps { value, echo: 0 }),
+            timestamps: self.clocks.map(|[value, _]| Timestamps { value, echo: 0 }),
         }
     }
 
@@ -112,16 +146,20 @@ pub(crate) struct Made {
     pub(crate) flags: TcpFlags,
     pub(crate) window: u16,
     pub(crate) options: TcpOptions,
+    /// Whom it introduces, in front of what the client says: the client's and the service's ends.
+    pub(crate) introduces: Option<(Endpoints, [u16; 2])>,
 }
 
 impl Made {
-    /// The longest of them: Ethernet, IPv6, TCP with all its options.
-    pub(crate) const LONGEST: usize = 14 + 40 + 20 + OPTIONS_MAX;
+    /// The longest of them: Ethernet, IPv6, TCP with all its options, and a header that introduces a client.
+    pub(crate) const LONGEST: usize = 14 + 40 + 20 + OPTIONS_MAX + HEADER_MAX;
 
     /// Writes the frame; returns its bytes.
     pub(crate) fn write(&self, out: &mut [u8]) -> Option<usize> {
         let mut options = [0; OPTIONS_MAX];
         let len = self.options.write(&mut options);
+        let mut header = [0; HEADER_MAX];
+        let payload = self.introduces.map_or(0, |(asked, ports)| proxy_header(&mut header, &asked, ports));
         let [source_port, destination_port] = self.ports;
         let segment = Segment {
             source_port,
@@ -131,6 +169,7 @@ impl Made {
             flags: self.flags,
             window: self.window,
             options: options.get(..len)?,
+            payload: header.get(..payload)?,
         };
         emit::tcp_segment_to(out, self.source_mac, self.destination_mac, &self.endpoints, &segment)
     }
@@ -250,13 +289,18 @@ impl Splices {
         }
     }
 
+    /// Whether a connection has no backend yet.
+    pub(crate) fn waits(&self, waiting: &Waiting) -> bool {
+        self.get(waiting.entry).is_some_and(|splice| splice.serial == waiting.serial && splice.phase == Phase::Waiting)
+    }
+
     /// The next connection whose time has come, and what is due; `None` when none is due. All wait equally long from look
     /// to look, so they stand in order.
     pub(crate) fn next_due(&mut self, now: Tick) -> Option<(Waiting, Due)> {
         let waiting = *self.waiting.front().filter(|waiting| waiting.due <= now)?;
         self.waiting.pop_front();
         let splice = self.get_mut(waiting.entry);
-        let Some(splice) = splice.filter(|it| it.serial == waiting.serial && it.phase == Phase::Waiting) else {
+        let Some(splice) = splice.filter(|it| it.serial == waiting.serial && it.is_pressed()) else {
             return Some((waiting, Due::Nothing));
         };
         splice.looks += 1;

@@ -22,12 +22,24 @@ impl Web {
     /// Starts one named `name` on `host`, and waits until it listens.
     #[must_use]
     pub fn start(lab: &Lab, host: &Namespace, name: &str, listen: &[&str]) -> Self {
+        Self::listening(lab, host, name, listen, "", "$remote_addr")
+    }
+
+    /// One that expects the PROXY protocol's header, and answers with the client's address and port as that tells them, and with
+    /// who has connected.
+    #[must_use]
+    pub fn introduced(lab: &Lab, host: &Namespace, name: &str, listen: &[&str]) -> Self {
+        let seen = "$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr $remote_addr";
+        Self::listening(lab, host, name, listen, "proxy_protocol", seen)
+    }
+
+    fn listening(lab: &Lab, host: &Namespace, name: &str, listen: &[&str], how: &str, seen: &str) -> Self {
         let folder = lab.file(name);
         fs::create_dir_all(folder.join("pages")).expect("the lab's directory takes another");
         fs::write(folder.join("pages/big"), vec![b'm'; BIG]).expect("the lab's directory takes a file");
         fs::write(folder.join("pages/slow"), vec![b's'; Self::SLOW]).expect("the lab's directory takes a file");
         let listens = listen.iter().fold(String::new(), |mut all, address| {
-            let _ = write!(all, "listen {address} backlog=4096; ");
+            let _ = write!(all, "listen {address} {how} backlog=4096; ");
             all
         });
         let at = folder.display();
@@ -40,7 +52,7 @@ http {{
     scgi_temp_path {at}/t5;
     server {{
         {listens}
-        location = / {{ return 200 \"{name} $remote_addr\\n\"; }}
+        location = / {{ return 200 \"{name} {seen}\\n\"; }}
         location = /healthz {{ return 200 \"ok\\n\"; }}
         location = /slow {{ limit_rate 10000; }}
         location / {{ }}

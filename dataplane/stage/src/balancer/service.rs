@@ -6,6 +6,7 @@ use units::Nanos;
 
 use super::quic::QuicIds;
 use crate::PortRange;
+use crate::introduction::Introduction;
 use crate::syn_cookie::CookieMode;
 use crate::tunnel::Encapsulation;
 
@@ -189,6 +190,8 @@ pub struct ServiceSpec {
     pub tunnel_source: Vec<IpAddr>,
     /// Whether and to what the segment size that TCP ends announce is lowered.
     pub mss_clamp: Option<SegmentClamp>,
+    /// Whether and how backends are told of their clients; TCP, and not with direct return.
+    pub introduction: Option<Introduction>,
     /// For how long after its last session a source address keeps its backend.
     pub persistence: Option<Nanos>,
     /// How QUIC connection ids name backends, if they do.

@@ -39,6 +39,7 @@ fn spec(name: &str, algorithm: Algorithm, backends: Vec<BackendSpec>) -> Service
         source_address: Vec::new(),
         tunnel_source: Vec::new(),
         mss_clamp: None,
+        introduction: None,
         persistence: None,
         quic: None,
         one_shot: false,

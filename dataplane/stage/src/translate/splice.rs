@@ -3,7 +3,9 @@
 //! (sequence and acknowledgment, edges of selective acknowledgments, timestamps); windows are put into the scale that each
 //! end was told.
 //!
-//! Called by workers for packets of connections that began with a SYN cookie. Checksums follow (RFC 1624); a header that
+//! A backend that is told of its client gets bytes before the client's own; their number is constant, too.
+//!
+//! Called by workers for packets of connections that began with a SYN cookie, or with an introduction. Checksums follow (RFC 1624); a header that
 //! is not as `facts` say is left alone and the answer is false.
 
 use wire::tcp::TcpHeader;
@@ -21,6 +23,11 @@ pub struct Shift {
     pub client_scale: [u8; 2],
     /// Scales of the backend's windows: as it sends them, and as the client reads them.
     pub backend_scale: [u8; 2],
+    /// Bytes the backend gets before the client's own ([`Introduction`](crate::introduction::Introduction)): the backend's
+    /// count of the client's stream less the client's own.
+    pub ahead: u16,
+    /// While the backend has not acknowledged all of them: where they begin.
+    pub unheard: Option<SeqNumber>,
 }
 
 /// Where a segment is going.
@@ -46,12 +53,20 @@ fn rescaled(window: u16, [from, to]: [u8; 2]) -> u16 {
     u16::try_from(bytes >> to.min(14)).unwrap_or(u16::MAX)
 }
 
+/// A window without the part that is taken already.
+fn narrowed(window: u16, scale: u8, taken: u32) -> u16 {
+    let scale = scale.min(14);
+    let bytes = (u32::from(window) << scale).saturating_sub(taken);
+    u16::try_from(bytes >> scale).unwrap_or(u16::MAX)
+}
+
 impl Shift {
     /// What the backend will see of a client's segment.
     #[must_use]
     pub fn as_backend_sees(&self, tcp: &Tcp) -> Tcp {
         let acknowledges = tcp.flags.contains(TcpFlags::ACK);
         Tcp {
+            sequence: tcp.sequence.add(self.ahead_of(tcp.flags)),
             acknowledgment: if acknowledges {
                 tcp.acknowledgment.add(self.sequence.wrapping_neg())
             } else {
@@ -74,6 +89,24 @@ impl Shift {
         sequence.add(self.sequence)
     }
 
+    /// How far ahead the backend's count of the client's stream is; its SYN has the client's own number.
+    fn ahead_of(&self, flags: TcpFlags) -> u32 {
+        if flags.contains(TcpFlags::SYN) { 0 } else { u32::from(self.ahead) }
+    }
+
+    /// What the client is told of an acknowledgment of the backend's: its own bytes only. Beside it, how many of those before
+    /// them are still to be taken in.
+    #[must_use]
+    pub fn acknowledged(&self, acknowledgment: SeqNumber) -> (SeqNumber, u32) {
+        let ahead = u32::from(self.ahead);
+        match self.unheard.map(|first| (first, acknowledgment.get().wrapping_sub(first.get()))) {
+            Some((first, heard)) if heard < ahead => (first, ahead - heard),
+            // Nothing but the handshake's beginning, or something older.
+            Some((_, heard)) if heard > u32::MAX / 2 => (acknowledgment, ahead),
+            Some(_) | None => (acknowledgment.add(ahead.wrapping_neg()), 0),
+        }
+    }
+
     /// A window as its receiver has to read it. Windows of SYNs are never scaled (RFC 7323 section 2.2).
     #[must_use]
     pub fn window(&self, window: u16, flags: TcpFlags, toward: Toward) -> u16 {
@@ -84,17 +117,18 @@ impl Shift {
         }
     }
 
-    /// Changes the sequence number an ICMP error quotes of a segment of the backend's, as the client received it, to the
-    /// number the backend sent. False when the frame is not as told.
+    /// Changes the sequence number an ICMP error quotes of a segment, as its receiver counted it, to the number its sender
+    /// wrote; `toward` is the sender. False when the frame is not as told.
     #[must_use]
-    pub fn apply_to_quote(&self, frame: &mut [u8], facts: &Facts, quote: &Quote) -> bool {
+    pub fn apply_to_quote(&self, frame: &mut [u8], facts: &Facts, quote: &Quote, toward: Toward) -> bool {
+        let difference = if toward == Toward::Backend { self.sequence } else { u32::from(self.ahead) };
         const ERROR_CHECKSUM: usize = 2;
         let error = usize::from(facts.transport_offset);
         let (begin, end) = (usize::from(quote.transport_offset), usize::from(facts.end));
         let Some(message) = frame.get_mut(error..end) else { return false };
         let Some(at) = begin.checked_sub(error).filter(|at| at + SEQUENCE + 4 <= message.len()) else { return false };
         let before = checksum::sum(message);
-        add_in_place(message, at + SEQUENCE, self.sequence.wrapping_neg());
+        add_in_place(message, at + SEQUENCE, difference.wrapping_neg());
         let after = checksum::sum(message);
         let Some([high, low]) = message.get_mut(ERROR_CHECKSUM..).and_then(<[u8]>::first_chunk_mut::<2>) else {
             return false;
@@ -110,7 +144,8 @@ impl Shift {
         let segment = frame.get_mut(usize::from(facts.transport_offset)..usize::from(facts.end));
         let Some(segment) = segment else { return false };
         let Ok((header, _, _)) = TcpHeader::split(segment) else { return false };
-        let (flags, window, sum, len) = (header.flags(), header.window(), header.checksum(), header.header_len());
+        let (flags, mut window, sum, len) = (header.flags(), header.window(), header.checksum(), header.header_len());
+        let acknowledgment = header.acknowledgment();
         let Some(header) = segment.get_mut(..len) else { return false };
         // Options stand where they like: the whole header is summed before and after, at most 60 bytes.
         let before = checksum::sum(header);
@@ -120,14 +155,26 @@ impl Shift {
         match toward {
             Toward::Client => {
                 add_in_place(header, SEQUENCE, self.sequence);
-                shift_options(header.get_mut(behind..).unwrap_or_default(), 0, self.timestamp, 0);
+                if self.ahead > 0 && acknowledges {
+                    let (told, missing) = self.acknowledged(acknowledgment);
+                    add_in_place(header, ACKNOWLEDGMENT, told.get().wrapping_sub(acknowledgment.get()));
+                    window = narrowed(
+                        window,
+                        if flags.contains(TcpFlags::SYN) { 0 } else { self.backend_scale[0] },
+                        missing,
+                    );
+                }
+                let edges = u32::from(self.ahead).wrapping_neg();
+                shift_options(header.get_mut(behind..).unwrap_or_default(), edges, self.timestamp, 0);
             }
-            Toward::Backend if acknowledges => {
-                add_in_place(header, ACKNOWLEDGMENT, back);
-                let echo = self.timestamp.wrapping_neg();
-                shift_options(header.get_mut(behind..).unwrap_or_default(), back, 0, echo);
+            Toward::Backend => {
+                add_in_place(header, SEQUENCE, self.ahead_of(flags));
+                if acknowledges {
+                    add_in_place(header, ACKNOWLEDGMENT, back);
+                    let echo = self.timestamp.wrapping_neg();
+                    shift_options(header.get_mut(behind..).unwrap_or_default(), back, 0, echo);
+                }
             }
-            Toward::Backend => {}
         }
         let window = self.window(window, flags, toward).to_be_bytes();
         if let Some(place) = header.get_mut(WINDOW..WINDOW + 2) {
@@ -171,6 +218,7 @@ mod tests {
             flags: TcpFlags::ACK,
             window,
             options,
+            payload: &[],
         };
         let mut out = vec![0; 200];
         let mac = MacAddr::new([2, 0, 0, 0, 0, 1]);
@@ -190,11 +238,11 @@ mod tests {
         /// A model conversation: each end sends numbers of its own count; the other must receive them in its own.
         #[test]
         fn each_end_sees_its_own_count(
-            v6: bool, opener: u32, cookie: u32, backend: u32, clocks: [u32; 2], steps in prop::collection::vec((any::<bool>(), 0_u32..70_000), 1..40),
+            v6: bool, opener: u32, cookie: u32, backend: u32, clocks: [u32; 2], ahead in 0_u16..60, steps in prop::collection::vec((any::<bool>(), 0_u32..70_000), 1..40),
         ) {
             let shift = Shift {
                 sequence: cookie.wrapping_sub(backend), timestamp: clocks[0].wrapping_sub(clocks[1]),
-                ..Shift::default()
+                ahead, ..Shift::default()
             };
             let (mut said, mut heard) = (0_u32, 0_u32);
             for (from_backend, amount) in steps {
@@ -204,7 +252,7 @@ mod tests {
                     heard = heard.wrapping_add(amount);
                     let timestamps = stamp(clocks[1].wrapping_add(heard), said);
                     let len = TcpOptions { timestamps, ..TcpOptions::default() }.write(&mut options);
-                    let mut frame = frame(v6, backend.wrapping_add(heard), opener.wrapping_add(said), 500, &options[..len]);
+                    let mut frame = frame(v6, backend.wrapping_add(heard), opener.wrapping_add(said + u32::from(ahead)), 500, &options[..len]);
                     let (known, _, _) = facts(&frame);
                     prop_assert!(shift.apply(&mut frame, &known, Toward::Client));
                     let (_, tcp, options) = facts(&frame);
@@ -225,7 +273,7 @@ mod tests {
                     prop_assert!(shift.apply(&mut frame, &known, Toward::Backend));
                     let (known, tcp, options) = facts(&frame);
                     prop_assert_eq!(tcp, shift.as_backend_sees(&before));
-                    prop_assert_eq!(tcp.sequence.get(), opener.wrapping_add(said));
+                    prop_assert_eq!(tcp.sequence.get(), opener.wrapping_add(said + u32::from(ahead)));
                     prop_assert_eq!(tcp.acknowledgment.get(), backend.wrapping_add(heard));
                     prop_assert_eq!(options.timestamps, stamp(said, clocks[1].wrapping_add(heard)));
                     let end = usize::from(known.end);
@@ -240,12 +288,13 @@ mod tests {
         /// Whatever stands in the options, checksums stay right and nothing panics.
         #[test]
         fn checksums_follow_whatever_the_options(
-            v6: bool, numbers: [u32; 4], window: u16, scales in prop::array::uniform4(0_u8..=14), noise in prop::collection::vec(any::<u8>(), 0..11),
+            v6: bool, numbers: [u32; 4], window: u16, scales in prop::array::uniform4(0_u8..=14), ahead: u16, unheard: Option<u32>, noise in prop::collection::vec(any::<u8>(), 0..11),
         ) {
             let [sequence, acknowledgment, by, clock] = numbers;
             let shift = Shift {
                 sequence: by, timestamp: clock,
                 client_scale: [scales[0], scales[1]], backend_scale: [scales[2], scales[3]],
+                ahead, unheard: unheard.map(SeqNumber::new),
             };
             // Options that are well-formed at odd places.
             let mut options = vec![1];
@@ -270,6 +319,24 @@ mod tests {
         assert_eq!([10, 511, 512, 65_535].map(|raw| window(raw, Toward::Backend)), [1_280, 65_408, 65_535, 65_535]);
         assert_eq!([31, 32, 65_535].map(|raw| window(raw, Toward::Client)), [0, 1, 2_047]);
         assert_eq!(shift.window(900, TcpFlags::SYN, Toward::Client), 900);
+    }
+
+    /// Until the backend has taken in what is ahead, the client hears of nothing but its own, and of less room.
+    #[test]
+    fn what_is_ahead_is_taken_out_of_acknowledgments_and_windows() {
+        let first = SeqNumber::new(u32::MAX - 9);
+        let shift = Shift { ahead: 52, unheard: Some(first), ..Shift::default() };
+        for (acknowledgment, told, missing) in [(0, 0, 52), (10, 0, 42), (51, 0, 1), (52, 0, 0), (152, 100, 0)] {
+            let (heard, left) = shift.acknowledged(first.add(acknowledgment));
+            assert_eq!((heard.get().wrapping_sub(first.get()), left), (told, missing), "{acknowledgment}");
+        }
+        assert_eq!(shift.acknowledged(first.add(u32::MAX)), (first.add(u32::MAX), 52), "older than the first byte");
+        let heard = Shift { unheard: None, ..shift };
+        assert_eq!(heard.acknowledged(first.add(3_000_000_000)), (first.add(3_000_000_000 - 52), 0));
+        assert_eq!(
+            (narrowed(100, 0, 52), narrowed(10, 0, 52), narrowed(100, 3, 52), narrowed(0, 14, 1)),
+            (48, 0, 93, 0)
+        );
     }
 
     #[test]

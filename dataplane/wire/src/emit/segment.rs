@@ -1,4 +1,4 @@
-//! TCP segments without payload that the appliance sends in somebody's name: handshakes it answers or repeats itself.
+//! TCP segments that the appliance sends in somebody's name: handshakes it answers or repeats itself.
 
 use super::{HOP_LIMIT, put};
 use crate::ethernet::{self, EthernetHeader};
@@ -7,7 +7,7 @@ use crate::ipv6::Ipv6Header;
 use crate::tcp::{self, TcpHeader};
 use crate::{Endpoints, MacAddr, SeqNumber, TcpFlags, checksum};
 
-/// A segment without payload.
+/// A segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'o> {
     /// Source port.
@@ -24,12 +24,14 @@ pub struct Segment<'o> {
     pub window: u16,
     /// Options, whole words, at most 40 bytes.
     pub options: &'o [u8],
+    /// What it carries.
+    pub payload: &'o [u8],
 }
 
-/// Bytes of the frame with this segment in an IP packet at `network`.
+/// Bytes of the frame with a segment of so many bytes of options and payload in an IP packet at `network`.
 #[must_use]
-pub const fn tcp_segment_len(network: usize, v6: bool, options: usize) -> usize {
-    network + if v6 { Ipv6Header::LEN } else { Ipv4Header::LEN } + TcpHeader::LEN + options
+pub const fn tcp_segment_len(network: usize, v6: bool, behind: usize) -> usize {
+    network + if v6 { Ipv6Header::LEN } else { Ipv4Header::LEN } + TcpHeader::LEN + behind
 }
 
 /// Writes IP and TCP headers at `network`, behind a link layer that is there already. Returns where the packet ends.
@@ -40,7 +42,7 @@ pub fn tcp_segment(
     hop_limit: u8,
     segment: &Segment<'_>,
 ) -> Option<usize> {
-    let len = u16::try_from(TcpHeader::LEN + segment.options.len()).ok()?;
+    let len = u16::try_from(TcpHeader::LEN + segment.options.len() + segment.payload.len()).ok()?;
     let begin = match *endpoints {
         Endpoints::V4 { source, destination } => {
             put(out, network, &Ipv4Header::new(0, 20 + len, hop_limit, tcp::PROTOCOL, source, destination))?
@@ -49,13 +51,15 @@ pub fn tcp_segment(
             put(out, network, &Ipv6Header::new(len, tcp::PROTOCOL, hop_limit, source, destination))?
         }
     };
-    let Segment { source_port, destination_port, sequence, acknowledgment, flags, window, options } = *segment;
+    let Segment { source_port, destination_port, sequence, acknowledgment, flags, window, options, payload } = *segment;
     let mut header = TcpHeader::new(source_port, destination_port, sequence, acknowledgment, flags);
     header.set_window(window);
     header.set_options_len(options.len())?;
     let behind = put(out, begin, &header)?;
-    let end = behind + options.len();
-    out.get_mut(behind..end)?.copy_from_slice(options);
+    let options_end = behind + options.len();
+    out.get_mut(behind..options_end)?.copy_from_slice(options);
+    let end = options_end + payload.len();
+    out.get_mut(options_end..end)?.copy_from_slice(payload);
     header.set_checksum(checksum::transport(endpoints, tcp::PROTOCOL, out.get(begin..end)?));
     put(out, begin, &header)?;
     Some(end)
@@ -86,7 +90,9 @@ mod tests {
         let v4 = Endpoints::V4 { source: Ipv4Addr::new(192, 0, 2, 1), destination: Ipv4Addr::new(192, 0, 2, 2) };
         let v6 = Endpoints::V6 { source: Ipv6Addr::from_bits(1 << 100), destination: Ipv6Addr::from_bits(2 << 100) };
         for endpoints in [v4, v6] {
-            for options in [&[][..], &[2, 4, 5, 0xb4], &[1, 3, 3, 7, 1, 1, 4, 2]] {
+            for (options, payload) in
+                [(&[][..], &b""[..]), (&[2, 4, 5, 0xb4], b""), (&[1, 3, 3, 7, 1, 1, 4, 2], b"said")]
+            {
                 let segment = Segment {
                     source_port: 80,
                     destination_port: 40_000,
@@ -95,16 +101,20 @@ mod tests {
                     flags: TcpFlags::SYN | TcpFlags::ACK,
                     window: 1_234,
                     options,
+                    payload,
                 };
                 let mut out = [0; 128];
                 let macs = [MacAddr::new([2, 0, 0, 0, 0, 1]), MacAddr::new([2, 0, 0, 0, 0, 2])];
                 let len = tcp_segment_to(&mut out, macs[0], macs[1], &endpoints, &segment).unwrap();
-                assert_eq!(len, tcp_segment_len(14, endpoints.is_v6(), options.len()));
+                assert_eq!(len, tcp_segment_len(14, endpoints.is_v6(), options.len() + payload.len()));
                 let Content::Ip(facts) = dissect(&out[..len], Verify::All).unwrap().content else { panic!("IP") };
                 let Transport::Tcp(tcp) = facts.transport else { panic!("TCP") };
                 assert_eq!((facts.endpoints, usize::from(facts.end)), (endpoints, len));
                 assert_eq!((tcp.sequence, tcp.acknowledgment), (segment.sequence, segment.acknowledgment));
-                assert_eq!((tcp.flags, tcp.window, tcp.payload), (segment.flags, 1_234, 0));
+                assert_eq!(
+                    (tcp.flags, tcp.window, tcp.payload),
+                    (segment.flags, 1_234, u16::try_from(payload.len()).unwrap())
+                );
             }
         }
     }
@@ -120,6 +130,7 @@ mod tests {
             flags: TcpFlags::SYN,
             window: 0,
             options: &[0; 4],
+            payload: &[],
         };
         for len in 0..58 {
             assert_eq!(tcp_segment(&mut vec![0; len], 14, &endpoints, 64, &segment), None);

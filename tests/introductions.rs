@@ -1,0 +1,346 @@
+//! Backends that are told of their clients: by a header before the client's first byte (PROXY protocol, version 2), which shifts
+//! the connection for good, or by a TCP option in its first segments.
+
+use std::net::IpAddr;
+
+use millrace_tests::packet::{Packet, icmp_error, tcp};
+use millrace_tests::{INSIDE, OUTSIDE, Rig, Side};
+use stage::DropReason::TcpInvalidState;
+use units::Nanos;
+use wire::tcp_options::Timestamps;
+use wire::{Content, Facts, Tcp, TcpFlags, TcpOptions, Transport, Verify, dissect};
+
+const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
+
+/// Client, service, backend and pool address of one IP version.
+struct Cast {
+    client: &'static str,
+    shop: &'static str,
+    server: &'static str,
+    pool: &'static str,
+    header: u32,
+}
+
+const V4: Cast = Cast {
+    client: "198.51.100.7:40000",
+    shop: "198.51.100.10:80",
+    server: "10.0.0.11:8080",
+    pool: "10.0.0.1",
+    header: 28,
+};
+const V6: Cast = Cast {
+    client: "[2001:db8:51::7]:40000",
+    shop: "[2001:db8:51::10]:80",
+    server: "[2001:db8:10::11]:8080",
+    pool: "2001:db8:10::1",
+    header: 52,
+};
+
+fn shops(keys: &str, mode: &str) -> String {
+    let service = |name: &str, cast: &Cast| {
+        let host = |end: &str| end.rsplit_once(':').unwrap().0.trim_matches(['[', ']']).to_owned();
+        let pool = if mode == "full-nat" { format!("source_address = [\"{}\"]\n", cast.pool) } else { String::new() };
+        format!(
+            "[[virtual_service]]\nname = \"{name}\"\naddress = \"{}\"\nprotocol = \"tcp\"\nports = [\"80\"]\nmode = \"{mode}\"\n\
+             {pool}health = {{ kind = \"none\" }}\n{keys}\n[[virtual_service.backend]]\nname = \"a\"\naddress = \"{}\"\nport = 8080\n",
+            host(cast.shop),
+            host(cast.server),
+        )
+    };
+    service("shop", &V4) + &service("shop6", &V6)
+}
+
+fn rig(keys: &str, mode: &str) -> Rig {
+    Rig::new(&format!("{ALLOW}{}", shops(keys, mode)))
+}
+
+const PROXY: &str = "client_address = \"proxy-v2\"";
+
+/// A TCP packet that came out, read with every checksum verified.
+#[derive(Clone, Debug)]
+struct Seen {
+    side: Side,
+    facts: Facts,
+    tcp: Tcp,
+    options: TcpOptions,
+    bytes: Vec<u8>,
+}
+
+impl Seen {
+    fn payload(&self) -> &[u8] {
+        &self.bytes[usize::from(self.facts.end - self.tcp.payload)..usize::from(self.facts.end)]
+    }
+
+    fn numbers(&self) -> (Side, u32, u32, u16) {
+        (self.side, self.tcp.sequence.get(), self.tcp.acknowledgment.get(), self.tcp.payload)
+    }
+}
+
+/// Puts packets in and reads what comes out, in the order of sequence numbers.
+fn exchange(rig: &mut Rig, packets: &[(Side, Packet)]) -> Vec<Seen> {
+    for (side, packet) in packets {
+        rig.put(*side, packet);
+    }
+    rig.settle();
+    came(rig)
+}
+
+fn came(rig: &mut Rig) -> Vec<Seen> {
+    let mut seen: Vec<Seen> = rig
+        .take()
+        .into_iter()
+        .map(|(side, bytes)| {
+            let Content::Ip(facts) = dissect(&bytes, Verify::All).expect("a packet").content else { panic!("IP") };
+            let Transport::Tcp(tcp) = facts.transport else { panic!("TCP: {facts:?}") };
+            Seen { side, facts, tcp, options: TcpOptions::of(&bytes, &facts), bytes }
+        })
+        .collect();
+    seen.sort_by_key(|seen| (seen.side, seen.tcp.sequence.get()));
+    seen
+}
+
+fn one(seen: &[Seen]) -> Seen {
+    assert_eq!(seen.len(), 1, "{seen:#?}");
+    seen[0].clone()
+}
+
+/// The header of a cast's client.
+fn header(cast: &Cast) -> Vec<u8> {
+    let part = |end: &str| {
+        let (host, port) = end.rsplit_once(':').unwrap();
+        (host.trim_matches(['[', ']']).parse::<IpAddr>().unwrap(), port.parse::<u16>().unwrap())
+    };
+    let ((client, client_port), (shop, shop_port)) = (part(cast.client), part(cast.shop));
+    let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+    for address in [client, shop] {
+        match address {
+            IpAddr::V4(v4) => bytes.extend(v4.octets()),
+            IpAddr::V6(v6) => bytes.extend(v6.octets()),
+        }
+    }
+    let kind: [u8; 3] = if client.is_ipv4() { [0x11, 0, 12] } else { [0x21, 0, 36] };
+    bytes.splice(13..13, kind);
+    bytes.extend(client_port.to_be_bytes());
+    bytes.extend(shop_port.to_be_bytes());
+    bytes
+}
+
+/// A conversation with a service, as both its ends write it.
+struct Talk<'c> {
+    cast: &'c Cast,
+    /// Where the backend sees the client.
+    seen_at: String,
+}
+
+impl Talk<'_> {
+    fn client(&self) -> Packet {
+        tcp(self.cast.client, self.cast.shop)
+    }
+
+    fn server(&self) -> Packet {
+        tcp(self.cast.server, &self.seen_at)
+    }
+}
+
+/// Opens a connection as far as the backend's answer: the client began with 1,000, the backend with 9,000.
+fn opened<'c>(rig: &mut Rig, cast: &'c Cast, syn: &[u8]) -> Talk<'c> {
+    let syn = one(&exchange(rig, &[(OUTSIDE, tcp(cast.client, cast.shop).syn().seq(1_000).tcp_options(syn))]));
+    assert_eq!(syn.numbers(), (INSIDE, 1_000, 0, 0));
+    let (address, port) = (syn.facts.endpoints.source(), syn.tcp.source_port);
+    let seen_at = if address.is_ipv4() { format!("{address}:{port}") } else { format!("[{address}]:{port}") };
+    Talk { cast, seen_at }
+}
+
+/// Opens a connection and lets the backend be told.
+fn told<'c>(rig: &mut Rig, cast: &'c Cast) -> Talk<'c> {
+    let talk = opened(rig, cast, &[]);
+    let answer = one(&exchange(rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000).window(500))]));
+    assert_eq!(answer.numbers(), (OUTSIDE, 9_000, 1_001, 0));
+    assert_eq!(u32::from(answer.tcp.window), 500 - cast.header, "the header has its part of the window");
+    let first = one(&exchange(rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_001))]));
+    assert_eq!(first.numbers(), (INSIDE, 1_001, 9_001, u16::try_from(cast.header).unwrap()));
+    assert_eq!(first.payload(), header(cast));
+    talk
+}
+
+#[test]
+fn a_backend_hears_of_its_client_first() {
+    for mode in ["nat", "full-nat"] {
+        for cast in [&V4, &V6] {
+            let mut rig = rig(PROXY, mode);
+            let (n, talk) = (cast.header, told(&mut rig, cast));
+            let asked = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_001).data(b"GET /"))]));
+            assert_eq!(asked.numbers(), (INSIDE, 1_001 + n, 9_001, 5));
+            let heard = one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_006 + n).seq(9_001).window(500))]));
+            assert_eq!((heard.numbers(), heard.tcp.window), ((OUTSIDE, 9_001, 1_006, 0), 500));
+            let answer = one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_006 + n).seq(9_001).data(b"200"))]));
+            assert_eq!(answer.numbers(), (OUTSIDE, 9_001, 1_006, 3));
+            // Nothing is told a second time.
+            rig.leap(Nanos::from_secs(1));
+            let more = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().fin(9_004).seq(1_006))]));
+            assert_eq!(more.numbers(), (INSIDE, 1_006 + n, 9_004, 0));
+            let end = one(&exchange(&mut rig, &[(INSIDE, talk.server().fin(1_007 + n).seq(9_004))]));
+            assert_eq!(end.numbers(), (OUTSIDE, 9_004, 1_007, 0));
+            let last = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_005).seq(1_007))]));
+            assert_eq!(last.numbers(), (INSIDE, 1_007 + n, 9_005, 0));
+            rig.wait(12);
+            assert_eq!((rig.session_count(), came(&mut rig).len()), (0, 0));
+        }
+    }
+}
+
+/// The client's first segment with data may be the one that completes the handshake, and the header may be lost: it is sent again
+/// with what the client sends, and by the clock while the client waits to be spoken to.
+#[test]
+fn a_lost_header_is_sent_again() {
+    for cast in [&V4, &V6] {
+        let (mut rig, n) = (rig(PROXY, "nat"), cast.header);
+        let talk = opened(&mut rig, cast, &[]);
+        exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000))]);
+        let data = || (OUTSIDE, talk.client().ack(9_001).seq(1_001).data(b"EHLO"));
+        for _ in 0..2 {
+            let both = exchange(&mut rig, &[data()]);
+            assert_eq!(both.len(), 2);
+            assert_eq!((both[0].numbers().1, both[0].payload()), (1_001, &header(cast)[..]));
+            assert_eq!((both[1].numbers().1, both[1].payload()), (1_001 + n, &b"EHLO"[..]));
+            // In the same moment nothing is told twice.
+            assert_eq!(one(&exchange(&mut rig, &[data()])).numbers().1, 1_001 + n);
+            rig.leap(Nanos::from_millis(300));
+        }
+        rig.wait(1);
+        let again = one(&came(&mut rig));
+        assert_eq!((again.numbers().1, again.payload()), (1_001, &header(cast)[..]));
+        // The data has come, the header has not: the client hears that its own is kept.
+        let kept = [1, 1, 5, 10].into_iter().chain((1_001 + n).to_be_bytes()).chain((1_005 + n).to_be_bytes());
+        let kept: Vec<u8> = kept.collect();
+        let duplicate = talk.server().ack(1_001).seq(9_001).window(500).tcp_options(&kept);
+        let heard = one(&exchange(&mut rig, &[(INSIDE, duplicate)]));
+        assert_eq!((heard.numbers(), u32::from(heard.tcp.window)), ((OUTSIDE, 9_001, 1_001, 0), 500 - n));
+        let edges = [1_001_u32, 1_005].map(u32::to_be_bytes).concat();
+        assert!(heard.bytes[..usize::from(heard.facts.end)].ends_with(&edges));
+        exchange(&mut rig, &[(INSIDE, talk.server().ack(1_005 + n).seq(9_001))]);
+        rig.wait(10);
+        assert!(came(&mut rig).is_empty(), "heard");
+    }
+}
+
+/// Timestamps of the segment that tells are the client's (RFC 7323 section 5: others would be dropped as old).
+#[test]
+fn the_header_carries_the_clients_clock_and_windows_their_scale() {
+    let mut rig = rig(PROXY, "nat");
+    let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0x10, 0, 0, 0, 0, 0, 1, 3, 3, 7];
+    let talk = opened(&mut rig, &V4, &linux);
+    exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000).tcp_options(&linux))]);
+    let mut stamps = [0; 40];
+    let timestamps = Some(Timestamps { value: 0x1001, echo: 0x1000 });
+    let len = TcpOptions { timestamps, ..TcpOptions::default() }.write(&mut stamps);
+    let ack = talk.client().ack(9_001).seq(1_001).tcp_options(&stamps[..len]);
+    let first = one(&exchange(&mut rig, &[(OUTSIDE, ack)]));
+    assert_eq!((first.options.timestamps, first.payload()), (timestamps, &header(&V4)[..]));
+    let partly = talk.server().ack(1_001).seq(9_001).window(10);
+    assert_eq!(one(&exchange(&mut rig, &[(INSIDE, partly)])).tcp.window, (10 * 128 - 28) / 128);
+}
+
+/// Hostile openings: data in a SYN would come before the header; an ACK of nothing brings no header out.
+#[test]
+fn nothing_reaches_a_backend_before_the_header() {
+    let mut rig = rig(PROXY, "nat");
+    let early = tcp(V4.client, V4.shop).syn().seq(1_000).data(b"GET /");
+    rig.drops_all("data in a SYN", &[(OUTSIDE, early)], TcpInvalidState);
+    let talk = opened(&mut rig, &V4, &[]);
+    for packet in [talk.client().ack(9_001).seq(1_001), talk.client().ack(9_001).seq(1_001).data(b"GET /")] {
+        assert!(exchange(&mut rig, &[(OUTSIDE, packet)]).iter().all(|seen| seen.side == OUTSIDE), "not answered yet");
+    }
+    exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000))]);
+    let wrong = talk.client().ack(0x7000_0000).seq(1_001);
+    assert!(exchange(&mut rig, &[(OUTSIDE, wrong)]).is_empty(), "acknowledges what was never sent");
+    assert_eq!(one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_001))])).payload(), header(&V4));
+}
+
+/// A proven client is introduced as its connection is joined to the backend.
+#[test]
+fn clients_proven_by_a_cookie_are_introduced_too() {
+    for cast in [&V4, &V6] {
+        let mut rig = rig(&format!("{PROXY}\nsyn_cookies = {{ mode = \"always\" }}"), "nat");
+        let n = cast.header;
+        let talk = Talk { cast, seen_at: cast.client.to_owned() };
+        let cookie = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().syn().seq(1_000))])).tcp.sequence.get();
+        let syn = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(cookie + 1).seq(1_001))]));
+        assert_eq!(syn.numbers(), (INSIDE, 1_000, 0, 0));
+        let seen = exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000).window(500))]);
+        let (out, inside): (Vec<_>, Vec<_>) = seen.into_iter().partition(|seen| seen.side == OUTSIDE);
+        assert_eq!(one(&out).numbers(), (OUTSIDE, cookie + 1, 1_001, 0));
+        assert_eq!((one(&inside).numbers().1, one(&inside).payload()), (1_001, &header(cast)[..]));
+        let asked = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(cookie + 1).seq(1_001).data(b"GET"))]));
+        assert_eq!(asked.numbers(), (INSIDE, 1_001 + n, 9_001, 3));
+        let heard = one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_004 + n).seq(9_001).data(b"200"))]));
+        assert_eq!(heard.numbers(), (OUTSIDE, cookie + 1, 1_004, 3));
+    }
+}
+
+/// Errors about what the client sent quote its own numbers; a session that a policy ends is reset with each end's own; a policy that
+/// no longer introduces clients leaves those alone that are.
+#[test]
+fn errors_policies_and_resets_count_as_each_end_does() {
+    let mut rig = rig(PROXY, "nat");
+    let talk = told(&mut rig, &V4);
+    exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_001).data(&[7; 400]))]);
+    let quoted = tcp(&talk.seen_at, V4.server).ack(9_001).seq(1_029).data(&[7; 400]);
+    rig.put(INSIDE, &icmp_error("10.0.0.99", "198.51.100.7", 3, 4, 1_400, &quoted, 200));
+    rig.settle();
+    let (_, error) = rig.take().remove(0);
+    let Content::Ip(facts) = dissect(&error, Verify::All).unwrap().content else { panic!("IP") };
+    let Transport::IcmpError { quote, .. } = facts.transport else { panic!("{facts:?}") };
+    let at = usize::from(quote.transport_offset) + 4;
+    assert_eq!(error[at..at + 4], 1_001_u32.to_be_bytes());
+    rig.publish_more(&format!("{ALLOW}{}", shops("", "nat")));
+    let heard = one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_429).seq(9_001).data(b"200"))]));
+    assert_eq!(heard.numbers(), (OUTSIDE, 9_001, 1_401, 3));
+    let reject = "[[firewall.rule]]\nname = \"no\"\naction = \"reject\"\nfrom = [\"wan\"]\n";
+    rig.publish_more(&format!("{reject}{}", shops("", "nat")));
+    let ends = exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_004).seq(1_401))]);
+    let resets: Vec<_> = ends.iter().filter(|seen| seen.tcp.flags.contains(TcpFlags::RST)).map(Seen::numbers).collect();
+    assert_eq!(resets, [(OUTSIDE, 9_004, 1_401, 0), (INSIDE, 1_429, 9_004, 0)]);
+}
+
+/// The option of a cast's client in a segment, `None` when there is none.
+fn option(seen: &Seen, cast: &Cast) -> Option<Vec<u8>> {
+    let address = &header(cast)[16..if cast.header == 28 { 20 } else { 32 }];
+    let wanted = [&[254, u8::try_from(address.len() + 4).unwrap(), 0x9c, 0x40], address].concat();
+    let found = seen.bytes.windows(wanted.len()).any(|bytes| bytes == wanted);
+    found.then_some(wanted)
+}
+
+/// The option stands in what the client sends until the backend has spoken; then the session is like any other.
+#[test]
+fn an_option_names_the_client_until_the_backend_speaks() {
+    for mode in ["nat", "full-nat"] {
+        for cast in [&V4, &V6] {
+            let mut rig = rig("client_address = \"tcp-option\"", mode);
+            let talk = opened(&mut rig, cast, &[]);
+            exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000))]);
+            for data in [&b""[..], b"", b"GET /"] {
+                let packet = talk.client().ack(9_001).seq(1_001).data(data);
+                let seen = one(&exchange(&mut rig, &[(OUTSIDE, packet)]));
+                assert_eq!((seen.numbers().1, seen.payload()), (1_001, data));
+                assert!(option(&seen, cast).is_some(), "{seen:?}");
+            }
+            // No room in the header, or on the link: without.
+            let full = talk.client().ack(9_001).seq(1_001).tcp_options(&[1; 40]);
+            assert!(option(&one(&exchange(&mut rig, &[(OUTSIDE, full)])), cast).is_none());
+            let room = if cast.header == 28 { 1_460 } else { 1_440 };
+            let full = talk.client().ack(9_001).seq(1_001).data(&vec![7; room]);
+            assert!(option(&one(&exchange(&mut rig, &[(OUTSIDE, full)])), cast).is_none());
+            one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_006).seq(9_001))]));
+            let later = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_006).data(b"more"))]));
+            assert_eq!((later.numbers().1, option(&later, cast)), (1_006, None));
+            let answer = one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_010).seq(9_001).data(b"200"))]));
+            assert_eq!(answer.numbers(), (OUTSIDE, 9_001, 1_010, 3));
+            one(&exchange(&mut rig, &[(OUTSIDE, talk.client().fin(9_004).seq(1_010))]));
+            one(&exchange(&mut rig, &[(INSIDE, talk.server().fin(1_011).seq(9_004))]));
+            one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_005).seq(1_011))]));
+            rig.wait(130);
+            assert_eq!(rig.session_count(), 0);
+        }
+    }
+}
