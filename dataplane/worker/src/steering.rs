@@ -256,6 +256,7 @@ mod tests {
             ports: vec![PortRange::single(81), PortRange::single(80), PortRange::new(8_000, 8_100).unwrap()],
             algorithm: Algorithm::RoundRobin,
             attract: stage::balancer::Attract::OwnAddress,
+            introduction: None,
             mode: Mode::Nat,
             source_address: Vec::new(),
             tunnel_source: Vec::new(),
