@@ -30,6 +30,9 @@ fn refused(text: &str, code: &str, at: &str, other: &str) {
 /// The SYN cookies of the full file.
 const COOKIES: &str = "\n[virtual_service.syn_cookies]\nmode = \"adaptive\"\non_at = 1000\noff_at = 500\n";
 
+/// How the full file tells backends who their clients are.
+const INTRODUCED: &str = "client_address = \"proxy-v2\"\n";
+
 #[test]
 fn syn_cookies_where_they_mean_nothing() {
     assert!(FULL.contains(COOKIES));
@@ -42,7 +45,7 @@ fn syn_cookies_where_they_mean_nothing() {
     assert_eq!(code(&always), ("meaningless-key", at(&always, "on_at")));
     let udp =
         full_with("address = \"198.51.100.10\"\nprotocol = \"tcp\"", "address = \"198.51.100.10\"\nprotocol = \"udp\"");
-    let udp = udp.replace("half_open_limit = 2_000\n", "");
+    let udp = udp.replace("half_open_limit = 2_000\n", "").replace(INTRODUCED, "");
     assert_eq!(code(&udp), ("meaningless-key", at(&udp, "[virtual_service.syn_cookies]")));
     let limit = full_with("one_shot = false", "one_shot = false\nhalf_open_limit = 5");
     assert_eq!(code(&limit), ("meaningless-key", at(&limit, "half_open_limit = 5")));
@@ -50,7 +53,7 @@ fn syn_cookies_where_they_mean_nothing() {
     assert_eq!(code(&inverted), ("inverted-thresholds", at(&inverted, "off_at")));
     for mode in ["direct", "ipip", "gue"] {
         let text = full_with("mode = \"full-nat\"\nsource_address = [\"10.0.0.1\"]", &format!("mode = \"{mode}\""));
-        let text = text.replace("port = 8080\n", "");
+        let text = text.replace("port = 8080\n", "").replace(INTRODUCED, "");
         assert_eq!(code(&text), ("meaningless-key", at(&text, "[virtual_service.syn_cookies]")), "{mode}");
     }
     valid(&FULL.replace(COOKIES, "\n[virtual_service.syn_cookies]\n"));
@@ -253,7 +256,7 @@ fn modes_and_their_keys() {
         ("missing-key", "[[virtual_service]] \"shop\" has the mode \"full-nat\" and no `source_address`")
     );
     let direct = FULL.replace("mode = \"full-nat\"\nsource_address = [\"10.0.0.1\"]", "mode = \"direct\"");
-    let direct = direct.replace(COOKIES, "\n");
+    let direct = direct.replace(COOKIES, "\n").replace(INTRODUCED, "");
     assert_eq!(codes(&direct), ["meaningless-key"]);
     valid(&direct.replace("\nport = 8080", ""));
     let routed = direct
