@@ -13,6 +13,7 @@ export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
 lab=""            # the name: what namespaces are called begins with it
 lab_dir=""        # logs, generated configurations, sockets
+lab_state=""      # where the appliance keeps its state, if it was not there before
 declare -A lab_pids=()
 
 # lab_in HOST COMMAND...: runs a command on one of the lab's hosts.
@@ -96,6 +97,7 @@ lab_server() {
 lab_up() {
     lab=$1
     lab_dir=$(mktemp --directory "/tmp/$lab.XXXXXX")
+    if [ ! -e /var/lib/millrace ]; then lab_state=/var/lib/millrace; fi
     local number
     for host in client appliance switch; do lab_host "$host"; done
     lab_wire appliance mr-out0 client eth0
@@ -173,4 +175,5 @@ lab_down() {
         done
     fi
     if [ -n "$lab_dir" ]; then rm -rf "$lab_dir"; fi
+    if [ -n "$lab_state" ]; then rm -rf "$lab_state"; fi
 }

@@ -19,6 +19,9 @@ const CORE_MAX: u16 = 1_023;
 /// Bytes of a Unix socket's path in the kernel's `sockaddr_un`, its final zero left out.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+/// Bytes of a path that the kernel takes (limits.h: `PATH_MAX`), less its final zero and what files in a folder are called.
+const FOLDER_PATH_BYTES_MAX: usize = 3_840;
+
 /// Smallest packet buffer: resets and neighbor solicitations are made in one.
 const BUFFER_SIZE_MIN: u16 = 128;
 
@@ -41,20 +44,31 @@ pub(crate) struct DpdkRead {
 /// Reads `[appliance]`.
 pub(crate) fn appliance(file: &mut Section<'_>) -> Appliance {
     let default = || PathBuf::from(Appliance::CONTROL_SOCKET);
+    let state = || Some(PathBuf::from(Appliance::STATE_FOLDER));
     let Some(mut section) = file.table("appliance") else {
         if !file.has("appliance") {
             let missing = Finding::error("missing-key", &file.spot, "the file has no [appliance]");
             file.report(missing.advice("say which appliance this is: [appliance] and name = \"edge-1\" below it"));
         }
-        return Appliance { name: String::new(), control_socket: default() };
+        return Appliance { name: String::new(), control_socket: default(), state_folder: state() };
     };
     let name = section.required("name", kind::name, "give it one, such as name = \"edge-1\"");
     let control_socket = section.optional("control_socket", socket);
+    let state_folder = section.optional("state_folder", folder);
     section.finish();
     Appliance {
         name: name.map_or_else(String::new, |name| name.value),
         control_socket: control_socket.map_or_else(default, |socket| socket.value),
+        state_folder: state_folder.map_or_else(state, |folder| folder.value),
     }
+}
+
+/// `[appliance] state_folder` alone, of a file that may be faulty everywhere else; `None` when there is no telling.
+pub(crate) fn state_folder(file: &mut Section<'_>) -> Option<Option<PathBuf>> {
+    let before = file.errors();
+    let folder = file.table("appliance").and_then(|mut section| section.optional("state_folder", folder));
+    let folder = folder.map_or_else(|| Some(PathBuf::from(Appliance::STATE_FOLDER)), |folder| folder.value);
+    (file.errors() == before).then_some(folder)
 }
 
 /// Reads `[cores]`.
@@ -131,4 +145,21 @@ fn socket(value: &DeValue<'_>) -> Result<PathBuf, Wrong> {
         return wrong("is longer than the 107 bytes a socket's path can have");
     }
     Ok(PathBuf::from(written))
+}
+
+/// A folder of the appliance's own, from the root, or `false` for none.
+fn folder(value: &DeValue<'_>) -> Result<Option<PathBuf>, Wrong> {
+    if value.as_bool() == Some(false) {
+        return Ok(None);
+    }
+    let written = string(value, "a path such as \"/var/lib/millrace\", or false to keep nothing")?;
+    let advice = "write a path from the root, such as \"/var/lib/millrace\", or false to keep nothing";
+    let wrong = |why: &str| Err(Wrong::new("bad-path", format!("{} {why}", quoted(written)), advice));
+    if !written.starts_with('/') || written.trim_end_matches('/').is_empty() || written.contains('\0') {
+        return wrong("is not the path of a folder of its own");
+    }
+    if written.len() > FOLDER_PATH_BYTES_MAX {
+        return wrong("is longer than a path can be");
+    }
+    Ok(Some(PathBuf::from(written)))
 }

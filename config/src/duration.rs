@@ -27,7 +27,7 @@ pub(crate) fn duration(range: RangeInclusive<Nanos>) -> impl Fn(&DeValue<'_>) ->
             return Err(Wrong::new("wrong-type", "is a number without a unit", advice));
         }
         let written = string(value, "a duration such as \"500ms\", \"30s\", \"5m\" or \"2h\"")?;
-        let span = parse(written).ok_or_else(|| {
+        let span = parse_duration(written).ok_or_else(|| {
             let advice = "write a number and a unit, such as \"500ms\", \"30s\", \"5m\", \"2h\" or \"1h30m\"";
             Wrong::new("bad-duration", format!("{} is not a duration", quoted(written)), advice)
         })?;
@@ -39,8 +39,10 @@ pub(crate) fn duration(range: RangeInclusive<Nanos>) -> impl Fn(&DeValue<'_>) ->
     }
 }
 
-/// One or more of number and unit, each unit smaller than the one before; `None` for anything else, or beyond 584 years.
-fn parse(written: &str) -> Option<Nanos> {
+/// One or more of number and unit, each unit smaller than the one before, as in a configuration; `None` for anything else,
+/// or beyond 584 years.
+#[must_use]
+pub fn parse_duration(written: &str) -> Option<Nanos> {
     let mut rest = written;
     let mut total: u64 = 0;
     let mut largest = UNITS.as_slice();
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn durations_are_numbers_with_units() {
-        let seconds = |written| parse(written).map(Nanos::as_millis);
+        let seconds = |written| parse_duration(written).map(Nanos::as_millis);
         assert_eq!(seconds("500ms"), Some(500));
         assert_eq!(seconds("30s"), Some(30_000));
         assert_eq!(seconds("5m"), Some(300_000));
@@ -89,19 +91,19 @@ mod tests {
         for bad in
             ["", "30", "s", "30 s", "-1s", "1.5s", "30S", "1m1h", "1s1s", "1sx", "99999999999999999999s", "300000000h"]
         {
-            assert_eq!(parse(bad), None, "{bad}");
+            assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn words_read_back(nanos: u64) {
-            prop_assert_eq!(parse(&words(Nanos::new(nanos))), Some(Nanos::new(nanos)));
+            prop_assert_eq!(parse_duration(&words(Nanos::new(nanos))), Some(Nanos::new(nanos)));
         }
 
         #[test]
         fn nothing_written_panics(written in "\\PC{0,12}") {
-            let _ = parse(&written);
+            let _ = parse_duration(&written);
         }
     }
 }

@@ -11,7 +11,7 @@
 //! a value may be. Nothing here touches the machine: whether a core, a device or a hugepage exists is for `doctor`.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod address;
 mod address_range;
@@ -37,6 +37,7 @@ mod memory;
 mod names;
 mod nat64;
 mod nearest;
+mod outline;
 mod pairs;
 pub mod policy;
 mod port_list;
@@ -57,7 +58,9 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+pub use duration::parse_duration;
 pub use error::{Fault, Faults, Place, Severity};
+pub use outline::{Object, outline};
 pub use policy::Policy;
 pub use read::read;
 
@@ -91,4 +94,13 @@ pub fn load(text: &str, file: &Path) -> Result<Checked, Faults> {
         Some(policy) if !refused => Ok(Checked { policy, warnings: faults }),
         _ => Err(Faults::new(faults)),
     }
+}
+
+/// Where a configuration has generations kept (`Some(None)`: nowhere), however faulty the rest of it is; `None` when it does
+/// not say so intelligibly. For a start that takes the last generation instead of the file.
+#[must_use]
+pub fn state_folder(text: &str) -> Option<Option<PathBuf>> {
+    let findings = Findings::default();
+    let table = file::parse(text, &findings)?;
+    appliance::state_folder(&mut section::Section::root(&table, &findings))
 }

@@ -67,11 +67,17 @@ pub struct Appliance {
     pub name: String,
     /// The Unix socket the command line speaks to; default [`Appliance::CONTROL_SOCKET`].
     pub control_socket: PathBuf,
+    /// Where generations are kept across restarts; `None` when `state_folder = false`. Default
+    /// [`Appliance::STATE_FOLDER`].
+    pub state_folder: Option<PathBuf>,
 }
 
 impl Appliance {
     /// Where the command line looks when nothing else is said.
     pub const CONTROL_SOCKET: &'static str = "/run/millrace/control.sock";
+
+    /// Where generations are kept when nothing else is said.
+    pub const STATE_FOLDER: &'static str = "/var/lib/millrace";
 }
 
 /// `[cores]`.

@@ -1,6 +1,8 @@
 //! The command line: what may be typed, and nothing of what it does. Read once by `main`.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,6 +14,15 @@ pub const DEFAULT_SOCKET: &str = "/run/millrace/control.sock";
 
 /// Sessions shown when `--limit` is not given.
 pub const SESSIONS_SHOWN: usize = 100;
+
+/// How soon a policy may have to be confirmed.
+pub const CONFIRM_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
+/// `--confirm-within`.
+fn confirm_within(written: &str) -> Result<Duration, String> {
+    let span = config::parse_duration(written).map(|span| Duration::from_nanos(span.get()));
+    span.filter(|span| CONFIRM_WITHIN.contains(span)).ok_or_else(|| "write 1s to 24h, such as 60s or 5m".to_owned())
+}
 
 /// A packet-processing appliance: stateful firewall and L4 load balancer in userspace, on DPDK.
 ///
@@ -35,6 +46,11 @@ pub enum Command {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Come up with the last generation that was in force for good, if there is one, instead of the file
+        ///
+        /// The file then says where generations are kept, and is what SIGHUP applies.
+        #[arg(long)]
+        resume: bool,
     },
     /// Say every fault of a configuration at once; start nothing
     Check {
@@ -49,10 +65,35 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what applying a configuration would change in the running appliance; change nothing
+    Diff {
+        /// The configuration file
+        file: PathBuf,
+        /// Print JSON instead of words
+        #[arg(long)]
+        json: bool,
+    },
     /// Put a configuration in force in the running appliance: all of it or nothing
     Apply {
         /// The configuration file
         file: PathBuf,
+        /// Go back to the policy before unless `millrace confirm` comes within this time, such as 60s or 5m
+        #[arg(long, value_name = "TIME", value_parser = confirm_within)]
+        confirm_within: Option<Duration>,
+        /// Print JSON instead of words
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a configuration that was applied with --confirm-within
+    Confirm {
+        /// Print JSON instead of words
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put an earlier generation in force again, or take back one that waits to be confirmed
+    Rollback {
+        /// Its number, as `millrace show policy` lists it; without it, the one before
+        generation: Option<u64>,
         /// Print JSON instead of words
         #[arg(long)]
         json: bool,
@@ -191,7 +232,14 @@ mod tests {
             "millrace check edge.toml",
             "millrace doctor",
             "millrace doctor edge.toml --json",
+            "millrace run --config edge.toml --resume",
+            "millrace diff edge.toml",
+            "millrace diff edge.toml --json",
             "millrace apply edge.toml",
+            "millrace apply edge.toml --confirm-within 60s --json",
+            "millrace confirm",
+            "millrace rollback",
+            "millrace rollback 12 --json",
             "millrace drain service shop",
             "millrace drain backend shop/shop-a --undo",
             "millrace drain --undo service shop --json",
@@ -237,6 +285,12 @@ mod tests {
             "millrace flush service shop --undo",
             "millrace show sessions --match colour=blue",
             "millrace show sessions --limit -1",
+            "millrace apply edge.toml --confirm-within 60",
+            "millrace apply edge.toml --confirm-within 0s",
+            "millrace apply edge.toml --confirm-within 25h",
+            "millrace confirm edge.toml",
+            "millrace rollback last",
+            "millrace rollback -1",
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::generation::Plan;
 use crate::session_match::SessionMatch;
 use crate::status::{Applied, Changed, Drain, Refusal, Reload, Reloaded, SessionStatus, Target};
 
@@ -105,13 +106,42 @@ impl Client {
         self.show(&format!("sessions?limit={limit}&match={query}"))
     }
 
-    /// Puts a policy in force.
+    /// What applying a policy would change.
     ///
     /// # Errors
     /// [`ClientError`]; a refusal carries every fault.
-    pub fn apply(&self, text: &str, name: &str) -> Result<Applied, ClientError> {
-        let call = format!("/api/v1/apply?file={}", encoded(name));
+    pub fn diff(&self, text: &str, name: &str) -> Result<Plan, ClientError> {
+        let call = format!("/api/v1/diff?file={}", encoded(name));
         self.call(Method::POST, &call, text.to_owned().into(), APPLIED_WITHIN)
+    }
+
+    /// Puts a policy in force, for good or until it is not confirmed in time.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a refusal carries every fault.
+    pub fn apply(&self, text: &str, name: &str, confirm_within: Option<Duration>) -> Result<Applied, ClientError> {
+        let mut call = format!("/api/v1/apply?file={}", encoded(name));
+        if let Some(within) = confirm_within {
+            call.push_str(&format!("&confirm_within_ms={}", within.as_millis()));
+        }
+        self.call(Method::POST, &call, text.to_owned().into(), APPLIED_WITHIN)
+    }
+
+    /// Keeps the policy that waits to be confirmed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn confirm(&self) -> Result<Applied, ClientError> {
+        self.call(Method::POST, "/api/v1/confirm", Bytes::new(), ANSWERED_WITHIN)
+    }
+
+    /// Puts an earlier generation's policy in force again; without a number, the one before.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn rollback(&self, generation: Option<u64>) -> Result<Applied, ClientError> {
+        let query = generation.map(|generation| format!("?generation={generation}")).unwrap_or_default();
+        self.call(Method::POST, &format!("/api/v1/rollback{query}"), Bytes::new(), APPLIED_WITHIN)
     }
 
     /// Reads a file of the policy again.

@@ -3,13 +3,14 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::{Cli, Command, Concerned, DEFAULT_SOCKET, ReloadKind, Show};
 use crate::client::Client;
-use crate::status::{Changed, Reload, Target};
+use crate::status::{Applied, Changed, Reload, Target};
 use crate::{client::ClientError, compile, doctor, render};
 
 /// Why a command failed: what is printed on standard error, one or several lines.
@@ -52,10 +53,15 @@ impl Console<'_> {
 pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
     let socket = cli.socket;
     let done = match cli.command {
-        Command::Run { config } => start(&config),
+        Command::Run { config, resume } => start(&config, resume),
         Command::Check { file } => check(&file, console),
         Command::Doctor { file, json } => examine(file.as_deref(), json, console),
-        Command::Apply { file, json } => apply(socket, &file, json, console),
+        Command::Diff { file, json } => diff(socket, &file, json, console),
+        Command::Apply { file, confirm_within, json } => apply(socket, &file, confirm_within, json, console),
+        Command::Confirm { json } => generation(socket, json, Client::confirm, render::confirmed, console),
+        Command::Rollback { generation: to, json } => {
+            generation(socket, json, |client| client.rollback(to), render::applied, console)
+        }
         Command::Drain { concerned, undo: false } => {
             change(socket, &concerned, Client::drain, render::drained, console)
         }
@@ -78,12 +84,12 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
 }
 
 #[cfg(feature = "dpdk")]
-fn start(config: &Path) -> Result<(), Failure> {
-    Ok(crate::launch::run(config)?)
+fn start(config: &Path, resume: bool) -> Result<(), Failure> {
+    Ok(crate::launch::run(config, resume)?)
 }
 
 #[cfg(not(feature = "dpdk"))]
-fn start(_config: &Path) -> Result<(), Failure> {
+fn start(_config: &Path, _resume: bool) -> Result<(), Failure> {
     Err(Failure("this build has no data plane; build with `--features dpdk`".to_owned()))
 }
 
@@ -113,15 +119,47 @@ fn examine(file: Option<&Path>, json: bool, console: &mut Console<'_>) -> Result
     if doctor::is_well(&findings) { Ok(()) } else { Err(Failure(String::new())) }
 }
 
-/// Without `--socket`, the appliance asked is the one the file describes.
-fn apply(socket: Option<PathBuf>, file: &Path, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+fn diff(socket: Option<PathBuf>, file: &Path, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
     let text = config::read(file)?;
+    let client = client_of(socket, &text, file)?;
+    let plan = client.diff(&text, &file.display().to_string()).map_err(explained)?;
+    console.print(&if json { pretty(&plan) } else { render::plan(&plan) });
+    Ok(())
+}
+
+fn apply(
+    socket: Option<PathBuf>,
+    file: &Path,
+    confirm_within: Option<Duration>,
+    json: bool,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let text = config::read(file)?;
+    let client = client_of(socket, &text, file)?;
+    let applied = client.apply(&text, &file.display().to_string(), confirm_within).map_err(explained)?;
+    console.print(&if json { pretty(&applied) } else { render::applied(&applied) });
+    Ok(())
+}
+
+/// Without `--socket`, the appliance asked is the one the file describes.
+fn client_of(socket: Option<PathBuf>, text: &str, file: &Path) -> Result<Client, Failure> {
     let socket = match socket {
         Some(socket) => socket,
-        None => config::load(&text, file)?.policy.appliance.control_socket,
+        None => config::load(text, file)?.policy.appliance.control_socket,
     };
-    let applied = Client::new(&socket)?.apply(&text, &file.display().to_string()).map_err(explained)?;
-    console.print(&if json { pretty(&applied) } else { render::applied(&applied) });
+    Ok(Client::new(&socket)?)
+}
+
+/// `confirm` and `rollback`.
+fn generation(
+    socket: Option<PathBuf>,
+    json: bool,
+    call: impl Fn(&Client) -> Result<Applied, ClientError>,
+    words: impl Fn(&Applied) -> String,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let applied = call(&client(socket)?).map_err(explained)?;
+    console.print(&if json { pretty(&applied) } else { words(&applied) });
     Ok(())
 }
 

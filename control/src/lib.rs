@@ -4,6 +4,7 @@
 //! - `cli`, `command`, `client`, `render`: the command line, how it asks the running appliance, how it draws the answers.
 //! - `launch`: staged start and stop; the only part that opens devices (feature `dpdk`).
 //! - `compile`: a checked policy becomes the tables in force; `blocklist`: the files of prefixes among them.
+//! - `generation`: how one policy follows another; `store`: where generations are kept.
 //! - `event`, `steward`: the control thread and everything that can wake it.
 //! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log.
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
@@ -20,6 +21,7 @@ pub mod command;
 pub mod compile;
 pub mod doctor;
 pub mod event;
+pub mod generation;
 pub mod health;
 pub mod journal;
 pub mod kernel;
@@ -30,3 +32,4 @@ pub mod running;
 pub mod session_match;
 pub mod status;
 pub mod steward;
+pub mod store;

@@ -2,16 +2,19 @@
 //! not. Called by the command line only.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+
+mod plan;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use stage::DropReason;
 
 use crate::status::{
-    Applied, BlocklistStatus, Changed, Drops, FirewallStatus, Link, MemoryStatus, NatStatus, NeighborStatus,
-    PolicyStatus, PortStatus, Reloaded, RouteStatus, ServiceStatus, SessionStatus, TalkerStatus, TopStatus,
-    TupleStatus, WorkerStatus,
+    Applied, AppliedPolicy, BlocklistStatus, Changed, Drops, FirewallStatus, How, Link, MemoryStatus, NatStatus,
+    NeighborStatus, PolicyStatus, PortStatus, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Standing,
+    TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
 };
+
+pub use plan::plan;
 
 /// Columns, each a heading and whether what stands under it are numbers.
 type Columns<'a> = &'a [(&'a str, bool)];
@@ -447,22 +450,65 @@ pub fn memory(memory: &MemoryStatus) -> String {
 /// `millrace show policy`: the one in force first, then those before it.
 #[must_use]
 pub fn policy(policy: &PolicyStatus) -> String {
-    let mut table = table(&[("GENERATION", NUMBERS), ("APPLIED AT", WORDS), ("SOURCE", WORDS), ("", WORDS)]);
-    let row = |generation: u64, at: &dyn Display, source: &str, note: &str| {
-        [generation.to_string(), at.to_string(), source.to_owned(), note.to_owned()]
+    let mut table = table(&[
+        ("GENERATION", NUMBERS),
+        ("APPLIED AT", WORDS),
+        ("HOW", WORDS),
+        ("WHO", WORDS),
+        ("SOURCE", WORDS),
+        ("", WORDS),
+    ]);
+    let mut row = |applied: &AppliedPolicy, note: String| {
+        let how = match applied.how {
+            How::Start => "start",
+            How::Apply => "apply",
+            How::Sighup => "sighup",
+            How::Reload => "reload",
+            How::Rollback => "rollback",
+            How::Return => "return",
+        };
+        table.add_row([
+            applied.generation.to_string(),
+            applied.applied_at.to_string(),
+            applied.of.map_or_else(|| how.to_owned(), |of| format!("{how} of {of}")),
+            or_dash(Some(&applied.who).filter(|who| !who.is_empty())),
+            applied.source.clone(),
+            note,
+        ]);
     };
-    table.add_row(row(policy.generation, &policy.applied_at, &policy.source, "in force"));
+    let waits = |left: u64| format!("in force, {} s left to confirm it", left / 1_000);
+    row(&policy.current, policy.confirm_within_ms.map_or_else(|| "in force".to_owned(), waits));
     for before in &policy.history {
-        table.add_row(row(before.generation, &before.applied_at, &before.source, ""));
+        let note = match before.standing {
+            Standing::Pending => "not committed",
+            Standing::Committed => "",
+            Standing::Withdrawn => "withdrawn",
+        };
+        row(before, note.to_owned());
     }
     drawn(&table)
 }
 
-/// What `apply` did, in words.
+/// What `apply` or `rollback` did, in words.
 #[must_use]
 pub fn applied(applied: &Applied) -> String {
-    let warnings: String = applied.warnings.iter().map(|warning| format!("{warning}\n")).collect();
-    format!("{warnings}generation {} is in force", applied.generation)
+    let mut text: String = applied.warnings.iter().map(|warning| format!("{warning}\n")).collect();
+    let generation = applied.generation;
+    text.push_str(&match (applied.unchanged, applied.confirm_within_ms) {
+        (true, _) => format!("nothing to change: generation {generation} is in force"),
+        (false, None) => format!("generation {generation} is in force"),
+        (false, Some(within)) => format!(
+            "generation {generation} is in force for {} s; `millrace confirm` keeps it, without it the policy before comes back",
+            within / 1_000
+        ),
+    });
+    text
+}
+
+/// What `confirm` did, in words.
+#[must_use]
+pub fn confirmed(applied: &Applied) -> String {
+    format!("generation {} is confirmed", applied.generation)
 }
 
 /// What `drain` did, in words.

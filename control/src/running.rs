@@ -1,39 +1,39 @@
 //! The running appliance as the API sees it: counters read where workers keep them, sessions and neighbors asked of
-//! control, policies compiled and published.
+//! control, policies compiled and published (`changes`).
 //!
-//! Lives on management threads. One lock keeps changes of policy apart; reading takes it only long enough to copy a
-//! pointer. Nothing here is on the packet path.
+//! Lives on management threads. Whoever changes something waits for its turn; reading takes a lock only long enough to copy
+//! a pointer. Nothing here is on the packet path.
 
+mod changes;
 mod documents;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use config::Policy;
-use crossbeam::channel::{RecvTimeoutError, Sender, bounded, unbounded};
-use jiff::Timestamp;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use stage::DropReason;
 use stage::balancer::{Backend, Health};
 use stage::limiter::OpenSessions;
-use units::PortId;
+use units::{Generation, PortId};
 use wire::MacAddr;
 use worker::{Clock, Snapshot, WorkerCounters};
 
 use crate::admin::Appliance;
 use crate::blocklist;
-use crate::compile::{Device, TableMaker, compile, restart_needed};
+use crate::compile::{Device, TableMaker};
 use crate::event::{Publication, Request};
+use crate::generation::{Ledger, Plan, Proposal, Start, Trial, Turns};
 use crate::health::{Prober, Report, targets};
 use crate::kernel::Interface;
 use crate::session_match::SessionMatch;
 use crate::status::{
-    Applied, AppliedPolicy, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus,
-    PortStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target,
-    TopStatus, WorkerStatus,
+    Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
+    Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target, TopStatus,
+    WorkerStatus,
 };
 use documents::{
     action_name, blocklist_statuses, forward_statuses, pool_statuses, port_status, service_statuses, session_status,
@@ -42,8 +42,6 @@ use documents::{
 
 /// How long management waits for workers before it says so.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Policies remembered, the one in force included.
-const HISTORY: usize = 20;
 
 /// What went through the kernel interface of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,29 +135,24 @@ impl std::fmt::Debug for Fixed {
 }
 
 struct State {
-    policy: Policy,
+    policy: Arc<Policy>,
+    /// What the policy was made of.
+    text: Arc<str>,
     snapshot: Arc<Snapshot>,
-    /// The policies put in force, oldest first; the last is in force.
-    history: Vec<AppliedPolicy>,
+    /// The policy waits to be confirmed.
+    trial: Option<Trial>,
     prober: Option<Prober>,
     interfaces: Vec<Interface>,
-}
-
-impl State {
-    /// Writes down what came into force.
-    fn remember(&mut self, generation: u64, source: String) {
-        self.history.push(AppliedPolicy { generation, applied_at: Timestamp::now(), source });
-        if self.history.len() > HISTORY {
-            self.history.remove(0);
-        }
-    }
 }
 
 /// The running appliance.
 pub struct Running {
     fixed: Fixed,
-    /// Held by whoever changes the policy, from its first look at it to the last worker's moving on.
-    changing: Mutex<()>,
+    /// Itself, for what has to be done later.
+    this: Weak<Self>,
+    ledger: Ledger,
+    /// Whoever changes tables has the turn, from the first look at them to the last worker's moving on.
+    turns: Turns,
     state: Mutex<State>,
 }
 
@@ -175,22 +168,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Running {
-    /// The appliance whose workers have `snapshot`, compiled from `policy`, in force. `source` is the file it came from.
+    /// The appliance whose workers have `snapshot`, compiled from what it started with, in force. A generation that is new
+    /// is written down now.
     #[must_use]
-    pub fn new(
-        fixed: Fixed,
-        policy: Policy,
-        snapshot: Arc<Snapshot>,
-        source: &str,
-        interfaces: Vec<Interface>,
-    ) -> Self {
-        let first = AppliedPolicy {
-            generation: snapshot.generation.get(),
-            applied_at: Timestamp::now(),
-            source: source.to_owned(),
-        };
-        let state = State { policy, snapshot, history: vec![first], prober: None, interfaces };
-        Self { fixed, changing: Mutex::new(()), state: Mutex::new(state) }
+    pub fn new(fixed: Fixed, start: Start, snapshot: Arc<Snapshot>, interfaces: Vec<Interface>) -> Arc<Self> {
+        let Start { checked, text, record, ledger } = start;
+        match ledger.get(record.generation) {
+            Some(_) => ledger.in_force(record.generation),
+            None => ledger.record_anyway(record, &text),
+        }
+        let (policy, text) = (Arc::new(checked.policy), text.into());
+        let state = Mutex::new(State { policy, text, snapshot, trial: None, prober: None, interfaces });
+        Arc::new_cyclic(|this| Self { fixed, this: this.clone(), ledger, turns: Turns::default(), state })
     }
 
     /// Starts probing with this prober.
@@ -253,7 +242,7 @@ impl Running {
 
     /// Renews the balancer's tables when health or administration ask for others.
     fn rebuild(&self) -> Result<(), Refusal> {
-        let _changing = lock(&self.changing);
+        let _turn = self.turns.wait();
         let before = self.snapshot();
         if !before.services.is_outdated() {
             return Ok(());
@@ -265,18 +254,22 @@ impl Running {
             state.snapshot = Arc::clone(&snapshot);
             placed(&state.policy)
         };
-        self.publish(snapshot, neighbors, Vec::new())
+        // The state is not locked meanwhile: others read it.
+        self.hand_over(snapshot, neighbors, Vec::new())?.recv_timeout(PATIENCE).map_err(|_| late())
     }
 
-    /// Publishes and waits until every worker has moved on. The state must not be locked meanwhile: others read it.
-    fn publish(&self, snapshot: Arc<Snapshot>, neighbors: Placed, removed: Vec<Arc<Backend>>) -> Result<(), Refusal> {
+    /// Has control publish these tables; the answer comes when every worker has moved on.
+    fn hand_over(
+        &self,
+        snapshot: Arc<Snapshot>,
+        neighbors: Placed,
+        removed: Vec<Arc<Backend>>,
+    ) -> Result<Receiver<()>, Refusal> {
         let (done, moved_on) = bounded(1);
         let publication = Publication { snapshot, neighbors, removed, done };
         let gone = || Refusal::new(RefusalKind::Failed, "the control thread has ended");
         self.fixed.requests.send(Request::Publish(publication)).map_err(|_| gone())?;
-        moved_on.recv_timeout(PATIENCE).map_err(|_| {
-            Refusal::new(RefusalKind::Busy, "the workers have not all moved on to the new tables yet; they will")
-        })
+        Ok(moved_on)
     }
 
     /// Asks control, and waits.
@@ -319,6 +312,11 @@ impl Running {
     }
 }
 
+/// Tables that some worker has not taken up in time.
+fn late() -> Refusal {
+    Refusal::new(RefusalKind::Busy, "the workers have not all moved on to the new tables yet; they will")
+}
+
 /// The neighbors the operator has placed.
 type Placed = Vec<(PortId, IpAddr, MacAddr)>;
 
@@ -328,7 +326,7 @@ fn placed(policy: &Policy) -> Placed {
 
 impl Appliance for Running {
     fn ports(&self) -> Vec<PortStatus> {
-        let policy = lock(&self.state).policy.clone();
+        let policy = Arc::clone(&lock(&self.state).policy);
         let fixed = self.fixed.devices.iter().zip(&self.fixed.ports);
         policy
             .ports
@@ -417,7 +415,7 @@ impl Appliance for Running {
     }
 
     fn routes(&self) -> Vec<RouteStatus> {
-        let policy = lock(&self.state).policy.clone();
+        let policy = Arc::clone(&lock(&self.state).policy);
         policy
             .route_table()
             .iter()
@@ -471,75 +469,31 @@ impl Appliance for Running {
     }
 
     fn policy(&self) -> PolicyStatus {
-        let mut history = lock(&self.state).history.clone();
-        let current = history.pop().unwrap_or_else(|| AppliedPolicy {
-            generation: 0,
-            applied_at: Timestamp::now(),
-            source: String::new(),
-        });
-        history.reverse();
-        let AppliedPolicy { generation, applied_at, source } = current;
-        PolicyStatus { generation, applied_at, source, history }
+        self.generations()
     }
 
-    fn apply(&self, text: &str, name: &str) -> Result<Applied, Refusal> {
-        let checked = config::load(text, Path::new(name)).map_err(|faults| {
-            let lines = faults.as_slice().iter().map(ToString::to_string).collect();
-            Refusal::new(RefusalKind::PolicyInvalid, format!("{name} is not valid; nothing was changed"))
-                .with_faults(lines)
-        })?;
-        let _changing = lock(&self.changing);
-        let (before, running) = {
-            let state = lock(&self.state);
-            (Arc::clone(&state.snapshot), state.policy.clone())
-        };
-        let fixed = restart_needed(&running, &checked.policy);
-        if !fixed.is_empty() {
-            let what = fixed.join(", ");
-            return Err(Refusal::new(
-                RefusalKind::NeedsRestart,
-                format!("{name} changes {what}, which takes a restart; nothing was changed"),
-            ));
-        }
-        let now = self.fixed.clock.now();
-        let snapshot = compile(
-            &checked.policy,
-            &self.fixed.devices,
-            before.generation.next(),
-            Some(&before),
-            &*self.fixed.tables,
-            self.fixed.steer_secret,
-        )
-        .map_err(|why| Refusal::new(RefusalKind::Failed, format!("{why}; nothing was changed")))?;
-        let removed = snapshot.services.enact(Some(&before.services), now);
-        // Backends that were taken out or put back stand differently in the tables just made.
-        let services = Arc::new(snapshot.services.rebuilt());
-        let snapshot = Arc::new(Snapshot { services, ..snapshot });
-        for port in &self.fixed.ports {
-            port.answer_for(&snapshot);
-        }
-        self.renew_routes(&checked.policy);
-        {
-            let mut state = lock(&self.state);
-            state.policy = checked.policy.clone();
-            state.snapshot = Arc::clone(&snapshot);
-            state.remember(snapshot.generation.get(), name.to_owned());
-            if let Some(prober) = &mut state.prober {
-                prober.watch(targets(&checked.policy));
-            }
-        }
-        let generation = snapshot.generation.get();
-        self.publish(snapshot, placed(&checked.policy), removed)?;
-        log::info!("generation {generation} is in force, from {name}");
-        Ok(Applied { generation, warnings: checked.warnings.iter().map(ToString::to_string).collect() })
+    fn diff(&self, text: &str, name: &str) -> Result<Plan, Refusal> {
+        self.plan(text, name)
+    }
+
+    fn apply(&self, proposal: &Proposal) -> Result<Applied, Refusal> {
+        self.put_in_force(proposal)
+    }
+
+    fn confirm(&self) -> Result<Applied, Refusal> {
+        self.keep()
+    }
+
+    fn rollback(&self, generation: Option<u64>, who: &str) -> Result<Applied, Refusal> {
+        self.go_back(generation, who)
     }
 
     fn reload(&self, what: &Reload) -> Result<Reloaded, Refusal> {
         let Reload::Blocklist(name) = what;
-        let _changing = lock(&self.changing);
+        let _turn = self.undisturbed_turn()?;
         let (before, policy) = {
             let state = lock(&self.state);
-            (Arc::clone(&state.snapshot), state.policy.clone())
+            (Arc::clone(&state.snapshot), Arc::clone(&state.policy))
         };
         let Some(list) = policy.blocklists.iter().find(|list| list.name == *name) else {
             let advice = "`millrace show firewall` lists them";
@@ -551,15 +505,12 @@ impl Appliance for Running {
         })?;
         let lists = before.sources.blocklists().with(name, &prefixes);
         // Another generation, so that sessions of whoever is on the list now are judged again.
-        let generation = before.generation.next();
+        let generation = Generation::new(self.ledger.next());
         let sources = Arc::new(before.sources.with(lists));
         let snapshot = Arc::new(Snapshot { generation, sources, ..Snapshot::clone(&before) });
-        {
-            let mut state = lock(&self.state);
-            state.snapshot = Arc::clone(&snapshot);
-            state.remember(generation.get(), format!("blocklist {name}, read again"));
-        }
-        self.publish(snapshot, placed(&policy), Vec::new())?;
+        lock(&self.state).snapshot = Arc::clone(&snapshot);
+        self.ledger.reread(generation.get(), format!("blocklist {name}, read again"));
+        self.hand_over(snapshot, placed(&policy), Vec::new())?.recv_timeout(PATIENCE).map_err(|_| late())?;
         let (count, bytes) = (prefixes.prefixes() as u64, prefixes.memory() as u64);
         log::info!("generation {generation} is in force: blocklist {name} has {count} prefixes");
         Ok(Reloaded { generation: generation.get(), prefixes: count, bytes })

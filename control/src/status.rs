@@ -493,7 +493,39 @@ pub struct MemoryStatus {
     pub service_bytes: u64,
 }
 
-/// One policy that is or was in force.
+/// What brought a policy into force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// The file named at the start.
+    #[default]
+    Start,
+    /// `millrace apply`, or the API.
+    Apply,
+    /// SIGHUP: the file named at the start, read again.
+    Sighup,
+    /// A file of the policy was read again.
+    Reload,
+    /// `millrace rollback`.
+    Rollback,
+    /// A policy that was not confirmed in time, or could not be written down: the one before it came back.
+    Return,
+}
+
+/// What became of a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It is coming into force, or waits to be confirmed; a restart does not come up with it.
+    Pending,
+    /// It was in force, for good until the next.
+    #[default]
+    Committed,
+    /// It was taken back.
+    Withdrawn,
+}
+
+/// One policy that is or was in force: a generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedPolicy {
     /// Its number.
@@ -502,26 +534,44 @@ pub struct AppliedPolicy {
     pub applied_at: Timestamp,
     /// The file it came from.
     pub source: String,
+    /// The user who did it.
+    #[serde(default)]
+    pub who: String,
+    /// What brought it into force.
+    #[serde(default)]
+    pub how: How,
+    /// The earlier generation whose text it has, after `reload`, `rollback` and `return`.
+    #[serde(default)]
+    pub of: Option<u64>,
+    /// What became of it.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 /// `show policy`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyStatus {
-    /// The number of the policy in force.
-    pub generation: u64,
-    /// When it was put in force (RFC 3339, UTC).
-    pub applied_at: Timestamp,
-    /// The file it came from.
-    pub source: String,
-    /// Those before it, newest first.
+    /// The policy in force.
+    #[serde(flatten)]
+    pub current: AppliedPolicy,
+    /// Milliseconds until it is taken back unless it is confirmed; null where nothing waits for that.
+    #[serde(default)]
+    pub confirm_within_ms: Option<u64>,
+    /// The others that are kept, newest first.
     pub history: Vec<AppliedPolicy>,
 }
 
-/// What `apply` did.
+/// What `apply`, `rollback` or `confirm` did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// The new generation.
+    /// The generation in force.
     pub generation: u64,
+    /// Whether it was in force before: the text is the same.
+    #[serde(default)]
+    pub unchanged: bool,
+    /// Milliseconds within which it has to be confirmed.
+    #[serde(default)]
+    pub confirm_within_ms: Option<u64>,
     /// What is odd about the policy, one finding a string.
     pub warnings: Vec<String>,
 }
@@ -547,6 +597,8 @@ pub enum RefusalKind {
     PolicyInvalid,
     /// The policy changes what only a restart can change (409).
     NeedsRestart,
+    /// What is asked does not fit what is in force: a policy waits to be confirmed, or none does (409).
+    Conflict,
     /// Another change is under way, or the appliance is starting or stopping (503).
     Busy,
     /// The appliance could not do it (500).

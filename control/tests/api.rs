@@ -15,6 +15,7 @@ use control::admin::{Appliance, Server};
 use control::cli::Cli;
 use control::client::{Client, ClientError};
 use control::command::{self, Console};
+use control::generation::{Plan, Proposal};
 use control::session_match::SessionMatch;
 use control::status::*;
 use serde_json::Value;
@@ -175,16 +176,48 @@ impl Appliance for Fake {
     }
     fn policy(&self) -> PolicyStatus {
         let applied_at = "2026-01-02T03:04:05Z".parse().unwrap();
-        let before = AppliedPolicy { generation: 1, applied_at, source: "edge.toml".into() };
-        PolicyStatus { generation: 2, applied_at, source: "new.toml".into(), history: vec![before] }
+        let current = AppliedPolicy {
+            generation: 2,
+            applied_at,
+            source: "new.toml".into(),
+            who: "op".into(),
+            how: How::Apply,
+            of: None,
+            standing: Standing::Pending,
+        };
+        let back = AppliedPolicy { generation: 1, how: How::Rollback, of: Some(0), ..current.clone() };
+        PolicyStatus { current, confirm_within_ms: Some(42_500), history: vec![back] }
     }
-    fn apply(&self, text: &str, name: &str) -> Result<Applied, Refusal> {
+    fn diff(&self, text: &str, name: &str) -> Result<Plan, Refusal> {
+        self.told(format!("diff {name} {}", text.len()));
+        Ok(Plan { generation: 2, restart: vec!["[cores]".into()], changes: Vec::new() })
+    }
+    fn confirm(&self) -> Result<Applied, Refusal> {
+        self.told("confirm".into());
+        Ok(Applied { generation: 2, unchanged: true, confirm_within_ms: None, warnings: Vec::new() })
+    }
+    fn rollback(&self, generation: Option<u64>, who: &str) -> Result<Applied, Refusal> {
+        assert!(!who.is_empty());
+        self.told(format!("rollback {generation:?}"));
+        match generation {
+            Some(13) => Err(Refusal::new(RefusalKind::NotFound, "generation 13 is not kept")),
+            _ => Ok(Applied { generation: 4, unchanged: false, confirm_within_ms: None, warnings: Vec::new() }),
+        }
+    }
+    fn apply(&self, proposal: &Proposal) -> Result<Applied, Refusal> {
+        let Proposal { text, source: name, who, confirm_within, .. } = proposal;
+        assert!(!who.is_empty());
         self.told(format!("apply {name} {}", text.len()));
         match text.contains("fault") {
             true => Err(Refusal::new(RefusalKind::PolicyInvalid, "the policy has 2 faults; nothing was changed")
                 .with_faults(vec!["edge.toml:1:1: error[a]: one".into(), "edge.toml:2:1: error[b]: two".into()])),
             false if text.contains("panic") => panic!("as the test asked"),
-            false => Ok(Applied { generation: 3, warnings: vec!["edge.toml:3:1: warning[c]: odd".into()] }),
+            false => Ok(Applied {
+                generation: 3,
+                unchanged: false,
+                confirm_within_ms: confirm_within.map(|within| u64::try_from(within.as_millis()).unwrap()),
+                warnings: vec!["edge.toml:3:1: warning[c]: odd".into()],
+            }),
         }
     }
     fn reload(&self, what: &Reload) -> Result<Reloaded, Refusal> {
@@ -305,7 +338,9 @@ fn documents_have_the_field_names_scripts_rely_on() {
     );
     has(&get("memory"), "buffers_total buffers_in_use sessions_capacity sessions_in_use bytes");
     let policy = get("policy");
-    has(&policy, "generation applied_at source history");
+    has(&policy, "generation applied_at source history who how of standing confirm_within_ms");
+    has(&policy["history"][0], "generation applied_at source who how of standing");
+    assert_eq!((policy["how"].as_str(), policy["standing"].as_str()), (Some("apply"), Some("pending")));
     assert_eq!(policy["applied_at"], "2026-01-02T03:04:05Z");
     has(&get("firewall")["rules"][0], "name action hits");
     has(&get("neighbors")[0], "port address mac state");
@@ -329,8 +364,10 @@ fn sessions_are_limited_and_matched() {
 fn a_policy_is_applied_or_refused_with_every_fault() {
     let served = Served::new();
     let client = served.client();
-    assert_eq!(client.apply("[appliance]", "my edge.toml").unwrap().generation, 3);
-    let Err(ClientError::Refused(refusal)) = client.apply("fault", "edge.toml") else { panic!("was not refused") };
+    assert_eq!(client.apply("[appliance]", "my edge.toml", None).unwrap().generation, 3);
+    let Err(ClientError::Refused(refusal)) = client.apply("fault", "edge.toml", None) else {
+        panic!("was not refused")
+    };
     assert_eq!((refusal.kind, refusal.faults.len()), (RefusalKind::PolicyInvalid, 2));
     assert_eq!(*served.fake.told.lock().unwrap(), ["apply my edge.toml 11", "apply edge.toml 5"]);
 }
@@ -342,6 +379,31 @@ fn a_blocklist_is_read_again_by_name() {
     assert_eq!((status, answers.trim()), (0, "generation 9: 1 prefixes, 8 bytes"));
     assert_eq!(served.http("POST /api/v1/reload", br#"{"kind":"blocklist","name":"scanners"}"#).0, 200);
     assert_eq!(served.http("POST /api/v1/reload", br#"{"kind":"service","name":"shop"}"#).0, 400);
+}
+
+#[test]
+fn a_policy_is_compared_confirmed_and_taken_back() {
+    let served = Served::new();
+    let file = served.folder.path().join("edge.toml");
+    std::fs::write(&file, "# nothing").unwrap();
+    let file = file.display();
+    let (status, answers, _) = served.millrace(&format!("diff {file}"));
+    assert_eq!(status, 0);
+    assert!(answers.contains("nothing changes") && answers.contains("[cores]"), "{answers}");
+    let (_, answers, _) = served.millrace(&format!("diff {file} --json"));
+    assert_eq!(serde_json::from_str::<Value>(&answers).unwrap()["restart"][0], "[cores]");
+    let (status, answers, _) = served.millrace(&format!("apply {file} --confirm-within 1m"));
+    assert_eq!(status, 0);
+    assert!(answers.contains("generation 3 is in force for 60 s; `millrace confirm` keeps it"), "{answers}");
+    let said = |line: &str| served.millrace(line).1;
+    assert_eq!(said("confirm"), "generation 2 is confirmed\n");
+    assert_eq!(said("rollback"), "generation 4 is in force\n");
+    assert_eq!(serde_json::from_str::<Value>(&said("rollback 7 --json")).unwrap()["generation"], 4);
+    assert_eq!(served.millrace("rollback 13"), (1, String::new(), "generation 13 is not kept\n".to_owned()));
+    let lines = said("show policy");
+    assert!(lines.contains("in force, 42 s left to confirm it") && lines.contains("rollback of 0"), "{lines}");
+    let told = served.fake.told.lock().unwrap();
+    assert_eq!(told[3..], ["confirm", "rollback None", "rollback Some(7)", "rollback Some(13)"]);
 }
 
 #[test]
@@ -372,7 +434,7 @@ fn what_was_drained_is_put_back_through_the_same_call() {
 fn mistakes_are_refused_in_json_with_the_right_status() {
     let served = Served::new();
     let long = vec![b'#'; 65 << 20];
-    let cases: [(&str, &[u8], u16); 12] = [
+    let cases: [(&str, &[u8], u16); 18] = [
         ("GET /", b"", 404),
         ("GET /api/v1/everything", b"", 404),
         ("POST /api/v1/ports", b"", 400),
@@ -383,6 +445,12 @@ fn mistakes_are_refused_in_json_with_the_right_status() {
         ("GET /api/v1/sessions?limit=13", b"", 503),
         ("POST /api/v1/apply", b"x", 400),
         ("POST /api/v1/apply?file=a", b"\xff\xfe", 400),
+        ("POST /api/v1/apply?file=a&confirm_within_ms=999", b"x", 400),
+        ("POST /api/v1/apply?file=a&confirm_within_ms=-1", b"x", 400),
+        ("POST /api/v1/diff", b"x", 400),
+        ("POST /api/v1/diff?file=a", b"\xff", 400),
+        ("POST /api/v1/rollback?generation=first", b"", 400),
+        ("POST /api/v1/rollback?generation=13", b"", 404),
         ("POST /api/v1/drain", b"shop", 400),
         ("POST /api/v1/apply?file=a", b"fault", 422),
     ];
@@ -393,7 +461,7 @@ fn mistakes_are_refused_in_json_with_the_right_status() {
     }
     let (status, _) = served.http("POST /api/v1/apply?file=a", &long);
     assert_eq!(status, 400);
-    assert!(served.fake.told.lock().unwrap().iter().all(|told| told == "apply a 5"));
+    assert!(served.fake.told.lock().unwrap().iter().all(|told| told == "apply a 5" || told == "rollback Some(13)"));
 }
 
 #[test]

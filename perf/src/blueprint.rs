@@ -95,13 +95,15 @@ impl Blueprint {
         file.map_or_else(|| Self::example(Family::V4, Protocol::Udp), Self::read)
     }
 
-    /// From its text; `source` names it in what is said of it.
+    /// From its text; `source` names it in what is said of it. What is measured leaves no state behind.
     ///
     /// # Errors
     /// When it is no TOML.
     pub fn parse(text: &str, source: &Path) -> Outcome<Self> {
         let table = text.parse().map_err(|error| format!("{}: {error}", source.display()))?;
-        Ok(Self { table, source: source.to_owned() })
+        let mut blueprint = Self { table, source: source.to_owned() };
+        blueprint.set("appliance", "state_folder", false)?;
+        Ok(blueprint)
     }
 
     /// Sets a key of a section that there is once, such as `[dpdk] memory`.

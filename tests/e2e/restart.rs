@@ -94,6 +94,10 @@ fn a_second_appliance_on_the_same_socket_refuses_at_once_and_the_first_is_unharm
     assert!(!second.success);
     assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
     assert!(!second.err.contains("panicked"), "{}", second.err);
+    // The first of what both would need: their state, their socket.
+    assert!(second.err.contains("another appliance keeps its state in"), "{}", second.err);
+    let elsewhere = appliance.second_with(&lab.edge().replacing(".state\"", ".elsewhere\""));
+    assert!(!elsewhere.success && elsewhere.err.contains("another appliance answers at"), "{}", elsewhere.err);
     claims.clients_reach_the_shop();
     appliance.stop();
 }

@@ -46,6 +46,7 @@ fn rows() -> Vec<Row> {
     vec![
         row("[appliance]", "name", NAMES),
         Row("[appliance]", "control_socket", &["\"/a\"", SOCKET], &["\"\"", "\"run/a\"", "\"/a/\"", "\"/\"", SOCKET_TOO_LONG, "1"]),
+        Row("[appliance]", "state_folder", &["\"/a\"", "\"/a/b/\"", "false"], &["\"\"", "\"var/lib\"", "\"/\"", "\"//\"", "\"/a\\u0000\"", "true", "1", "[\"/a\"]"]),
         Row("[cores]", "control", &["0", "1023"], &["-1", "1024", "\"0\"", "0.0", "[0]"]),
         Row("[cores]", "workers", &["[0]", "[1023]", "[3, 4, 5]"], &["[]", "[-1]", "[1024]", "[1, 1]", "1", "[\"1\"]"]),
         row("[dpdk]", "hugepages", FLAGS),

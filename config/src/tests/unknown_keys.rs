@@ -81,6 +81,6 @@ fn a_key_near_nothing_is_refused_with_the_list_of_keys() {
     let faults = faults(&FULL.replacen("[cores]", "[cores]\nturbo_mode_please = true", 1));
     assert_eq!(
         faults[0].to_string(),
-        "test.toml:8:1: error[unknown-key]: `turbo_mode_please` is not a key of [cores]; it can have: control, workers (cores.turbo_mode_please)"
+        "test.toml:9:1: error[unknown-key]: `turbo_mode_please` is not a key of [cores]; it can have: control, workers (cores.turbo_mode_please)"
     );
 }

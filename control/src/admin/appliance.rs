@@ -3,6 +3,7 @@
 //! Called on management threads that may block; several calls may run at once. An implementation reads counters, or asks
 //! the control thread and waits for its answer; it answers within a second even when a worker hangs.
 
+use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
@@ -50,11 +51,30 @@ pub trait Appliance: Send + Sync + 'static {
     /// The policy in force and those before it.
     fn policy(&self) -> PolicyStatus;
 
-    /// Puts a policy in force, all of it or nothing. `text` is TOML; `name` is the file as the operator names it.
+    /// What applying a text would change. `text` is TOML; `name` is the file as the operator names it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with every fault.
+    fn diff(&self, text: &str, name: &str) -> Result<Plan, Refusal>;
+
+    /// Puts a policy in force, all of it or nothing. The text in force already changes nothing.
     ///
     /// # Errors
     /// A [`Refusal`] with every fault; nothing was changed.
-    fn apply(&self, text: &str, name: &str) -> Result<Applied, Refusal>;
+    fn apply(&self, proposal: &Proposal) -> Result<Applied, Refusal>;
+
+    /// Keeps the policy that waits to be confirmed.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when none does, or when it cannot be written down.
+    fn confirm(&self) -> Result<Applied, Refusal>;
+
+    /// Puts the text of an earlier generation in force again: this one, or the one before. A policy that waits to be
+    /// confirmed gives way to the one before it.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when it is not kept, or as [`apply`](Self::apply).
+    fn rollback(&self, generation: Option<u64>, who: &str) -> Result<Applied, Refusal>;
 
     /// Reads a file of the policy again and puts it in force; nothing else changes.
     ///

@@ -118,6 +118,11 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// The user at the other end, as the kernel saw it when it connected.
+    pub(super) fn user(&self) -> Option<u32> {
+        self.stream.peer_cred().ok().map(|credentials| credentials.uid())
+    }
+
     /// Whether it had to give way; else this task is woken when it has to.
     fn gives_way(&mut self, context: &mut Context<'_>) -> bool {
         Pin::new(&mut self.gone).poll(context).is_ready()

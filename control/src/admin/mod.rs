@@ -3,6 +3,7 @@
 //! - [`Appliance`]: what is asked of the running appliance.
 //! - `routes`: one handler for each call.
 //! - `callers`: who is on the socket at a time.
+//! - [`user`]: as whom they call.
 //! - [`socket`]: the socket file, its mode and its life.
 //! - [`Server`]: the listener and its end.
 //!
@@ -12,6 +13,7 @@ pub mod appliance;
 mod callers;
 mod routes;
 pub mod socket;
+pub mod user;
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -26,6 +28,7 @@ pub use appliance::Appliance;
 use callers::Callers;
 pub use routes::router;
 use socket::{ControlSocket, SocketError};
+use user::User;
 
 /// The API, listening. Dropping it stops listening and removes the socket; calls under way end with the runtime.
 #[derive(Debug)]
@@ -59,9 +62,10 @@ impl Server {
             let _inside = runtime.enter();
             tokio::net::UnixListener::from_std(listener).map_err(failed)?
         };
+        let service = router(appliance).into_make_service_with_connect_info::<User>();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = runtime.spawn(async move {
-            let serving = axum::serve(Callers::new(listener), router(appliance)).with_graceful_shutdown(async {
+            let serving = axum::serve(Callers::new(listener), service).with_graceful_shutdown(async {
                 // Told, or dropped: both end it.
                 let _ = stopped.await;
             });

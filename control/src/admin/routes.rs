@@ -5,16 +5,18 @@
 //! |---|---|
 //! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `drops`, `top`, `memory`, `policy` | as `show` |
 //! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
-//! | `POST /api/v1/apply?file=NAME`, body TOML | [`Applied`](crate::status::Applied) |
+//! | `POST /api/v1/diff?file=NAME`, body TOML | [`Plan`](crate::generation::Plan) |
+//! | `POST /api/v1/apply?file=NAME&confirm_within_ms=N`, body TOML; `POST /api/v1/confirm`; `POST /api/v1/rollback?generation=N` | [`Applied`](crate::status::Applied) |
 //! | `POST /api/v1/reload`, body [`Reload`] | [`Reloaded`](crate::status::Reloaded) |
 //! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`](crate::status::Changed) |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -22,7 +24,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Appliance;
-use crate::cli::SESSIONS_SHOWN;
+use super::user::User;
+use crate::cli::{CONFIRM_WITHIN, SESSIONS_SHOWN};
+use crate::generation::Proposal;
 use crate::session_match::SessionMatch;
 use crate::status::{Drain, Refusal, RefusalKind, Reload, Target};
 
@@ -47,8 +51,11 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
         .route("/top", get(|State(a): Asked| show(a, |a| a.top())))
         .route("/memory", get(|State(a): Asked| show(a, |a| a.memory())))
         .route("/policy", get(|State(a): Asked| show(a, |a| a.policy())))
+        .route("/diff", post(diff))
         .route("/apply", post(apply))
         .route("/reload", post(reload))
+        .route("/confirm", post(|State(a): Asked| ask(a, |a| a.confirm())))
+        .route("/rollback", post(rollback))
         .route("/drain", post(drain))
         .route("/flush", post(flush));
     Router::new()
@@ -78,20 +85,70 @@ async fn sessions(State(appliance): Asked, wanted: Result<Query<SessionsWanted>,
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Compared {
+    file: String,
+}
+
+async fn diff(
+    State(appliance): Asked,
+    compared: Result<Query<Compared>, QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let Query(Compared { file }) =
+        compared.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let text = configuration(&file, body)?;
+    ask(appliance, move |appliance| appliance.diff(&text, &file)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Source {
     file: String,
+    confirm_within_ms: Option<u64>,
 }
 
 async fn apply(
     State(appliance): Asked,
+    ConnectInfo(user): ConnectInfo<User>,
     source: Result<Query<Source>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
-    let Query(Source { file }) = source.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let Query(Source { file, confirm_within_ms }) =
+        source.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let confirm_within = confirm_within_ms.map(Duration::from_millis);
+    if confirm_within.is_some_and(|within| !CONFIRM_WITHIN.contains(&within)) {
+        let (least, most) = (CONFIRM_WITHIN.start().as_millis(), CONFIRM_WITHIN.end().as_millis());
+        return Err(refused(RefusalKind::BadRequest, format!("confirm_within_ms is {least} to {most}")));
+    }
+    let text = configuration(&file, body)?;
+    ask(appliance, move |appliance| {
+        let proposal = Proposal { confirm_within, ..Proposal::apply(&text, &file, &user.name()) };
+        appliance.apply(&proposal)
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Earlier {
+    generation: Option<u64>,
+}
+
+async fn rollback(
+    State(appliance): Asked,
+    ConnectInfo(user): ConnectInfo<User>,
+    earlier: Result<Query<Earlier>, QueryRejection>,
+) -> Answer {
+    let Query(Earlier { generation }) =
+        earlier.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    ask(appliance, move |appliance| appliance.rollback(generation, &user.name())).await
+}
+
+/// The text of a configuration; `file` names it in refusals.
+fn configuration(file: &str, body: Result<Bytes, BytesRejection>) -> Result<String, Refused> {
     let body = body.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
-    let text = String::from_utf8(body.into())
-        .map_err(|error| refused(RefusalKind::BadRequest, format!("{file} is not text: {error}")))?;
-    ask(appliance, move |appliance| appliance.apply(&text, &file)).await
+    String::from_utf8(body.into())
+        .map_err(|error| refused(RefusalKind::BadRequest, format!("{file} is not text: {error}")))
 }
 
 async fn reload(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
@@ -151,7 +208,7 @@ impl IntoResponse for Refused {
             RefusalKind::BadRequest => StatusCode::BAD_REQUEST,
             RefusalKind::NotFound => StatusCode::NOT_FOUND,
             RefusalKind::PolicyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-            RefusalKind::NeedsRestart => StatusCode::CONFLICT,
+            RefusalKind::NeedsRestart | RefusalKind::Conflict => StatusCode::CONFLICT,
             RefusalKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
             RefusalKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -1,5 +1,5 @@
-//! Starting and stopping the appliance, stage by stage: configuration, control socket, devices, kernel interfaces, workers,
-//! control, API, probes; and back in the opposite order. Whatever fails ends in one sentence, with everything before it
+//! Starting and stopping the appliance, stage by stage: configuration, store, control socket, devices, kernel interfaces,
+//! workers, control, API, probes; and back in the opposite order. Whatever fails ends in one sentence, with everything before it
 //! undone: each stage is a value whose end undoes it.
 
 mod devices;
@@ -15,16 +15,17 @@ use config::Policy;
 use crossbeam::channel::{bounded, unbounded};
 use dpdk::{Eal, EalOptions};
 use tokio::signal::unix::{SignalKind, signal};
-use units::Generation;
 use worker::Clock;
 
 use crate::admin::socket::ControlSocket;
-use crate::admin::{Appliance, Server};
+use crate::admin::{Appliance, Server, user};
 use crate::compile::compile;
+use crate::generation::{Proposal, Start};
 use crate::health::Prober;
 use crate::journal;
 use crate::kernel::{Interface, InterfaceSpec, Lane, Pump};
 use crate::running::{BufferUse, Fixed, Running};
+use crate::status::How;
 
 use devices::{Ports, TscClock};
 use tables::DpdkTables;
@@ -39,20 +40,20 @@ const NOTES: usize = 4_096;
 /// How long calls on the control socket may go on when the appliance stops.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
-/// Runs the appliance that `file` describes until SIGTERM or SIGINT.
+/// Runs the appliance that `file` describes until SIGTERM or SIGINT; told to `resume`, with the last generation that was in
+/// force for good, if there is one.
 ///
 /// # Errors
 /// A sentence that says what is wrong and what to do.
-pub fn run(file: &Path) -> Result<(), Refused> {
+pub fn run(file: &Path, resume: bool) -> Result<(), Refused> {
     logging::start();
-    let text = config::read(file)?;
-    let checked = config::load(&text, file)?;
-    for warning in &checked.warnings {
+    // First, and next the socket: both can be refused for everyday reasons, and of two appliances the second touches no device.
+    let first = Start::choose(file, resume)?;
+    for warning in &first.checked.warnings {
         log::warn!("{warning}");
     }
-    let policy = checked.policy;
-    check_cores(&policy, &dpdk::doctor::cores_allowed())?;
-    start(policy, file)
+    check_cores(&first.checked.policy, &dpdk::doctor::cores_allowed())?;
+    start(first, file)
 }
 
 /// Whether this process may run on every core of the policy: a thread that cannot be pinned would share another's core, and
@@ -85,8 +86,8 @@ fn eal_options(policy: &Policy) -> EalOptions {
     }
 }
 
-fn start(policy: Policy, file: &Path) -> Result<(), Refused> {
-    // First, because it can be refused for everyday reasons, and so that of two appliances the second touches no device.
+fn start(first: Start, file: &Path) -> Result<(), Refused> {
+    let policy = first.checked.policy.clone();
     let socket = ControlSocket::bind(&policy.appliance.control_socket)?;
     let eal = Eal::init(&eal_options(&policy))?;
     let clock = TscClock(eal.clock());
@@ -94,7 +95,7 @@ fn start(policy: Policy, file: &Path) -> Result<(), Refused> {
     let facts = devices::facts(&policy, &ports);
     let tables = DpdkTables::new(&eal);
     let secret = devices::random_word();
-    let snapshot = Arc::new(compile(&policy, &facts, Generation::new(1), None, &tables, secret)?);
+    let snapshot = Arc::new(compile(&policy, &facts, first.generation(), None, &tables, secret)?);
     snapshot.services.enact(None, clock.now());
 
     let interfaces = open_interfaces(&policy, &ports)?;
@@ -137,7 +138,7 @@ fn start(policy: Policy, file: &Path) -> Result<(), Refused> {
     };
     let name = policy.appliance.name.clone();
     let interfaces = interfaces.into_iter().map(|(_, interface)| interface).collect();
-    let appliance = Arc::new(Running::new(fixed, policy, snapshot, &file.display().to_string(), interfaces));
+    let appliance = Running::new(fixed, first, snapshot, interfaces);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let server = Server::answer(socket, Arc::clone(&appliance) as Arc<dyn Appliance>, runtime.handle())?;
     let weak = Arc::downgrade(&appliance);
@@ -207,9 +208,14 @@ async fn attend(appliance: &Arc<Running>, file: &Path) {
             _ = interrupt.recv() => return,
             _ = hangup.recv() => {
                 let (appliance, file) = (Arc::clone(appliance), file.to_owned());
-                let applied = tokio::task::spawn_blocking(move || reload(&appliance, &file)).await;
-                if applied.is_err() {
-                    log::error!("the reload ended by a fault");
+                let mut reloading = tokio::task::spawn_blocking(move || reload(&appliance, &file));
+                // A file that does not come to rest does not hold up the stop; further SIGHUPs meanwhile are one.
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    applied = &mut reloading => if applied.is_err() {
+                        log::error!("the reload ended by a fault");
+                    },
                 }
             }
         }
@@ -218,7 +224,8 @@ async fn attend(appliance: &Arc<Running>, file: &Path) {
 
 fn reload(appliance: &Running, file: &Path) {
     let applied = config::read(file).map_err(|faults| faults.to_string()).and_then(|text| {
-        appliance.apply(&text, &file.display().to_string()).map_err(|refusal| {
+        let proposal = Proposal::apply(&text, &file.display().to_string(), &user::own_name());
+        appliance.apply(&Proposal { how: How::Sighup, ..proposal }).map_err(|refusal| {
             let faults = refusal.faults.join("\n");
             if faults.is_empty() { refusal.to_string() } else { format!("{refusal}\n{faults}") }
         })
@@ -230,7 +237,11 @@ fn reload(appliance: &Running, file: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use config::Checked;
+
     use super::*;
+    use crate::generation::Ledger;
+    use crate::store::Volatile;
 
     fn policy(cores: &str) -> Policy {
         let text = include_str!("../../../config/examples/edge.toml").replace("workers = [1]", cores);
@@ -257,7 +268,9 @@ mod tests {
         let mut policy = policy("workers = [1]");
         policy.appliance.control_socket = folder.path().join("control.sock");
         std::fs::write(&policy.appliance.control_socket, "precious").unwrap();
-        let refused = start(policy, Path::new("edge.toml")).unwrap_err().to_string();
+        let ledger = Ledger::open(Box::new(Volatile::default())).unwrap();
+        let first = Start::anew(Checked { policy, warnings: Vec::new() }, String::new(), "edge.toml", ledger);
+        let refused = start(first, Path::new("edge.toml")).unwrap_err().to_string();
         assert!(refused.contains("is not a socket"), "{refused}");
         assert!(!Path::new(&format!("/var/run/dpdk/millrace-{}", std::process::id())).exists());
     }

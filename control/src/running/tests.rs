@@ -1,16 +1,18 @@
 //! Facts of the running appliance as management sees it. The test plays control: it answers what is asked, or does not.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::Receiver;
 use stage::balancer::Fate;
-use units::{Generation, Nanos};
+use units::Nanos;
 
 use super::*;
-use crate::compile::PlainTables;
+use crate::compile::{PlainTables, compile};
+use crate::store::{Store, Volatile};
 
-const EDGE: &str = include_str!("../../../config/examples/edge.toml");
+pub(super) const EDGE: &str = include_str!("../../../config/examples/edge.toml");
 
 /// Time that stands still until it is told.
 #[derive(Clone, Default)]
@@ -38,19 +40,26 @@ impl PortView for Counted {
     fn answer_for(&self, _snapshot: &Snapshot) {}
 }
 
-struct Bench {
+pub(super) struct Bench {
     clock: Hand,
-    appliance: Arc<Running>,
-    asked: Receiver<Request>,
+    pub(super) appliance: Arc<Running>,
+    pub(super) asked: Receiver<Request>,
 }
 
 impl Bench {
     /// The appliance of `config/examples/edge.toml`, every backend up.
-    fn new() -> Self {
-        let policy = config::load(EDGE, Path::new("edge.toml")).unwrap().policy;
+    pub(super) fn new() -> Self {
+        Self::keeping(Box::new(Volatile::default()))
+    }
+
+    /// The same, its generations kept in this store.
+    pub(super) fn keeping(store: Box<dyn Store>) -> Self {
+        let checked = config::load(EDGE, Path::new("edge.toml")).unwrap();
+        let policy = checked.policy.clone();
+        let start = Start::anew(checked, EDGE.to_owned(), "edge.toml", Ledger::open(store).unwrap());
         let device = Device { mac: MacAddr::new([2, 0, 0, 0, 0, 1]), kernel: true };
         let devices = vec![device; policy.ports.len()];
-        let snapshot = compile(&policy, &devices, Generation::new(1), None, &PlainTables, 0).unwrap();
+        let snapshot = compile(&policy, &devices, start.generation(), None, &PlainTables, 0).unwrap();
         snapshot.services.enact(None, Nanos::ZERO);
         for member in snapshot.services.iter().flat_map(stage::balancer::Service::members) {
             member.backend.set_health(Health::Up);
@@ -70,12 +79,17 @@ impl Bench {
             session_bytes: 0,
             steer_secret: 0,
         };
-        let appliance = Arc::new(Running::new(fixed, policy, snapshot, "edge.toml", Vec::new()));
+        let appliance = Running::new(fixed, start, snapshot, Vec::new());
         Self { clock, appliance, asked }
     }
 
+    /// Applies a text for good.
+    pub(super) fn apply(&self, text: &str, source: &str) -> Result<Applied, Refusal> {
+        self.appliance.apply(&Proposal::apply(text, source, "op"))
+    }
+
     /// Control that puts everything in force at once, until the test's end.
-    fn obliging(&self) {
+    pub(super) fn obliging(&self) {
         let asked = self.asked.clone();
         std::thread::spawn(move || {
             while let Ok(request) = asked.recv() {
@@ -93,12 +107,12 @@ impl Bench {
     }
 
     /// Does something that waits for control, on a thread of its own.
-    fn spawn<T: Send + 'static>(&self, work: impl FnOnce(&Running) -> T + Send + 'static) -> JoinHandle<T> {
+    pub(super) fn spawn<T: Send + 'static>(&self, work: impl FnOnce(&Running) -> T + Send + 'static) -> JoinHandle<T> {
         let appliance = Arc::clone(&self.appliance);
         std::thread::spawn(move || work(&appliance))
     }
 
-    fn publication(&self) -> Publication {
+    pub(super) fn publication(&self) -> Publication {
         match self.asked.recv().unwrap() {
             Request::Publish(publication) => publication,
             other => panic!("{other:?}"),
@@ -112,7 +126,7 @@ fn report(health: Health, outcome: Result<Duration, String>) -> Report {
 }
 
 /// The example without its second backend.
-fn without_shop_b() -> String {
+pub(super) fn without_shop_b() -> String {
     let table = "[[virtual_service.backend]]\nname = \"shop-b\"\naddress = \"10.0.0.12\"\nport = 8080\nweight = 2\n";
     assert!(EDGE.contains(table));
     EDGE.replace(table, "")
@@ -139,7 +153,7 @@ fn the_state_is_read_while_a_publication_is_waited_for() {
     let found = bench.spawn(|appliance| appliance.found(&report(Health::Failed, Err("refused".into()))));
     let publication = bench.publication();
     assert_eq!(bench.appliance.services()[0].backends[0].health, crate::status::HealthStatus::Failed);
-    assert_eq!(bench.appliance.policy().generation, 1);
+    assert_eq!(bench.appliance.policy().current.generation, 1);
     publication.done.send(()).expect("management still waits: the state was not locked until it gave up");
     found.join().unwrap();
 }
@@ -155,7 +169,7 @@ fn what_the_operator_drains_is_put_back_by_the_operator_alone() {
     assert_eq!(health(), [Draining, Up]);
     bench.clock.0.store(Nanos::from_secs(31).get(), Ordering::Relaxed);
     assert_eq!(health(), [Disabled, Up]);
-    bench.appliance.apply(EDGE, "edge.toml").unwrap();
+    bench.apply(EDGE, "edge.toml").unwrap();
     assert_eq!(health(), [Disabled, Up], "an applied policy does not undo it");
     assert_eq!(bench.appliance.undrain(&one).unwrap(), Changed { backends: 1, sessions: 0 });
     assert_eq!(health(), [Up, Up]);
@@ -177,10 +191,10 @@ fn a_rollback_gives_a_backend_its_sessions_back() {
     bench.obliging();
     let user = bench.backend("shop", "shop-b");
     user.opened();
-    bench.appliance.apply(&without_shop_b(), "less.toml").unwrap();
+    bench.apply(&without_shop_b(), "less.toml").unwrap();
     assert_eq!(bench.appliance.services()[0].backends.len(), 1);
     assert_eq!(user.fate(Nanos::from_secs(30)), Fate::Drained);
-    bench.appliance.apply(EDGE, "edge.toml").unwrap();
+    bench.apply(EDGE, "edge.toml").unwrap();
     assert!(Arc::ptr_eq(&bench.backend("shop", "shop-b"), &user));
     assert_eq!((user.active(), user.fate(Nanos::from_secs(30))), (1, Fate::Stays));
     let sources: Vec<String> = bench.appliance.policy().history.into_iter().map(|before| before.source).collect();
@@ -224,10 +238,10 @@ fn a_blocklist_is_read_again_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("list.txt");
     let text = format!("{EDGE}\n[[blocklist]]\nname = \"bad\"\nfile = \"{}\"\n", file.display());
-    let refusal = bench.appliance.apply(&text, "edge.toml").unwrap_err();
+    let refusal = bench.apply(&text, "edge.toml").unwrap_err();
     assert!(refusal.message.contains("list.txt"), "a list that is not there: {refusal}");
     std::fs::write(&file, "192.0.2.0/24\n").unwrap();
-    assert_eq!(bench.appliance.apply(&text, "edge.toml").unwrap().generation, 2);
+    assert_eq!(bench.apply(&text, "edge.toml").unwrap().generation, 2);
 
     std::fs::write(&file, "192.0.2.0/24\n203.0.113.0/24\n").unwrap();
     let again = Reload::Blocklist("bad".into());
@@ -238,7 +252,7 @@ fn a_blocklist_is_read_again_alone() {
         snapshot.sources.blocklists().by_name("bad").unwrap().prefixes().contains(address.parse().unwrap())
     };
     assert!(blocked("203.0.113.7") && !blocked("198.51.100.7"));
-    assert_eq!(bench.appliance.policy().source, "blocklist bad, read again");
+    assert_eq!(bench.appliance.policy().current.source, "blocklist bad, read again");
     assert_eq!(bench.appliance.firewall().blocklists[0].prefixes, 2);
 
     std::fs::write(&file, "198.51.100.0/24\nnonsense\n").unwrap();
@@ -246,7 +260,7 @@ fn a_blocklist_is_read_again_alone() {
     assert_eq!((refusal.kind, refusal.faults.len()), (RefusalKind::PolicyInvalid, 1));
     assert!(refusal.faults[0].contains("list.txt:2:"), "{refusal:?}");
     assert!(blocked("203.0.113.7") && !blocked("198.51.100.7"));
-    assert_eq!(bench.appliance.policy().generation, 3);
+    assert_eq!(bench.appliance.policy().current.generation, 3);
     let unknown = bench.appliance.reload(&Reload::Blocklist("good".into())).unwrap_err();
     assert_eq!(unknown.kind, RefusalKind::NotFound);
 }

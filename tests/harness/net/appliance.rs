@@ -65,13 +65,23 @@ impl<'lab> Appliance<'lab> {
         Self::launch_on(lab, &lab.appliance, "millrace", configuration)
     }
 
+    /// Starts it with the last generation it had in force, or with this configuration, and waits until it answers.
+    #[must_use]
+    pub fn resume(lab: &'lab Lab, configuration: &Configuration) -> Self {
+        Self::run(lab, &lab.appliance, ("millrace", "--resume"), configuration)
+    }
+
     /// Starts one more on a host of its own, its files under this name, and waits until it answers.
     #[must_use]
     pub fn launch_on(lab: &'lab Lab, host: &'lab Namespace, name: &str, configuration: &Configuration) -> Self {
+        Self::run(lab, host, (name, ""), configuration)
+    }
+
+    fn run(lab: &'lab Lab, host: &'lab Namespace, (name, option): (&str, &str), configuration: &Configuration) -> Self {
         let file = lab.file(&format!("{name}.toml"));
         std::fs::write(&file, configuration.text()).expect("the lab's directory takes a file");
         let binary = binary().expect("skipped where it is not built");
-        let line = format!("{} run --config {}", binary.display(), file.display());
+        let line = format!("{} run --config {} {option}", binary.display(), file.display());
         let process = host.start(&line, &lab.file(&format!("{name}.log")));
         let mut appliance = Self {
             host,
@@ -102,11 +112,23 @@ impl<'lab> Appliance<'lab> {
         self.host.run_for(20, &format!("{} run --config {}", self.binary.display(), file.display()))
     }
 
+    /// Starts another on a configuration of its own, and waits for its end.
+    pub fn second_with(&self, configuration: &Configuration) -> Finished {
+        let file = self.folder.join("second.toml");
+        std::fs::write(&file, configuration.text()).expect("the lab's directory takes a file");
+        self.host.run_for(20, &format!("{} run --config {}", self.binary.display(), file.display()))
+    }
+
     /// Puts another configuration in force.
     pub fn apply(&self, configuration: &Configuration) -> Finished {
         let file = self.folder.join("applied.toml");
         std::fs::write(&file, configuration.text()).expect("the lab's directory takes a file");
         self.ask(&format!("apply {}", file.display()))
+    }
+
+    /// Sends it a signal by name.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
     }
 
     /// Its process number.

@@ -10,19 +10,20 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// A file of `config/examples` as it is written, but for the control socket: several may run on one machine.
+    /// A file of `config/examples` as it is written, but for the control socket and the state, which is kept beside it:
+    /// several may run on one machine.
     #[must_use]
     pub fn example(file: &str, socket: &Path) -> Self {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples");
         let text = std::fs::read_to_string(examples.join(file)).expect("the examples are part of the project");
         let configuration = Self { text, socket: socket.to_owned() };
-        configuration.replacing("/run/millrace/control.sock", &socket.display().to_string())
+        configuration.replacing("control_socket = \"/run/millrace/control.sock\"", &places(socket))
     }
 
     /// A file of the test's own, its control socket where the test wants it.
     #[must_use]
     pub fn written(text: &str, socket: &Path) -> Self {
-        let appliance = format!("[appliance]\ncontrol_socket = \"{}\"", socket.display());
+        let appliance = format!("[appliance]\n{}", places(socket));
         Self { text: text.replacen("[appliance]", &appliance, 1), socket: socket.to_owned() }
     }
 
@@ -71,6 +72,11 @@ impl Configuration {
     pub fn socket(&self) -> &Path {
         &self.socket
     }
+}
+
+/// The keys of `[appliance]` that say where an appliance with this control socket has its own.
+fn places(socket: &Path) -> String {
+    format!("control_socket = \"{0}\"\nstate_folder = \"{0}.state\"", socket.display())
 }
 
 /// `edge` with TAP devices in place of the packet sockets, their kernel ends named as the wires were.

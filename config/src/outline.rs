@@ -1,0 +1,95 @@
+//! A configuration as the list of its objects: each table with its name and its keys in one spelling, so that two
+//! configurations can be compared object by object. Knows no key: what is written is what is listed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use toml::{Table, Value};
+
+/// What tells objects of one kind apart, the first that is there.
+const IDENTITIES: [&str; 3] = ["name", "to", "address"];
+
+/// One table of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// The tables it stands in and its own: `firewall.rule`, `virtual_service.backend`.
+    pub kind: String,
+    /// Its name behind those of the objects it belongs to: `shop/shop-a`; empty where there is one of its kind.
+    pub name: String,
+    /// Its keys and what is written there, as TOML in one spelling. Tables below it are objects of their own.
+    pub keys: BTreeMap<String, String>,
+}
+
+/// The objects of a configuration, in the order of the file within each kind. Empty for what is not TOML.
+#[must_use]
+pub fn outline(text: &str) -> Vec<Object> {
+    let mut objects = Vec::new();
+    if let Ok(table) = text.parse::<Table>() {
+        walk("", "", &table, &mut objects);
+    }
+    let mut met = HashMap::new();
+    for object in &mut objects {
+        let times: &mut u32 = met.entry((object.kind.clone(), object.name.clone())).or_default();
+        *times += 1;
+        if *times > 1 {
+            object.name = format!("{} #{times}", object.name);
+        }
+    }
+    objects
+}
+
+fn walk(kind: &str, name: &str, table: &Table, objects: &mut Vec<Object>) {
+    let below = |key: &str| if kind.is_empty() { key.to_owned() } else { format!("{kind}.{key}") };
+    let at = objects.len();
+    let mut keys = BTreeMap::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => walk(&below(key), name, inner, objects),
+            Value::Array(entries) if !entries.is_empty() && entries.iter().all(Value::is_table) => {
+                for inner in entries.iter().filter_map(Value::as_table) {
+                    walk(&below(key), &joined(name, inner), inner, objects);
+                }
+            }
+            written => {
+                keys.insert(key.clone(), written.to_string());
+            }
+        }
+    }
+    if !kind.is_empty() {
+        objects.insert(at, Object { kind: kind.to_owned(), name: name.to_owned(), keys });
+    }
+}
+
+/// The name of an entry of a list of tables, behind that of the object the list belongs to.
+fn joined(outer: &str, table: &Table) -> String {
+    let own = IDENTITIES.iter().find_map(|key| table.get(*key)).and_then(Value::as_str).unwrap_or_default();
+    if outer.is_empty() { own.to_owned() } else { format!("{outer}/{own}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_an_object_with_its_name_and_keys() {
+        let text = "[cores]\nworkers = [1,\n 2]\n[[route]]\nto = \"10.0.0.0/8\"\n[[route]]\nto = \"10.0.0.0/8\"\n\
+                    [[virtual_service]]\nname = \"shop\"\nhealth = { kind = \"tcp\" }\n\
+                    [[virtual_service.backend]]\nname = \"a\"\nport = 80_80\n";
+        let objects = outline(text);
+        let listed: Vec<_> = objects.iter().map(|object| (object.kind.as_str(), object.name.as_str())).collect();
+        assert_eq!(
+            listed,
+            [
+                ("cores", ""),
+                ("route", "10.0.0.0/8"),
+                ("route", "10.0.0.0/8 #2"),
+                ("virtual_service", "shop"),
+                ("virtual_service.backend", "shop/a"),
+                ("virtual_service.health", "shop"),
+            ]
+        );
+        assert_eq!(objects[0].keys["workers"], "[1, 2]");
+        assert_eq!(objects[4].keys["port"], "8080");
+        assert_eq!(objects[3].keys.len(), 1, "what stands below it is not part of it");
+        assert!(outline("no toml").is_empty());
+    }
+}

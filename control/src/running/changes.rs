@@ -1,0 +1,279 @@
+//! The road of every change of policy, from a proposal to a generation that is in force and written down. One change at a
+//! time, in order; a fault anywhere changes nothing.
+//!
+//! A generation is written down as pending before its tables are published and as committed after: a process that dies in
+//! between has left the generation before as the last committed one.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Checked, Policy};
+use crossbeam::channel::Receiver;
+use stage::balancer::Backend;
+use units::Generation;
+use worker::Snapshot;
+
+use super::{PATIENCE, Running, lock, placed};
+use crate::compile::{compile, restart_needed};
+use crate::generation::plan::{Plan, Side};
+use crate::generation::trial::{Before, Trial};
+use crate::generation::{Place, Proposal, trial};
+use crate::health::targets;
+use crate::status::{Applied, How, PolicyStatus, Refusal, RefusalKind, Standing};
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn failed(why: impl std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalKind::Failed, format!("{why}; nothing was changed"))
+}
+
+fn on_trial(trial: &Trial) -> Refusal {
+    let (generation, left) = (trial.generation, trial.left().as_secs());
+    let message = format!(
+        "generation {generation} waits to be confirmed, for {left} s yet: `millrace confirm` keeps it, `millrace rollback` \
+         brings back the one before; nothing was changed"
+    );
+    Refusal::new(RefusalKind::Conflict, message)
+}
+
+impl Running {
+    /// What applying a text would change.
+    pub(super) fn plan(&self, text: &str, source: &str) -> Result<Plan, Refusal> {
+        let wanted = Proposal::apply(text, source, "").check()?.policy;
+        let running = self.before();
+        let side = Side { policy: &running.policy, text: &running.text };
+        Ok(Plan::between(side, self.snapshot().generation.get(), Side { policy: &wanted, text }))
+    }
+
+    /// Puts a proposal in force, in its turn.
+    pub(super) fn put_in_force(&self, proposal: &Proposal) -> Result<Applied, Refusal> {
+        let turn = self.turns.draw();
+        let checked = proposal.check()?;
+        turn.wait();
+        self.refuse_on_trial()?;
+        self.change(&turn, proposal, checked)
+    }
+
+    /// Waits for the turn to change tables; not while a generation is on trial, which nothing may be built on.
+    pub(super) fn undisturbed_turn(&self) -> Result<Place<'_>, Refusal> {
+        let turn = self.turns.wait();
+        self.refuse_on_trial()?;
+        Ok(turn)
+    }
+
+    fn refuse_on_trial(&self) -> Result<(), Refusal> {
+        lock(&self.state).trial.as_ref().map_or(Ok(()), |trial| Err(on_trial(trial)))
+    }
+
+    /// Keeps the generation that is on trial.
+    pub(super) fn keep(&self) -> Result<Applied, Refusal> {
+        let _turn = self.turns.wait();
+        let Some(generation) = lock(&self.state).trial.as_ref().map(|trial| trial.generation) else {
+            return Err(Refusal::new(RefusalKind::Conflict, "no generation waits to be confirmed"));
+        };
+        self.ledger.settle(generation, Standing::Committed).map_err(failed)?;
+        lock(&self.state).trial = None;
+        log::info!("generation {generation} is confirmed");
+        Ok(Applied { generation, unchanged: true, confirm_within_ms: None, warnings: Vec::new() })
+    }
+
+    /// Brings an earlier generation's text back: the one on trial gives way, else `wanted`, else the one before.
+    pub(super) fn go_back(&self, wanted: Option<u64>, who: &str) -> Result<Applied, Refusal> {
+        let turn = self.turns.wait();
+        let on_trial = match &lock(&self.state).trial {
+            Some(trial) if wanted.is_some_and(|wanted| wanted != trial.before.generation) => {
+                return Err(on_trial(trial));
+            }
+            Some(trial) => Some((trial.generation, trial.before.clone())),
+            None => None,
+        };
+        if let Some((generation, before)) = on_trial {
+            return self.put_back(&turn, &before, generation, (How::Rollback, who));
+        }
+        let not_kept = |what: &str| {
+            Refusal::new(RefusalKind::NotFound, format!("{what}; `millrace show policy` lists those that are kept"))
+        };
+        let earlier = match wanted {
+            Some(wanted) => {
+                self.ledger.get(wanted).ok_or_else(|| not_kept(&format!("generation {wanted} is not kept")))?
+            }
+            None => self.ledger.before().ok_or_else(|| not_kept("there is no generation before the one in force"))?,
+        };
+        let text = self.ledger.text(earlier.generation).map_err(failed)?;
+        let proposal = Proposal {
+            text: text
+                .ok_or_else(|| not_kept(&format!("the text of generation {} is not kept", earlier.generation)))?,
+            source: earlier.source,
+            who: who.to_owned(),
+            how: How::Rollback,
+            of: Some(earlier.generation),
+            confirm_within: None,
+        };
+        let checked = proposal.check()?;
+        self.change(&turn, &proposal, checked)
+    }
+
+    /// The time of a trial is over: unless it was confirmed or taken back meanwhile, the policy before comes back.
+    fn trial_is_over(&self, generation: u64) {
+        let turn = self.turns.wait();
+        let before = match &lock(&self.state).trial {
+            Some(trial) if trial.generation == generation => trial.before.clone(),
+            Some(_) | None => return,
+        };
+        log::warn!("generation {generation} was not confirmed in time");
+        if let Err(refusal) = self.put_back(&turn, &before, generation, (How::Return, "")) {
+            log::error!("the policy before could not be put in force again: {refusal}");
+        }
+    }
+
+    /// The policy in force, as what a later one may come back to.
+    fn before(&self) -> Before {
+        let generation = self.ledger.policy_in_force();
+        let source = self.ledger.get(generation).map(|record| record.source).unwrap_or_default();
+        let state = lock(&self.state);
+        Before { generation, policy: Arc::clone(&state.policy), text: Arc::clone(&state.text), source }
+    }
+
+    fn change(&self, turn: &Place<'_>, proposal: &Proposal, checked: Checked) -> Result<Applied, Refusal> {
+        let before = self.before();
+        let warnings = checked.warnings.iter().map(ToString::to_string).collect();
+        // Blocklists are files of their own, which the same text reads again.
+        if *before.text == *proposal.text && checked.policy.blocklists.is_empty() {
+            let generation = self.snapshot().generation.get();
+            return Ok(Applied { generation, unchanged: true, confirm_within_ms: None, warnings });
+        }
+        let source = &proposal.source;
+        let fixed = restart_needed(&before.policy, &checked.policy);
+        if !fixed.is_empty() {
+            let what = fixed.join(", ");
+            let message = format!("{source} changes {what}, which takes a restart; nothing was changed");
+            return Err(Refusal::new(RefusalKind::NeedsRestart, message));
+        }
+        let generation = self.ledger.next();
+        let policy = Arc::new(checked.policy);
+        let snapshot = self.compiled(&policy, generation).map_err(failed)?;
+        self.ledger.intend(proposal.record(generation, Standing::Pending), &proposal.text).map_err(failed)?;
+        if let Some(within) = proposal.confirm_within {
+            let this = self.this.clone();
+            let over = move || {
+                if let Some(running) = this.upgrade() {
+                    running.trial_is_over(generation);
+                }
+            };
+            let trial = trial::Trial::begin(generation, before.clone(), within, over).map_err(|error| {
+                self.ledger.settle_anyway(generation, Standing::Withdrawn);
+                failed(error)
+            })?;
+            lock(&self.state).trial = Some(trial);
+        }
+        let moved_on = self.enact(policy, proposal.text.as_str().into(), snapshot)?;
+        let in_time = moved_on.recv_timeout(PATIENCE).is_ok();
+        log::info!("generation {generation} is in force, from {source}");
+        let confirm_within_ms = proposal.confirm_within.map(millis);
+        if confirm_within_ms.is_none() {
+            if !in_time {
+                self.commit_when(generation, moved_on);
+            } else if let Err(why) = self.ledger.settle(generation, Standing::Committed) {
+                self.put_back(turn, &before, generation, (How::Return, &proposal.who))?;
+                let message = format!("{why}; the policy of generation {} is in force again", before.generation);
+                return Err(Refusal::new(RefusalKind::Failed, message));
+            }
+        }
+        if in_time {
+            Ok(Applied { generation, unchanged: false, confirm_within_ms, warnings })
+        } else {
+            Err(super::late())
+        }
+    }
+
+    /// Commits a generation once the workers have moved on to it, however long that takes. Until then a restart comes up
+    /// with the one before.
+    fn commit_when(&self, generation: u64, moved_on: Receiver<()>) {
+        let this = self.this.clone();
+        let wait = move || {
+            if moved_on.recv().is_ok()
+                && let Some(running) = this.upgrade()
+                && let Err(why) = running.ledger.settle(generation, Standing::Committed)
+            {
+                log::error!("generation {generation} is in force and could not be written down: {why}");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("late-commit".into()).spawn(wait) {
+            log::error!("generation {generation} will not be written down: {error}");
+        }
+    }
+
+    /// Withdraws a generation: the policy before comes into force again, as a generation of its own, whether that can be
+    /// written down or not.
+    fn put_back(
+        &self,
+        _turn: &Place<'_>,
+        before: &Before,
+        withdrawn: u64,
+        (how, who): (How, &str),
+    ) -> Result<Applied, Refusal> {
+        let generation = self.ledger.next();
+        let snapshot = self.compiled(&before.policy, generation).map_err(failed)?;
+        let moved_on = self.enact(Arc::clone(&before.policy), Arc::clone(&before.text), snapshot)?;
+        let proposal = Proposal {
+            text: before.text.to_string(),
+            source: before.source.clone(),
+            who: who.to_owned(),
+            how,
+            of: Some(before.generation),
+            confirm_within: None,
+        };
+        self.ledger.record_anyway(proposal.record(generation, Standing::Committed), &proposal.text);
+        self.ledger.settle_anyway(withdrawn, Standing::Withdrawn);
+        lock(&self.state).trial = None;
+        log::info!("generation {generation} is in force, with the policy of generation {}", before.generation);
+        moved_on.recv_timeout(PATIENCE).map_err(|_| super::late())?;
+        Ok(Applied { generation, unchanged: false, confirm_within_ms: None, warnings: Vec::new() })
+    }
+
+    fn compiled(&self, policy: &Policy, generation: u64) -> Result<Snapshot, String> {
+        let before = self.snapshot();
+        let (fixed, number) = (&self.fixed, Generation::new(generation));
+        compile(policy, &fixed.devices, number, Some(&before), &*fixed.tables, fixed.steer_secret)
+    }
+
+    /// Hands tables just made to the workers, with all that goes with them; the answer comes when they have moved on.
+    fn enact(&self, policy: Arc<Policy>, text: Arc<str>, snapshot: Snapshot) -> Result<Receiver<()>, Refusal> {
+        let removed: Vec<Arc<Backend>> =
+            snapshot.services.enact(Some(&self.snapshot().services), self.fixed.clock.now());
+        // Backends that were taken out or put back stand differently in the tables just made.
+        let services = Arc::new(snapshot.services.rebuilt());
+        let snapshot = Arc::new(Snapshot { services, ..snapshot });
+        for port in &self.fixed.ports {
+            port.answer_for(&snapshot);
+        }
+        self.renew_routes(&policy);
+        let neighbors = placed(&policy);
+        {
+            let mut state = lock(&self.state);
+            if let Some(prober) = &mut state.prober {
+                prober.watch(targets(&policy));
+            }
+            (state.policy, state.text, state.snapshot) = (policy, text, Arc::clone(&snapshot));
+            self.ledger.in_force(snapshot.generation.get());
+        }
+        self.hand_over(snapshot, neighbors, removed)
+    }
+
+    /// The generation in force, and the others.
+    pub(super) fn generations(&self) -> PolicyStatus {
+        let (generation, left) = {
+            let state = lock(&self.state);
+            (state.snapshot.generation.get(), state.trial.as_ref().map(|trial| millis(trial.left())))
+        };
+        let (current, history) = self.ledger.history();
+        // One that comes into force at this moment may not be written down yet.
+        let current = current.unwrap_or_else(|| Proposal::apply("", "", "").record(generation, Standing::Pending));
+        PolicyStatus { current, confirm_within_ms: left, history }
+    }
+}
