@@ -52,6 +52,12 @@ impl<'w> Device<'w> {
         }
     }
 
+    /// What of it only one process can have: the interface it takes, else the address on a bus.
+    pub(crate) fn exclusive(&self) -> Option<String> {
+        let on_a_bus = pci(self.name).is_some() || self.name.contains(':') || is_bus_name(self.name);
+        self.interface().map(str::to_owned).or_else(|| on_a_bus.then(|| self.identity()))
+    }
+
     /// The Linux interface it takes, when it takes one.
     pub(crate) fn interface(&self) -> Option<&'w str> {
         self.arguments.split(',').find_map(|argument| argument.strip_prefix("iface="))
@@ -123,5 +129,9 @@ mod tests {
         assert_eq!(identity("3B:02.0"), identity("0000:3b:02.0,a=b"));
         assert_ne!(identity("3b:02.0"), identity("3b:02.1"));
         assert_eq!(Device::parse("net_af_packet0,qpairs=1,iface=eth9").unwrap().interface(), Some("eth9"));
+        let exclusive = |device| Device::parse(device).unwrap().exclusive();
+        assert_eq!(exclusive("3B:02.1,a=b"), exclusive("0000:3b:02.1"));
+        assert_eq!(exclusive("net_af_xdp3,iface=eth9").as_deref(), Some("eth9"));
+        assert_eq!((exclusive("net_null0"), exclusive("net_ring0")), (None, None));
     }
 }

@@ -19,6 +19,8 @@ use stage::tunnel::Ending;
 use units::{Nanos, PerSecond, PortId, ZoneId};
 use wire::MacAddr;
 
+use crate::device::Device;
+
 /// Everything the operator decided.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -187,6 +189,15 @@ pub struct Port {
     /// The name of its interface in the kernel, 15 bytes at most; `None` when `kernel = false`. Default `mr-` and the
     /// port's name, cut to fit.
     pub kernel_interface: Option<String>,
+}
+
+impl Port {
+    /// What of its device only one process of a machine can have: a PCI address, a Linux interface. `None` for devices that
+    /// every process makes for itself.
+    #[must_use]
+    pub fn exclusive_device(&self) -> Option<String> {
+        Device::parse(&self.device).ok()?.exclusive()
+    }
 }
 
 /// `[[neighbor]]`: a neighbor whose MAC address is told.

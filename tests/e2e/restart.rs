@@ -94,10 +94,15 @@ fn a_second_appliance_on_the_same_socket_refuses_at_once_and_the_first_is_unharm
     assert!(!second.success);
     assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
     assert!(!second.err.contains("panicked"), "{}", second.err);
-    // The first of what both would need: their state, their socket.
+    // The first of what both would need: their state, their socket, their devices.
     assert!(second.err.contains("another appliance keeps its state in"), "{}", second.err);
-    let elsewhere = appliance.second_with(&lab.edge().replacing(".state\"", ".elsewhere\""));
-    assert!(!elsewhere.success && elsewhere.err.contains("another appliance answers at"), "{}", elsewhere.err);
+    for (key, to, wanted) in [
+        (".state\"", ".elsewhere\"", "another appliance answers at"),
+        ("control.sock", "control.elsewhere", "port outside: another appliance has mr-out0"),
+    ] {
+        let second = appliance.second_with(&lab.edge().replacing(key, to));
+        assert!(!second.success && second.err.contains(wanted), "{wanted}: {}", second.err);
+    }
     claims.clients_reach_the_shop();
     appliance.stop();
 }

@@ -2,6 +2,7 @@
 //! workers, control, API, probes; and back in the opposite order. Whatever fails ends in one sentence, with everything before it
 //! undone: each stage is a value whose end undoes it.
 
+mod claim;
 mod devices;
 mod logging;
 mod tables;
@@ -89,6 +90,7 @@ fn eal_options(policy: &Policy) -> EalOptions {
 fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let policy = first.checked.policy.clone();
     let socket = ControlSocket::bind(&policy.appliance.control_socket)?;
+    let claims = claim::claim(&policy)?;
     let eal = Eal::init(&eal_options(&policy))?;
     let clock = TscClock(eal.clock());
     let Ports { pool, ports, queues, isolations } = devices::open(&eal, &policy)?;
@@ -168,6 +170,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     pump.stop();
     drop((appliance, isolations, pool));
     drop(eal);
+    drop(claims);
     Ok(())
 }
 
