@@ -124,6 +124,20 @@ fn a_long_ping_put_together_on_the_way_is_answered_in_pieces() {
     assert_eq!(together(&came).1, segment(&icmp(service, client, 0, 0, 0x1234_0001, &data)));
 }
 
+/// Who sends larger pieces than our own link's MTU gets all of its IPv6 ping back, in the pieces it sent: the link carried them.
+#[test]
+fn a_long_ping_in_pieces_larger_than_our_own_is_answered_whole() {
+    let mut rig = narrow();
+    let (server, own, data) = ("2001:db8:10::11", "2001:db8:10::1", payload(4_000));
+    for piece in icmp(server, own, 128, 0, 0x1234_0001, &data).pieces(1_440) {
+        rig.put(INSIDE, &piece);
+    }
+    rig.settle();
+    let came = rig.take();
+    assert!(came.len() == 3 && came.iter().all(|(side, _)| *side == INSIDE), "{:?}", rig.drops());
+    assert_eq!(together(&came).1, segment(&icmp(own, server, 129, 0, 0x1234_0001, &data)));
+}
+
 /// A packet of `size` bytes from one side to another whose link carries `room`: it passes and looks there as it is shown, or
 /// its sender is told, and what may be cut is.
 fn passes_or_is_told(rig: &mut Rig, [near, far]: [Side; 2], [size, room]: [u16; 2], sent: [&str; 2], shown: [&str; 2]) {

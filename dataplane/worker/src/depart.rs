@@ -100,10 +100,11 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// A fragment that says of itself that it may not be cut, among others that do not.
+    /// A fragment that says of itself that it may not be cut, among others that do not. Answers go back over the link that
+    /// carried the question in pieces of this size.
     fn too_big_alone(&self, facts: &Facts, verdict: Verdict) -> Option<Verdict> {
         let port = match verdict {
-            Verdict::Forward(port) | Verdict::Answered(port) => port,
+            Verdict::Forward(port) => port,
             Verdict::Hold(hop) => self.next_hops.port(hop)?,
             _ => return None,
         };
