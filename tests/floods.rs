@@ -195,6 +195,31 @@ fn a_port_scan_is_bounded_and_leaves_nothing() {
     assert_eq!(rig.session_count(), 0);
 }
 
+/// What a source has taken is given back also where its port is in another zone by then.
+#[test]
+fn a_source_whose_port_changes_its_zone_gets_back_what_it_gave_up() {
+    let limit = "[[zone]]\nname = \"dmz\"\nsessions_per_source = 100\n";
+    let apart = format!("{}{ALLOW}{limit}", millrace_tests::TWO_PORTS);
+    let together = apart.replace(limit, "").replace("zone = \"dmz\"", "zone = \"wan\"");
+    for (source, server) in [("10.0.0.11", "198.51.100.7:53"), ("[2001:db8:10::11]", "[2001:db8:51::7]:53")] {
+        let mut rig = Rig::of(&apart);
+        let open = |rig: &mut Rig, from: u32| {
+            for number in 0..300 {
+                rig.put(INSIDE, &udp(&format!("{source}:{}", from + number), server));
+                rig.settle();
+            }
+            rig.take();
+            rig.session_count()
+        };
+        assert_eq!(open(&mut rig, 1_000), 100);
+        rig.publish(&together);
+        rig.wait(40);
+        assert_eq!(rig.session_count(), 0);
+        rig.publish(&apart);
+        assert_eq!(open(&mut rig, 2_000), 100);
+    }
+}
+
 /// The limit is one for all workers together, holds across policies, and counts a session however it ends.
 #[test]
 fn the_limit_of_a_source_is_one_for_all_workers_and_policies() {

@@ -188,6 +188,7 @@ pub fn compile(
         sources: Arc::new(sources),
         source_limits: SourceLimits::new(
             policy.zone_terms.iter().map(|terms| terms.sessions_per_source).collect(),
+            ports.iter().map(|port| port.zone).collect(),
             policy.sessions.capacity,
             previous.map(|snapshot| &snapshot.source_limits),
         ),

@@ -32,9 +32,9 @@ impl<B> Shard<B> {
         if self.snapshot.source_limits.open().is_none() || new.flags & FROM_KERNEL != 0 {
             return Ok(false);
         }
-        let zone = self.snapshot.zone(port);
-        let Some((open, limit)) = self.snapshot.source_limits.limit(zone) else { return Ok(false) };
-        match open.take(zone, new.original.source.into_ip().to_canonical(), limit) {
+        let limits = &self.snapshot.source_limits;
+        let Some((open, limit)) = limits.limit(self.snapshot.zone(port)) else { return Ok(false) };
+        match open.take(limits.counted(port), new.original.source.into_ip().to_canonical(), limit) {
             Taken::Counted => Ok(true),
             Taken::Uncounted => Ok(false),
             Taken::Refused => Err(DropReason::SourceSessionsLimited),
@@ -43,8 +43,9 @@ impl<B> Shard<B> {
 
     /// Gives back what a session of `source` that came by `port` has taken.
     pub(crate) fn give_back_to_source(&self, port: PortId, source: std::net::IpAddr) {
-        if let Some(open) = self.snapshot.source_limits.open() {
-            open.give_back(self.snapshot.zone(port), source.to_canonical());
+        let limits = &self.snapshot.source_limits;
+        if let Some(open) = limits.open() {
+            open.give_back(limits.counted(port), source.to_canonical());
         }
     }
 }

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use units::ZoneId;
+use units::{PortId, ZoneId};
 
 use crate::Keyed;
 
@@ -127,18 +127,30 @@ impl OpenSessions {
 pub struct SourceLimits {
     /// By zone; zones beyond have none.
     zones: Box<[Option<u32>]>,
+    /// By port: the zone it was in when counting began. Its sources count under that whatever zone it is in later, or what
+    /// a session has taken could not be given back.
+    counted: Box<[ZoneId]>,
     open: Option<Arc<OpenSessions>>,
 }
 
 impl SourceLimits {
-    /// Each zone's limit, by number. Counts go on from `previous`; without, they are made as soon as a zone has a limit, for
-    /// `sessions` sessions.
+    /// Each zone's limit, by number, and the zone of each port. Counts go on from `previous`; without, they are made as soon
+    /// as a zone has a limit, for `sessions` sessions.
     #[must_use]
-    pub fn new(zones: Vec<Option<u32>>, sessions: usize, previous: Option<&Self>) -> Self {
-        let before = previous.and_then(|previous| previous.open.clone());
+    pub fn new(zones: Vec<Option<u32>>, ports: Vec<ZoneId>, sessions: usize, previous: Option<&Self>) -> Self {
+        let before = previous.and_then(|previous| Some((Arc::clone(previous.open.as_ref()?), &previous.counted)));
         let wanted = zones.iter().any(Option::is_some);
-        let open = before.or_else(|| wanted.then(|| Arc::new(OpenSessions::new(sessions))));
-        Self { zones: zones.into(), open }
+        let (open, counted) = match before {
+            Some((open, counted)) => (Some(open), counted.clone()),
+            None => (wanted.then(|| Arc::new(OpenSessions::new(sessions))), ports.into()),
+        };
+        Self { zones: zones.into(), counted, open }
+    }
+
+    /// The zone that sources which come by this port count under.
+    #[must_use]
+    pub fn counted(&self, port: PortId) -> ZoneId {
+        self.counted.get(port.index()).copied().unwrap_or(ZoneId::APPLIANCE)
     }
 
     /// The limit of a zone, with the counts.
@@ -229,13 +241,19 @@ mod tests {
 
     #[test]
     fn counts_outlive_the_policy_that_had_limits() {
-        let none = SourceLimits::new(vec![None, None], 10, None);
+        let none = SourceLimits::new(vec![None, None], vec![ZONE], 10, None);
         assert!(none.limit(ZONE).is_none() && none.open().is_none());
-        let some = SourceLimits::new(vec![None, Some(1)], 10, Some(&none));
+        let some = SourceLimits::new(vec![None, Some(1)], vec![ZONE], 10, Some(&none));
         let (open, limit) = some.limit(ZONE).unwrap();
         assert_eq!(open.take(ZONE, ip("198.51.100.7"), limit), Taken::Counted);
-        let again = SourceLimits::new(vec![None, Some(1)], 10, Some(&SourceLimits::new(vec![], 10, Some(&some))));
+        let again = SourceLimits::new(
+            vec![None, Some(1)],
+            vec![],
+            10,
+            Some(&SourceLimits::new(vec![], vec![], 10, Some(&some))),
+        );
         let (open, limit) = again.limit(ZONE).unwrap();
         assert_eq!(open.take(ZONE, ip("198.51.100.7"), limit), Taken::Refused);
+        assert_eq!(again.counted(PortId::new(0)), ZONE, "as when counting began");
     }
 }
