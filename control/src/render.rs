@@ -3,17 +3,20 @@
 
 use std::collections::HashMap;
 
+mod change;
+mod nat;
 mod plan;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use stage::DropReason;
 
 use crate::status::{
-    Applied, AppliedPolicy, BlocklistStatus, Changed, Drops, FirewallStatus, How, Link, MemoryStatus, NatStatus,
-    NeighborStatus, PolicyStatus, PortStatus, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Standing,
-    TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
+    BlocklistStatus, Drops, FirewallStatus, Link, MemoryStatus, NeighborStatus, PortStatus, Reloaded, RouteStatus,
+    ServiceStatus, SessionStatus, TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
 };
 
+pub use change::{applied, confirmed, drained, flushed, policy, undrained};
+pub use nat::nat;
 pub use plan::plan;
 
 /// Columns, each a heading and whether what stands under it are numbers.
@@ -330,59 +333,6 @@ pub fn routes(routes: &[RouteStatus]) -> String {
     drawn(&table)
 }
 
-/// `millrace show nat`: the pools, and under them the forwards.
-#[must_use]
-pub fn nat(nat: &NatStatus) -> String {
-    let tables: Vec<String> = [pools(nat), forwards(nat)].into_iter().flatten().collect();
-    if tables.is_empty() { "no address is translated".to_owned() } else { tables.join("\n\n") }
-}
-
-fn forwards(nat: &NatStatus) -> Option<String> {
-    let mut table =
-        table(&[("FORWARD", WORDS), ("PROTOCOL", WORDS), ("ASKED", WORDS), ("SERVER", WORDS), ("SESSIONS", NUMBERS)]);
-    for forward in &nat.forwards {
-        table.add_row([
-            forward.name.clone(),
-            forward.protocol.clone(),
-            format!("{} port {}", forward.address, forward.ports),
-            format!("{} port {}", forward.to_address, forward.to_ports),
-            forward.total.to_string(),
-        ]);
-    }
-    (!table.is_empty()).then(|| drawn(&table))
-}
-
-/// The pools. A `-` under MAPPINGS: each session has a port of its own.
-fn pools(nat: &NatStatus) -> Option<String> {
-    let mut table = table(&[
-        ("POOL", WORDS),
-        ("KIND", WORDS),
-        ("ADDRESSES", WORDS),
-        ("PORTS", WORDS),
-        ("MAPPING", WORDS),
-        ("FILTERING", WORDS),
-        ("SESSIONS", NUMBERS),
-        ("MAPPINGS", NUMBERS),
-        ("EXHAUSTED", NUMBERS),
-        ("LIMITED", NUMBERS),
-    ]);
-    for pool in &nat.pools {
-        table.add_row([
-            pool.name.clone(),
-            pool.kind.clone(),
-            pool.addresses.join(" "),
-            pool.ports.clone(),
-            pool.mapping.clone(),
-            pool.filtering.clone(),
-            pool.sessions.to_string(),
-            or_dash((pool.mappings > 0).then_some(pool.mappings)),
-            pool.exhausted.to_string(),
-            pool.limited.to_string(),
-        ]);
-    }
-    (!table.is_empty()).then(|| drawn(&table))
-}
-
 /// `millrace show top`: sources, then targets.
 #[must_use]
 pub fn top(top: &TopStatus) -> String {
@@ -445,99 +395,6 @@ pub fn memory(memory: &MemoryStatus) -> String {
         table.add_row([name.to_owned(), bytes.to_string()]);
     }
     drawn(&table)
-}
-
-/// `millrace show policy`: the one in force first, then those before it.
-#[must_use]
-pub fn policy(policy: &PolicyStatus) -> String {
-    let mut table = table(&[
-        ("GENERATION", NUMBERS),
-        ("APPLIED AT", WORDS),
-        ("HOW", WORDS),
-        ("WHO", WORDS),
-        ("SOURCE", WORDS),
-        ("", WORDS),
-    ]);
-    let mut row = |applied: &AppliedPolicy, note: String| {
-        let how = match applied.how {
-            How::Start => "start",
-            How::Apply => "apply",
-            How::Sighup => "sighup",
-            How::Reload => "reload",
-            How::Rollback => "rollback",
-            How::Return => "return",
-        };
-        table.add_row([
-            applied.generation.to_string(),
-            applied.applied_at.to_string(),
-            applied.of.map_or_else(|| how.to_owned(), |of| format!("{how} of {of}")),
-            or_dash(Some(&applied.who).filter(|who| !who.is_empty())),
-            applied.source.clone(),
-            note,
-        ]);
-    };
-    let waits = |left: u64| format!("in force, {} s left to confirm it", left / 1_000);
-    row(&policy.current, policy.confirm_within_ms.map_or_else(|| "in force".to_owned(), waits));
-    for before in &policy.history {
-        let note = match before.standing {
-            Standing::Pending => "not committed",
-            Standing::Committed => "",
-            Standing::Withdrawn => "withdrawn",
-        };
-        row(before, note.to_owned());
-    }
-    drawn(&table)
-}
-
-/// What `apply` or `rollback` did, in words.
-#[must_use]
-pub fn applied(applied: &Applied) -> String {
-    let mut text: String = applied.warnings.iter().map(|warning| format!("{warning}\n")).collect();
-    let generation = applied.generation;
-    text.push_str(&match (applied.unchanged, applied.confirm_within_ms) {
-        (true, _) => format!("nothing to change: generation {generation} is in force"),
-        (false, None) => format!("generation {generation} is in force"),
-        (false, Some(within)) => format!(
-            "generation {generation} is in force for {} s; `millrace confirm` keeps it, without it the policy before comes back",
-            within / 1_000
-        ),
-    });
-    text
-}
-
-/// What `confirm` did, in words.
-#[must_use]
-pub fn confirmed(applied: &Applied) -> String {
-    format!("generation {} is confirmed", applied.generation)
-}
-
-/// What `drain` did, in words.
-#[must_use]
-pub fn drained(changed: &Changed) -> String {
-    let Changed { backends, sessions } = changed;
-    format!("no new sessions for {}; {} to run out", counted(*backends, "backend"), counted(*sessions, "session"))
-}
-
-/// What `drain --undo` did, in words.
-#[must_use]
-pub fn undrained(changed: &Changed) -> String {
-    let Changed { backends, sessions } = changed;
-    format!("{} no longer drained; {} go on", are(*backends, "backend"), counted(*sessions, "session"))
-}
-
-/// What `flush` did, in words.
-#[must_use]
-pub fn flushed(changed: &Changed) -> String {
-    let Changed { backends, sessions } = changed;
-    format!("{} of {} ended", counted(*sessions, "session"), counted(*backends, "backend"))
-}
-
-fn are(number: u64, what: &str) -> String {
-    format!("{} {}", counted(number, what), if number == 1 { "is" } else { "are" })
-}
-
-fn counted(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -652,15 +509,6 @@ mod tests {
             assert!(text.contains(piece), "{piece} in\n{text}");
         }
         assert_eq!(text.lines().count(), 4);
-    }
-
-    #[test]
-    fn counts_agree_with_their_nouns() {
-        let changed = |backends, sessions| Changed { backends, sessions };
-        assert_eq!(drained(&changed(1, 0)), "no new sessions for 1 backend; 0 sessions to run out");
-        assert_eq!(undrained(&changed(1, 0)), "1 backend is no longer drained; 0 sessions go on");
-        assert_eq!(undrained(&changed(2, 7)), "2 backends are no longer drained; 7 sessions go on");
-        assert_eq!(flushed(&changed(2, 1)), "1 session of 2 backends ended");
     }
 
     #[test]
