@@ -10,7 +10,8 @@ usage: scripts/create_vfs.sh INTERFACE COUNT [--mac-prefix 02:00:00:00:00]
 Creates COUNT virtual functions on the NIC behind INTERFACE (0 removes them), leaves them without a kernel driver, and
 prints one PCI address a line. With --mac-prefix each gets a MAC address that stays the same (prefix, then its number).
 Nothing happens when that many are there already. The kernel cannot change one number of VFs into another directly, so
-VFs in use are never taken away: remove them with COUNT 0 first. Needs root, except --status.
+VFs in use are never taken away: remove them with COUNT 0 first. INTERFACE is set up, because VFs have no link while it is
+down. Needs root, except --status.
 
 Next: scripts/bind_nic.sh PCI-ADDRESS...
 TEXT
@@ -68,6 +69,7 @@ if [ "$now" != "$count" ]; then
     if [ -e "$device/sriov_drivers_autoprobe" ]; then echo "$probe" >"$device/sriov_drivers_autoprobe"; fi
     if $refused; then fail "the driver of $interface refused $count virtual functions: dmesg says why"; fi
 fi
+if [ "$count" != 0 ]; then ip link set dev "$interface" up; fi
 if [ -n "$prefix" ]; then
     for ((number = 0; number < count; number++)); do
         ip link set dev "$interface" vf "$number" mac "$(printf '%s:%02x' "$prefix" "$number")"

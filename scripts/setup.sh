@@ -7,19 +7,23 @@ export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
 usage() {
     cat <<'TEXT'
-usage: scripts/setup.sh [--help]
+usage: scripts/setup.sh [--guest] [--help]
 
 Installs, through apt-get and only where missing:
   to build   gcc, clang and libclang, pkg-config, DPDK 22.11 or newer, a Rust toolchain of 1.88 or newer
   to run     iproute2, ethtool, kmod
   to show    curl, iperf3, nginx, dig, ping, tracepath, traceroute, netcat, hping3, jq, dnsmasq, tcpdump (scripts/demo.sh and the end-to-end tests)
+  --guest    also QEMU 8 or newer, from backports where this Debian has an older one: for the test on virtual functions
+             of an SR-IOV NIC. Where it cannot be had, that is said, and nothing fails.
 
 Needs root only when something is missing. Exit status: 0 everything is there, 1 something could not be installed.
 TEXT
 }
 
+guest=false
 case "${1:-}" in
     "") ;;
+    --guest) guest=true ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
 esac
@@ -98,6 +102,36 @@ if [ "${#missing[@]}" -gt 0 ]; then
     fi
     mapfile -t missing < <(missing_of "${packages[@]}")
     [ "${#missing[@]}" -eq 0 ] || fail "still missing after installation: ${missing[*]}"
+fi
+
+# The emulated NIC with virtual functions came with QEMU 8; Debian 12 has that among its backports only.
+has_nic() { qemu-system-x86_64 -device help 2>/dev/null | grep -c '^name "igb"' >/dev/null; }
+# with_backports COMMAND...: runs apt-get with this Debian's backports besides its other sources, which stay as they are.
+with_backports() {
+    local lists place keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    place=$(apt-get indextargets --format '$(REPO_URI)' "Codename: $release" | head --lines=1)
+    [ -n "$place" ] && [ -e "$keys" ] || return
+    lists=$(mktemp --directory)
+    cp --recursive /etc/apt/sources.list.d/. "$lists/"
+    printf 'deb [signed-by=%s] %s %s-backports main\n' "$keys" "$place" "$release" >"$lists/backports.list"
+    apt-get -qq -o "Dir::Etc::sourceparts=$lists" "$@" || { rm -rf "$lists"; return 1; }
+    rm -rf "$lists"
+}
+guest_programs() {
+    local release
+    [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] && [ "$(id -u)" = 0 ] || return
+    release=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+    hold_services
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update && apt-get -qq install --yes --no-install-recommends qemu-system-x86 xz-utils >/dev/null || return
+    if has_nic; then return; fi
+    with_backports update && with_backports install --yes --no-install-recommends --target-release "$release-backports" qemu-system-x86 >/dev/null
+    apt-get -qq update
+    has_nic
+}
+if $guest && ! has_nic; then
+    say "installing QEMU"
+    guest_programs || say "QEMU 8 or newer cannot be had here: tests that need a guest will be skipped"
 fi
 
 # Rust: 1.88 is the oldest that builds the workspace (edition 2024 and its let chains).
