@@ -3,11 +3,13 @@
 //!
 //! - `line`: the rings to and from one worker.
 //! - `rounds`: what all workers do together, one at a time.
+//! - `watchdog`: whether the workers move, for whoever supervises the process.
 
 mod line;
 mod rounds;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,6 +29,7 @@ use crate::event::{Note, Publication, Request};
 use line::Line;
 pub use line::WorkerLink;
 use rounds::{Flushing, Rounds, Walk};
+pub use watchdog::Watchdog;
 
 /// How long the thread sleeps when nothing happens: the longest a neighbor question waits for it.
 const NAP: Duration = Duration::from_micros(500);
@@ -78,6 +81,7 @@ pub struct Steward<C> {
     publishing: VecDeque<Publishing>,
     departed: Vec<Arc<Backend>>,
     announcements: Vec<Announcement>,
+    watchdog: Option<Watchdog>,
 }
 
 impl<C: Clock> Steward<C> {
@@ -106,6 +110,7 @@ impl<C: Clock> Steward<C> {
             publishing: VecDeque::new(),
             departed: Vec::new(),
             announcements: Vec::new(),
+            watchdog: None,
         };
         steward.own_addresses(None);
         steward
@@ -116,6 +121,11 @@ impl<C: Clock> Steward<C> {
         let now = self.clock.now();
         self.neighbors.set_static(placed, now, &mut self.actions);
         self.act();
+    }
+
+    /// Has the workers watched from here on.
+    pub fn watch(&mut self, watchdog: Watchdog) {
+        self.watchdog = Some(watchdog);
     }
 
     /// The loop. Ends with [`Request::Stop`], or when management is gone.
@@ -312,6 +322,9 @@ impl<C: Clock> Steward<C> {
             return;
         }
         self.ticked = now;
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.look(now);
+        }
         self.neighbors.tick(now, &mut self.actions);
         self.act();
         let mut announcements = std::mem::take(&mut self.announcements);

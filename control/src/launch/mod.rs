@@ -3,8 +3,10 @@
 //! undone: each stage is a value whose end undoes it.
 
 mod claim;
+mod confine;
 mod devices;
 mod logging;
+mod supervisor;
 mod tables;
 mod threads;
 
@@ -29,6 +31,7 @@ use crate::running::{BufferUse, Fixed, Running};
 use crate::status::How;
 
 use devices::{Ports, TscClock};
+use supervisor::Supervisor;
 use tables::DpdkTables;
 use threads::{Asked, Team};
 
@@ -48,6 +51,7 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 /// A sentence that says what is wrong and what to do.
 pub fn run(file: &Path, resume: bool) -> Result<(), Refused> {
     logging::start();
+    confine::gain_nothing();
     // First, and next the socket: both can be refused for everyday reasons, and of two appliances the second touches no device.
     let first = Start::choose(file, resume)?;
     for warning in &first.checked.warnings {
@@ -112,14 +116,16 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     for view in &views {
         view.answer_for(&snapshot);
     }
-    let pump = Pump::start(lanes, pool.clone(), || {})?;
+    // Everything that takes privileges is open.
+    confine::keep_what_running_takes(eal.finds_memory_by_physical_address());
+    let pump = Pump::start(lanes, pool.clone(), confine::keep_nothing)?;
 
     let team = Team::start(&eal, &policy, clock, &pool, queues, &rings, &snapshot)?;
     let (requests, wanted) = unbounded();
     let (notes, noted) = bounded(NOTES);
-    let placed = policy.neighbors.iter().map(|at| (at.port, at.address, at.mac)).collect();
     let asked = Asked { stop: requests.clone(), requests: wanted };
-    let control = team.control(clock, asked, notes, &snapshot, placed, policy.cores.control)?;
+    let supervisor = Supervisor::of_environment();
+    let control = team.control(clock, asked, notes, &policy, &snapshot, &supervisor)?;
 
     let buffers = pool.clone();
     let frame_bytes = pool.frame_bytes();
@@ -141,6 +147,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let name = policy.appliance.name.clone();
     let interfaces = interfaces.into_iter().map(|(_, interface)| interface).collect();
     let appliance = Running::new(fixed, first, snapshot, interfaces);
+    confine::refuse_strange_calls();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let server = Server::answer(socket, Arc::clone(&appliance) as Arc<dyn Appliance>, runtime.handle())?;
     let weak = Arc::downgrade(&appliance);
@@ -152,14 +159,18 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     }));
     let journal = {
         let appliance = Arc::clone(&appliance);
-        std::thread::Builder::new().name("journal".into()).spawn(move || journal::write(&noted, &appliance))?
+        std::thread::Builder::new().name("journal".into()).spawn(move || {
+            confine::keep_nothing();
+            journal::write(&noted, &appliance);
+        })?
     };
     log::info!("{name} is ready: {} workers, control socket {}", team.len(), server.path().display());
-    announce_ready();
-    runtime.block_on(attend(&appliance, file));
+    supervisor.ready();
+    println!("ready");
+    runtime.block_on(attend(&appliance, file, &supervisor));
 
     log::info!("{name} is stopping");
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    supervisor.stopping();
     runtime.block_on(server.stop(LAST_CALLS));
     appliance.wind_down();
     drop(team);
@@ -191,14 +202,8 @@ fn open_interfaces(policy: &Policy, ports: &[dpdk::Port]) -> Result<Vec<(units::
     Ok(interfaces)
 }
 
-/// Says that the appliance treats packets: to systemd where it runs us, and in words to whoever watches.
-fn announce_ready() {
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
-    println!("ready");
-}
-
 /// Waits for the signal to stop; SIGHUP applies the file again.
-async fn attend(appliance: &Arc<Running>, file: &Path) {
+async fn attend(appliance: &Arc<Running>, file: &Path, supervisor: &Supervisor) {
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
     else {
@@ -210,14 +215,19 @@ async fn attend(appliance: &Arc<Running>, file: &Path) {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
             _ = hangup.recv() => {
+                supervisor.reloading();
                 let (appliance, file) = (Arc::clone(appliance), file.to_owned());
                 let mut reloading = tokio::task::spawn_blocking(move || reload(&appliance, &file));
                 // A file that does not come to rest does not hold up the stop; further SIGHUPs meanwhile are one.
                 tokio::select! {
                     _ = terminate.recv() => return,
                     _ = interrupt.recv() => return,
-                    applied = &mut reloading => if applied.is_err() {
-                        log::error!("the reload ended by a fault");
+                    applied = &mut reloading => match applied.unwrap_or_else(|_| Err("the reload ended by a fault".to_owned())) {
+                        Ok(()) => supervisor.ready(),
+                        Err(why) => {
+                            log::error!("{why}");
+                            supervisor.refused(&why);
+                        }
                     },
                 }
             }
@@ -225,17 +235,13 @@ async fn attend(appliance: &Arc<Running>, file: &Path) {
     }
 }
 
-fn reload(appliance: &Running, file: &Path) {
-    let applied = config::read(file).map_err(|faults| faults.to_string()).and_then(|text| {
-        let proposal = Proposal::apply(&text, &file.display().to_string(), &user::own_name());
-        appliance.apply(&Proposal { how: How::Sighup, ..proposal }).map_err(|refusal| {
-            let faults = refusal.faults.join("\n");
-            if faults.is_empty() { refusal.to_string() } else { format!("{refusal}\n{faults}") }
-        })
-    });
-    if let Err(why) = applied {
-        log::error!("{why}");
-    }
+fn reload(appliance: &Running, file: &Path) -> Result<(), String> {
+    let text = config::read(file).map_err(|faults| faults.to_string())?;
+    let proposal = Proposal::apply(&text, &file.display().to_string(), &user::own_name());
+    appliance.apply(&Proposal { how: How::Sighup, ..proposal }).map(|_| ()).map_err(|refusal| {
+        let faults = refusal.faults.join("\n");
+        if faults.is_empty() { refusal.to_string() } else { format!("{refusal}\n{faults}") }
+    })
 }
 
 #[cfg(test)]

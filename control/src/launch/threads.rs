@@ -12,16 +12,16 @@ use dpdk::{Eal, Lcore, Mbuf, Pool, Queue};
 use session::HashSecret;
 use units::limits::{COMMAND_RING, EVENT_RING, HANDOVER_RING};
 use units::{PortId, WorkerId};
-use wire::MacAddr;
 use worker::{
     Exits, KernelRings, KernelSide, Output, QueuePair, Shard, Snapshot, Worker, WorkerCounters, handover_ring,
 };
 
-use super::Refused;
 use super::devices::TscClock;
+use super::supervisor::Supervisor;
+use super::{Refused, confine};
 use crate::event::{Note, Request};
 use crate::running::WorkerView;
-use crate::steward::{Steward, WorkerLink};
+use crate::steward::{Steward, Watchdog, WorkerLink};
 
 /// The running workers. Dropping it stops them and waits for them, so that nobody polls a device that is being closed.
 #[derive(Debug)]
@@ -135,20 +135,27 @@ impl Team {
         self.session_bytes
     }
 
-    /// Starts the control thread of these workers on `core`.
+    /// Starts the control thread of these workers, for this policy and its tables.
     pub(super) fn control(
         &self,
         clock: TscClock,
         asked: Asked,
         notes: Sender<Note>,
+        policy: &Policy,
         snapshot: &Arc<Snapshot>,
-        placed: Vec<(PortId, std::net::IpAddr, MacAddr)>,
-        core: usize,
+        supervisor: &Supervisor,
     ) -> Result<Control, Refused> {
         let Asked { stop, requests } = asked;
         let mut steward = Steward::new(clock, self.links.clone(), requests, notes, snapshot);
+        if let Some((patience, well)) = supervisor.watchdog() {
+            let workers = self.views.iter().map(|view| Arc::clone(&view.counters)).collect();
+            steward.watch(Watchdog::new(workers, patience, well));
+        }
+        let placed = policy.neighbors.iter().map(|at| (at.port, at.address, at.mac)).collect();
+        let core = policy.cores.control;
         let thread = Builder::new().name("control".into()).spawn(move || {
             pin(core);
+            confine::keep_nothing();
             steward.place(placed);
             steward.run();
         })?;
@@ -197,6 +204,7 @@ fn attend(mut worker: Worker<Queue, Pool, TscClock>, eal: &Eal, core: usize, sto
         // It works without a registration, only without a cache of buffers of its own.
         Err(error) => log::warn!("the worker on core {core}: {error}"),
     }
+    confine::keep_nothing();
     worker.run(stop);
     drop(worker);
     drop(registered);

@@ -107,6 +107,14 @@ impl Eal {
         self.runtime.hugepages
     }
 
+    /// Whether memory that is taken later has to be found by its physical address, which only a privileged thread learns: where
+    /// hugepages serve devices without an IOMMU.
+    #[must_use]
+    pub fn finds_memory_by_physical_address(&self) -> bool {
+        // SAFETY: reads what the runtime settled on when it started.
+        self.runtime.hugepages && unsafe { dpdk_sys::rte_eal_iova_mode() } == dpdk_sys::RTE_IOVA_PA
+    }
+
     /// What keeps the runtime alive, for everything that lives inside it.
     pub(crate) fn runtime(&self) -> Arc<Runtime> {
         Arc::clone(&self.runtime)

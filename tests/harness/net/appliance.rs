@@ -27,6 +27,23 @@ pub struct Appliance<'lab> {
     stopped: bool,
 }
 
+/// How one is started.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    /// What its files are called.
+    name: &'a str,
+    /// An option of `millrace run`.
+    option: &'a str,
+    /// What the command line begins with.
+    command: &'a str,
+}
+
+impl Default for Start<'_> {
+    fn default() -> Self {
+        Self { name: "millrace", option: "", command: "" }
+    }
+}
+
 /// The binary under test: `MILLRACE_BIN`, else the newest of the target directory this test was built in.
 ///
 /// # Errors
@@ -68,20 +85,27 @@ impl<'lab> Appliance<'lab> {
     /// Starts it with the last generation it had in force, or with this configuration, and waits until it answers.
     #[must_use]
     pub fn resume(lab: &'lab Lab, configuration: &Configuration) -> Self {
-        Self::run(lab, &lab.appliance, ("millrace", "--resume"), configuration)
+        Self::run(lab, &lab.appliance, Start { option: "--resume", ..Start::default() }, configuration)
+    }
+
+    /// Starts it by a command that another begins, such as `env NAME=VALUE`, and waits until it answers.
+    #[must_use]
+    pub fn launch_under(lab: &'lab Lab, command: &str, configuration: &Configuration) -> Self {
+        Self::run(lab, &lab.appliance, Start { command, ..Start::default() }, configuration)
     }
 
     /// Starts one more on a host of its own, its files under this name, and waits until it answers.
     #[must_use]
     pub fn launch_on(lab: &'lab Lab, host: &'lab Namespace, name: &str, configuration: &Configuration) -> Self {
-        Self::run(lab, host, (name, ""), configuration)
+        Self::run(lab, host, Start { name, ..Start::default() }, configuration)
     }
 
-    fn run(lab: &'lab Lab, host: &'lab Namespace, (name, option): (&str, &str), configuration: &Configuration) -> Self {
+    fn run(lab: &'lab Lab, host: &'lab Namespace, how: Start<'_>, configuration: &Configuration) -> Self {
+        let Start { name, option, command } = how;
         let file = lab.file(&format!("{name}.toml"));
         std::fs::write(&file, configuration.text()).expect("the lab's directory takes a file");
         let binary = binary().expect("skipped where it is not built");
-        let line = format!("{} run --config {} {option}", binary.display(), file.display());
+        let line = format!("{command} {} run --config {} {option}", binary.display(), file.display());
         let process = host.start(&line, &lab.file(&format!("{name}.log")));
         let mut appliance = Self {
             host,
