@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::session_match::SessionMatch;
 use crate::status::Target;
@@ -116,6 +117,16 @@ pub enum Command {
         /// What is read again
         #[command(subcommand)]
         what: ReloadKind,
+    },
+    /// Print what completes this command line in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write this command line's manual pages, one a command
+    Manual {
+        /// The folder they go to
+        folder: PathBuf,
     },
     /// Show the state of the running appliance
     Show {
@@ -261,6 +272,8 @@ mod tests {
             "millrace show policy",
             "millrace --socket /tmp/a.sock show ports",
             "millrace show ports --socket /tmp/a.sock",
+            "millrace completions zsh",
+            "millrace manual /usr/share/man/man1",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
@@ -291,6 +304,8 @@ mod tests {
             "millrace confirm edge.toml",
             "millrace rollback last",
             "millrace rollback -1",
+            "millrace completions cmd",
+            "millrace manual",
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::CommandFactory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -70,6 +71,11 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
         }
         Command::Flush(concerned) => change(socket, &concerned, Client::flush, render::flushed, console),
         Command::Reload { what: ReloadKind::Blocklist { name, json } } => reload(socket, name, json, console),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut console.answers);
+            Ok(())
+        }
+        Command::Manual { folder } => manual(&folder),
         Command::Show { what, json } => show(socket, what, json, console),
     };
     match done {
@@ -91,6 +97,11 @@ fn start(config: &Path, resume: bool) -> Result<(), Failure> {
 #[cfg(not(feature = "dpdk"))]
 fn start(_config: &Path, _resume: bool) -> Result<(), Failure> {
     Err(Failure("this build has no data plane; build with `--features dpdk`".to_owned()))
+}
+
+fn manual(folder: &Path) -> Result<(), Failure> {
+    clap_mangen::generate_to(Cli::command(), folder)
+        .map_err(|error| Failure(format!("{}: the manual pages cannot be written: {error}", folder.display())))
 }
 
 /// Every fault of a configuration at once.
