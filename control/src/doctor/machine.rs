@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
+
 use crate::kernel::features;
 
 /// Capabilities (capabilities(7)) the appliance may need, by number.
@@ -71,6 +73,25 @@ pub struct LinuxInterface {
     pub has_address: bool,
 }
 
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A folder.
+    Folder {
+        /// Whether its file system takes no writes.
+        read_only: bool,
+        /// Bytes its file system has left, where that is known.
+        free: Option<u64>,
+    },
+    /// Nothing yet.
+    Nothing {
+        /// Whether a folder can be made there.
+        creatable: bool,
+    },
+    /// Something else than a folder.
+    Other,
+}
+
 /// A machine: this one, or one that a test has made under a folder.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -121,6 +142,47 @@ impl Machine {
         self.path(path.trim_start_matches('/')).exists()
     }
 
+    /// What is at this absolute path; a relative one is this process's own.
+    #[must_use]
+    pub fn place(&self, path: &Path) -> Place {
+        let place = self.root.join(path.strip_prefix("/").unwrap_or(path));
+        match fs::metadata(&place) {
+            Ok(there) if there.is_dir() => {
+                let system = rustix::fs::statvfs(&place).ok();
+                Place::Folder {
+                    read_only: system.as_ref().is_some_and(|system| system.f_flag.contains(StatVfsMountFlags::RDONLY)),
+                    free: system.map(|system| system.f_bavail.saturating_mul(system.f_frsize)),
+                }
+            }
+            Ok(_) => Place::Other,
+            // The nearest thing above that is there decides.
+            Err(_) => {
+                let above = place.ancestors().skip(1).find_map(|above| fs::metadata(above).ok());
+                Place::Nothing { creatable: above.is_some_and(|above| above.is_dir()) }
+            }
+        }
+    }
+
+    /// Files this process may have open; `None` without a limit.
+    #[must_use]
+    pub fn open_files(&self) -> Option<u64> {
+        self.limit("Max open files")
+    }
+
+    fn limit(&self, name: &str) -> Option<u64> {
+        let limits = self.text("proc/self/limits")?;
+        let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The interface of a virtual function's physical function, and whether it is up.
+    #[must_use]
+    pub fn physical_function(&self, address: &str) -> Option<(String, bool)> {
+        let name = self.names(&format!("sys/bus/pci/devices/{address}/physfn/net")).into_iter().next()?;
+        let is_up = self.interface(&name)?.is_up;
+        Some((name, is_up))
+    }
+
     /// Whether the running kernel would load its TAP driver for whoever opens the device: the driver is among its modules,
     /// and this process may make the device's node.
     #[must_use]
@@ -143,9 +205,7 @@ impl Machine {
     /// Bytes this process may lock; `None` without a limit.
     #[must_use]
     pub fn lockable_memory(&self) -> Option<u64> {
-        let limits = self.text("proc/self/limits")?;
-        let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
-        line.split_whitespace().next()?.parse().ok()
+        self.limit("Max locked memory")
     }
 
     /// Hugepages of every size the kernel has, smallest first.

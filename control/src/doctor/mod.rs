@@ -1,13 +1,14 @@
 //! `millrace doctor`: what this machine lacks for a configuration, in words, and the command that mends it.
 //!
 //! - [`machine`]: facts of `/proc`, `/sys` and `/dev`, read under any root so that tests can make their own machine.
-//! - `memory`, `cores`, `rights`, `ports`: judgements, one file for each part of the configuration.
+//! - `memory`, `cores`, `rights`, `places`, `ports`: judgements, one file for each part of the configuration.
 //!
 //! Changes nothing and opens no device. Called by the command line.
 
 mod cores;
 pub mod machine;
 mod memory;
+mod places;
 mod ports;
 mod rights;
 
@@ -81,6 +82,7 @@ pub fn examine_machine(machine: &Machine, policy: Option<&Policy>) -> Vec<Findin
     rights::examine(machine, policy, &mut findings);
     memory::examine(machine, policy, &mut findings);
     cores::examine(machine, policy, &mut findings);
+    places::examine(machine, policy, &mut findings);
     ports::examine(machine, policy, &mut findings);
     findings
 }

@@ -52,6 +52,7 @@ pub(super) fn examine(machine: &Machine, policy: Option<&Policy>, findings: &mut
         let check = format!("port {}", port.name);
         if let Some(address) = pci_address(&port.device) {
             findings.push(pci(machine, &check, &address));
+            findings.extend(physical_function(machine, &check, &address));
         } else if let Some(interface) = taken_interface(&port.device) {
             taken(machine, &check, port, interface, findings);
         } else {
@@ -118,6 +119,15 @@ fn pci(machine: &Machine, check: &str, address: &str) -> Finding {
             ))
         }
     }
+}
+
+/// A virtual function has no link while its physical function is down.
+fn physical_function(machine: &Machine, check: &str, address: &str) -> Option<Finding> {
+    let (interface, is_up) = machine.physical_function(address)?;
+    (!is_up).then(|| {
+        let found = format!("{interface}, whose virtual function {address} is, is down: the port has no link");
+        Finding::new(check, State::Warning, found).mended_by(format!("ip link set {interface} up"))
+    })
 }
 
 /// A device can only be handed out when everything else in its IOMMU group is too (bridges, which have no driver or

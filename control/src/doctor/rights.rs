@@ -1,4 +1,4 @@
-//! Permissions: capabilities, the TAP device, locked memory.
+//! Permissions: capabilities, the TAP device, limits of the process.
 
 use config::Policy;
 
@@ -11,9 +11,8 @@ pub(super) fn examine(machine: &Machine, policy: Option<&Policy>, findings: &mut
     if policy.is_none_or(|policy| policy.ports.iter().any(|port| port.kernel_interface.is_some())) {
         findings.push(tap(machine));
     }
-    if let Some(finding) = policy.and_then(|policy| locked_memory(machine, policy)) {
-        findings.push(finding);
-    }
+    findings.extend(policy.and_then(|policy| locked_memory(machine, policy)));
+    findings.extend(open_files(machine));
 }
 
 fn capabilities(machine: &Machine, policy: Option<&Policy>) -> Finding {
@@ -54,4 +53,17 @@ fn locked_memory(machine: &Machine, policy: &Policy) -> Option<Finding> {
         Finding::new("locked memory", State::Missing, found)
             .mended_by("ulimit -l unlimited    (systemd: LimitMEMLOCK=infinity)"),
     )
+}
+
+/// 256 callers of the API, 256 probes under way, and as many again for devices, queues, kernel interfaces and the store.
+const OPEN_FILES: u64 = 1_024;
+
+fn open_files(machine: &Machine) -> Option<Finding> {
+    let limit = machine.open_files()?;
+    (limit < OPEN_FILES).then(|| {
+        let found =
+            format!("this process may have {limit} files open; callers, probes and devices take up to {OPEN_FILES}");
+        Finding::new("open files", State::Warning, found)
+            .mended_by(format!("ulimit -n {OPEN_FILES}    (systemd: LimitNOFILE={OPEN_FILES})"))
+    })
 }

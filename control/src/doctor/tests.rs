@@ -338,3 +338,36 @@ fn this_machine_is_examined_without_a_fault() {
     let findings = examine(Some(&on_linux()));
     assert!(findings.len() >= 4, "{}", render(&findings));
 }
+
+#[test]
+fn folders_are_there_or_can_be_made_or_are_missing() {
+    let (files, policy) = (Files::server(), on_pci());
+    let state = |files: &Files, state| files.finds(&policy, "state folder", state);
+    assert_eq!(state(&files, State::Ok).found, "/var/lib/millrace is made when the appliance starts");
+    files.write("var/lib/millrace/generations.redb", "");
+    assert_eq!(state(&files, State::Ok).found, "/var/lib/millrace is there");
+    files.remove("var/lib/millrace");
+    files.write("var/lib/millrace", "a file");
+    assert!(state(&files, State::Missing).remedy.unwrap().contains("state_folder"));
+    files.write("run", "a file");
+    let socket = files.finds(&policy, "control socket", State::Missing);
+    assert!(socket.found.starts_with("/run/millrace is not a folder"), "{socket:?}");
+    let mut volatile = on_pci();
+    volatile.appliance.state_folder = None;
+    files.finds(&volatile, "state folder", State::Note);
+}
+
+#[test]
+fn few_files_and_a_physical_function_that_is_down_are_told() {
+    let (files, policy) = (Files::server(), on_pci());
+    files.write("proc/self/limits", "Max open files            512                  4096                 files");
+    assert!(files.finds(&policy, "open files", State::Warning).remedy.unwrap().contains("LimitNOFILE"));
+    files.write("proc/self/limits", "Max open files            unlimited            unlimited            files");
+    files.interface("eth2", "0x1002", 1_500);
+    files.remove("sys/bus/pci/devices/0000:3b:02.0/physfn");
+    files.write("sys/bus/pci/devices/0000:3b:02.0/physfn/net/eth2/mtu", "1500");
+    let found = files.finds(&policy, "port outside", State::Warning);
+    assert_eq!(found.remedy.unwrap(), "ip link set eth2 up");
+    files.interface("eth2", "0x1003", 1_500);
+    assert!(is_well(&files.examine(Some(&policy))));
+}
