@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_tests::net::{Appliance, Claims, Configuration, Lab, number_from_environment, skipped};
+use millrace_tests::net::{Appliance, Claims, Configuration, Lab, eventually, number_from_environment, skipped};
 
 fn names(folder: &str) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -23,6 +23,17 @@ fn hugepages_free() -> Option<u64> {
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = memory.lines().find_map(|line| line.strip_prefix("HugePages_Free:"))?;
     line.trim().parse().ok()
+}
+
+/// Whether there are too few hugepages for `edge.toml`; if so, it has been said.
+fn lacks_hugepages(test: &str) -> bool {
+    let wanted = 288;
+    let mounted = std::fs::read_to_string("/proc/mounts").unwrap_or_default().contains(" hugetlbfs ");
+    let lacks = hugepages_free() < Some(wanted) || !mounted;
+    if lacks {
+        skipped(test, &format!("needs {wanted} free hugepages of 2 MiB (scripts/hugepages.sh 576)"));
+    }
+    lacks
 }
 
 fn starts_and_stops(lab: &Lab, configuration: &Configuration, rounds: u64) {
@@ -49,14 +60,38 @@ fn a_hundred_starts_and_stops_leave_nothing_behind() {
 #[test]
 fn starts_and_stops_on_hugepages_leave_nothing_behind() {
     let test = "starts_and_stops_on_hugepages_leave_nothing_behind";
-    let wanted = 288;
-    let mounted = std::fs::read_to_string("/proc/mounts").unwrap_or_default().contains(" hugetlbfs ");
-    if hugepages_free() < Some(wanted) || !mounted {
-        return skipped(test, &format!("needs {wanted} free hugepages of 2 MiB (scripts/hugepages.sh 576)"));
+    if lacks_hugepages(test) {
+        return;
     }
     let Some(lab) = Lab::wired(test, Claims::PROGRAMS) else { return };
     let configuration = lab.edge().replacing("hugepages = false", "hugepages = true");
     starts_and_stops(&lab, &configuration, number_from_environment("MILLRACE_RESTARTS", 100).min(20));
+}
+
+/// CRS-07: killed again and again, each start sweeps up after the one before, and nothing accumulates.
+fn starts_after_kills(lab: &Lab, configuration: &Configuration, rounds: u64) {
+    let interfaces = lab.appliance.interfaces();
+    let free = hugepages_free();
+    let mut before = None;
+    for round in 0..rounds {
+        let mut appliance = Appliance::resume(lab, configuration);
+        if let Some(before) = before.replace(appliance.id()) {
+            assert_eq!(left_by(before), Vec::<String>::new(), "round {round}");
+        }
+        appliance.kill();
+        assert!(configuration.socket().exists(), "it could clear nothing away");
+        eventually(10, "the kernel takes back hugepages", || hugepages_free() >= free);
+    }
+    let claims = Claims::serve(lab);
+    let appliance = Appliance::start(lab, configuration);
+    claims.clients_reach_the_shop();
+    drop(claims);
+    let process = appliance.id();
+    appliance.stop();
+    for process in before.into_iter().chain([process]) {
+        assert_eq!(left_by(process), Vec::<String>::new());
+    }
+    assert_eq!(lab.appliance.interfaces(), interfaces);
 }
 
 #[test]
@@ -64,23 +99,18 @@ fn an_appliance_starts_after_one_that_was_killed_and_sweeps_up() {
     let Some(lab) = Lab::wired("an_appliance_starts_after_one_that_was_killed_and_sweeps_up", Claims::PROGRAMS) else {
         return;
     };
-    let configuration = lab.edge();
-    let interfaces = lab.appliance.interfaces();
-    let mut killed = Vec::new();
-    for _ in 0..5 {
-        let mut appliance = Appliance::launch(&lab, &configuration);
-        killed.push(appliance.id());
-        appliance.kill();
+    starts_after_kills(&lab, &lab.edge(), number_from_environment("MILLRACE_RESTARTS", 100).min(50));
+}
+
+#[test]
+fn an_appliance_on_hugepages_starts_after_one_that_was_killed_and_sweeps_up() {
+    let test = "an_appliance_on_hugepages_starts_after_one_that_was_killed_and_sweeps_up";
+    if lacks_hugepages(test) {
+        return;
     }
-    let claims = Claims::serve(&lab);
-    let appliance = Appliance::start(&lab, &configuration);
-    claims.clients_reach_the_shop();
-    for process in killed {
-        assert_eq!(left_by(process), Vec::<String>::new());
-    }
-    drop(claims);
-    appliance.stop();
-    assert_eq!(lab.appliance.interfaces(), interfaces);
+    let Some(lab) = Lab::wired(test, Claims::PROGRAMS) else { return };
+    let configuration = lab.edge().replacing("hugepages = false", "hugepages = true");
+    starts_after_kills(&lab, &configuration, number_from_environment("MILLRACE_RESTARTS", 100).min(10));
 }
 
 #[test]
