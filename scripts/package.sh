@@ -44,16 +44,16 @@ version=$("$binary" --version | cut --delimiter=' ' --fields=2)
 
 put 755 "$binary" /usr/bin/millrace
 strip --strip-unneeded "$work/root/usr/bin/millrace"
-put 644 packaging/millrace.service /lib/systemd/system/millrace.service
-put 644 packaging/millrace.default /etc/default/millrace
+put 644 scripts/packaging/millrace.service /lib/systemd/system/millrace.service
+put 644 scripts/packaging/millrace.default /etc/default/millrace
 mkdir -p "$work/root/etc/millrace"
 for script in hugepages create_vfs bind_nic; do put 755 "scripts/$script.sh" "/usr/lib/millrace/$script.sh"; done
 
 documents=/usr/share/doc/millrace
-put 644 packaging/copyright "$documents/copyright"
+put 644 scripts/packaging/copyright "$documents/copyright"
 put 644 README.md "$documents/README.md"
 put 644 CHANGELOG.md "$documents/CHANGELOG.md"
-maintainer=$(sed --quiet 's/^Maintainer: //p' packaging/control)
+maintainer=$(sed --quiet 's/^Maintainer: //p' scripts/packaging/control)
 printf 'millrace (%s) unstable; urgency=medium\n\n  * CHANGELOG.md beside this file has what changed.\n\n -- %s  %s\n' \
     "$version" "$maintainer" "$(date --rfc-email --utc --reference=CHANGELOG.md)" >"$work/changelog"
 put 644 "$work/changelog" "$documents/changelog"
@@ -75,8 +75,8 @@ depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/bin/millrace 2>"$work/complai
 architecture=$(dpkg --print-architecture)
 size=$(du --summarize --apparent-size --block-size=1024 "$work/root" | cut --fields=1)
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@SIZE@/$size/" \
-    -e "s/@DEPENDS@/${depends#shlibs:Depends=}/" packaging/control >"$work/root/DEBIAN/control"
-for script in postinst prerm postrm; do install --mode=755 "packaging/$script" "$work/root/DEBIAN/$script"; done
+    -e "s/@DEPENDS@/${depends#shlibs:Depends=}/" scripts/packaging/control >"$work/root/DEBIAN/control"
+for script in postinst prerm postrm; do install --mode=755 "scripts/packaging/$script" "$work/root/DEBIAN/$script"; done
 (cd "$work/root" && find etc -type f -printf '/%p\n') >"$work/root/DEBIAN/conffiles"
 (cd "$work/root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort --zero-terminated | xargs --null md5sum) >"$work/root/DEBIAN/md5sums"
 

@@ -1,6 +1,7 @@
-//! What systemd is told (sd_notify(3)), where it runs us: ready, reloading, stopping, and that the watchdog need not bite.
+//! What systemd is told (`sd_notify(3)`), where it runs us: ready, reloading, stopping, and that the watchdog need not bite.
 //!
-//! Told by management, the watchdog's word by control; a full socket makes nobody wait, and a word that is lost is no fault.
+//! Told by management, the watchdog's word by control; a full socket makes nobody wait, and a word that is lost is no fault. The
+//! crates made for it open a socket for each word and wait where it is full: control may do neither.
 //! Nothing is told where nobody asked: outside a unit of `Type=notify` there is no `NOTIFY_SOCKET`.
 
 use std::ffi::OsStr;
