@@ -36,12 +36,14 @@ for nic in "$@"; do
     )
 done
 
+# no_timer_check: on a busy machine the emulated timer is late, and the kernel would take it for broken.
+options="console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on iommu=pt mitigations=off"
 exec qemu-system-x86_64 \
     -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 \
     -nodefaults -nographic -no-reboot \
     -device intel-iommu,intremap=on \
     -kernel "$files/vmlinuz" -initrd "$files/initramfs" \
-    -append "console=ttyS0 quiet panic=-1 intel_iommu=on iommu=pt mitigations=off project=$project modules=$files/lib/modules" \
+    -append "$options project=$project modules=$files/lib/modules" \
     -serial file:console.log -monitor none -qmp unix:monitor,server=on,wait=off \
     -fsdev local,id=host,path=/,security_model=none,multidevs=remap,readonly=on -device virtio-9p-pci,fsdev=host,mount_tag=host \
     -device virtio-serial-pci -chardev socket,id=orders,path=orders,server=on,wait=off \

@@ -9,7 +9,7 @@ for port in /sys/class/virtio-ports/*; do
 done
 echo "guest: status 0"
 while read -r order; do
-    timeout 60 bash -c "$order" </dev/null >/run/answer 2>&1
+    timeout 120 bash -c "$order" </dev/null >/run/answer 2>&1
     status=$?
     cat /run/answer
     printf '\nguest: status %d\n' "$status"

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::{Finished, Lab, Namespace, Process, holds_within, skipped};
 
-/// How long an answer may take, the boot's included; the guest itself ends an order after a minute.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long an answer may take, the boot's included; the guest itself ends an order after two minutes.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// What the last line of an answer begins with.
 const STATUS: &str = "guest: status ";
 
