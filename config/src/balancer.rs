@@ -202,6 +202,10 @@ fn attract(section: &mut Section<'_>, mode: Mode, pairs: bool, routed: bool) -> 
         let message = format!("{} is attracted in line, where clients are not asked for SYN cookies", section.title);
         refused("meaningless-key", "syn_cookies", message, "remove it, or write attract = \"own-address\"");
     }
+    if section.has("client_address") {
+        let message = format!("{} is attracted in line, where packets pass as their clients count them", section.title);
+        refused("meaningless-key", "client_address", message, "remove it, or write attract = \"own-address\"");
+    }
     attract
 }
 

@@ -274,6 +274,15 @@ fn how_a_service_is_attracted() {
     let cookies =
         passing.replace("[[virtual_service.backend]]", "[virtual_service.syn_cookies]\n[[virtual_service.backend]]");
     assert_eq!(only(&cookies).code, "meaningless-key");
+    for how in ["proxy-v2", "tcp-option"] {
+        let key = format!("client_address = \"{how}\"");
+        let told = passing.replace(quiet, &format!("{quiet}{key}\n"));
+        let fault = only(&told);
+        assert_eq!((fault.code, fault.severity), ("meaningless-key", Severity::Error));
+        assert_eq!(fault.place.as_ref().unwrap().line, line_of(&told, &key));
+        let own = told.replace(quiet, &format!("{quiet}attract = \"own-address\"\n"));
+        assert!(!codes(&own).contains(&"meaningless-key"), "{:?}", faults(&own));
+    }
     let probed = passing.replace(quiet, "");
     assert_eq!(only(&probed).code, "unreachable-backend");
     let itself = passing.replace("203.0.113.11", "203.0.113.10");
