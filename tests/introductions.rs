@@ -1,174 +1,24 @@
 //! Backends that are told of their clients: by a header before the client's first byte (PROXY protocol, version 2), which shifts
-//! the connection for good, or by a TCP option in its first segments.
+//! the connection for good, or by a TCP option in its first segments. What clients do to be taken for somebody else is in
+//! `forged_introductions`.
 
-use std::net::IpAddr;
-
-use millrace_tests::packet::{Packet, icmp_error, tcp};
-use millrace_tests::{INSIDE, OUTSIDE, Rig, Side};
+use millrace_tests::introduced::{
+    OPTION, PROXY, Seen, Told, V4, V6, came, exchange, header, one, option_of, rig, shops,
+};
+use millrace_tests::packet::{icmp_error, tcp};
+use millrace_tests::shop::ALLOW;
+use millrace_tests::{INSIDE, OUTSIDE};
 use stage::DropReason::TcpInvalidState;
 use units::Nanos;
 use wire::tcp_options::Timestamps;
-use wire::{Content, Facts, Tcp, TcpFlags, TcpOptions, Transport, Verify, dissect};
-
-const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
-
-/// Client, service, backend and pool address of one IP version.
-struct Cast {
-    client: &'static str,
-    shop: &'static str,
-    server: &'static str,
-    pool: &'static str,
-    header: u32,
-}
-
-const V4: Cast = Cast {
-    client: "198.51.100.7:40000",
-    shop: "198.51.100.10:80",
-    server: "10.0.0.11:8080",
-    pool: "10.0.0.1",
-    header: 28,
-};
-const V6: Cast = Cast {
-    client: "[2001:db8:51::7]:40000",
-    shop: "[2001:db8:51::10]:80",
-    server: "[2001:db8:10::11]:8080",
-    pool: "2001:db8:10::1",
-    header: 52,
-};
-
-fn shops(keys: &str, mode: &str) -> String {
-    let service = |name: &str, cast: &Cast| {
-        let host = |end: &str| end.rsplit_once(':').unwrap().0.trim_matches(['[', ']']).to_owned();
-        let pool = if mode == "full-nat" { format!("source_address = [\"{}\"]\n", cast.pool) } else { String::new() };
-        format!(
-            "[[virtual_service]]\nname = \"{name}\"\naddress = \"{}\"\nprotocol = \"tcp\"\nports = [\"80\"]\nmode = \"{mode}\"\n\
-             {pool}health = {{ kind = \"none\" }}\n{keys}\n[[virtual_service.backend]]\nname = \"a\"\naddress = \"{}\"\nport = 8080\n",
-            host(cast.shop),
-            host(cast.server),
-        )
-    };
-    service("shop", &V4) + &service("shop6", &V6)
-}
-
-fn rig(keys: &str, mode: &str) -> Rig {
-    Rig::new(&format!("{ALLOW}{}", shops(keys, mode)))
-}
-
-const PROXY: &str = "client_address = \"proxy-v2\"";
-
-/// A TCP packet that came out, read with every checksum verified.
-#[derive(Clone, Debug)]
-struct Seen {
-    side: Side,
-    facts: Facts,
-    tcp: Tcp,
-    options: TcpOptions,
-    bytes: Vec<u8>,
-}
-
-impl Seen {
-    fn payload(&self) -> &[u8] {
-        &self.bytes[usize::from(self.facts.end - self.tcp.payload)..usize::from(self.facts.end)]
-    }
-
-    fn numbers(&self) -> (Side, u32, u32, u16) {
-        (self.side, self.tcp.sequence.get(), self.tcp.acknowledgment.get(), self.tcp.payload)
-    }
-}
-
-/// Puts packets in and reads what comes out, in the order of sequence numbers.
-fn exchange(rig: &mut Rig, packets: &[(Side, Packet)]) -> Vec<Seen> {
-    for (side, packet) in packets {
-        rig.put(*side, packet);
-    }
-    rig.settle();
-    came(rig)
-}
-
-fn came(rig: &mut Rig) -> Vec<Seen> {
-    let mut seen: Vec<Seen> = rig
-        .take()
-        .into_iter()
-        .map(|(side, bytes)| {
-            let Content::Ip(facts) = dissect(&bytes, Verify::All).expect("a packet").content else { panic!("IP") };
-            let Transport::Tcp(tcp) = facts.transport else { panic!("TCP: {facts:?}") };
-            Seen { side, facts, tcp, options: TcpOptions::of(&bytes, &facts), bytes }
-        })
-        .collect();
-    seen.sort_by_key(|seen| (seen.side, seen.tcp.sequence.get()));
-    seen
-}
-
-fn one(seen: &[Seen]) -> Seen {
-    assert_eq!(seen.len(), 1, "{seen:#?}");
-    seen[0].clone()
-}
-
-/// The header of a cast's client.
-fn header(cast: &Cast) -> Vec<u8> {
-    let part = |end: &str| {
-        let (host, port) = end.rsplit_once(':').unwrap();
-        (host.trim_matches(['[', ']']).parse::<IpAddr>().unwrap(), port.parse::<u16>().unwrap())
-    };
-    let ((client, client_port), (shop, shop_port)) = (part(cast.client), part(cast.shop));
-    let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
-    for address in [client, shop] {
-        match address {
-            IpAddr::V4(v4) => bytes.extend(v4.octets()),
-            IpAddr::V6(v6) => bytes.extend(v6.octets()),
-        }
-    }
-    let kind: [u8; 3] = if client.is_ipv4() { [0x11, 0, 12] } else { [0x21, 0, 36] };
-    bytes.splice(13..13, kind);
-    bytes.extend(client_port.to_be_bytes());
-    bytes.extend(shop_port.to_be_bytes());
-    bytes
-}
-
-/// A conversation with a service, as both its ends write it.
-struct Talk<'c> {
-    cast: &'c Cast,
-    /// Where the backend sees the client.
-    seen_at: String,
-}
-
-impl Talk<'_> {
-    fn client(&self) -> Packet {
-        tcp(self.cast.client, self.cast.shop)
-    }
-
-    fn server(&self) -> Packet {
-        tcp(self.cast.server, &self.seen_at)
-    }
-}
-
-/// Opens a connection as far as the backend's answer: the client began with 1,000, the backend with 9,000.
-fn opened<'c>(rig: &mut Rig, cast: &'c Cast, syn: &[u8]) -> Talk<'c> {
-    let syn = one(&exchange(rig, &[(OUTSIDE, tcp(cast.client, cast.shop).syn().seq(1_000).tcp_options(syn))]));
-    assert_eq!(syn.numbers(), (INSIDE, 1_000, 0, 0));
-    let (address, port) = (syn.facts.endpoints.source(), syn.tcp.source_port);
-    let seen_at = if address.is_ipv4() { format!("{address}:{port}") } else { format!("[{address}]:{port}") };
-    Talk { cast, seen_at }
-}
-
-/// Opens a connection and lets the backend be told.
-fn told<'c>(rig: &mut Rig, cast: &'c Cast) -> Talk<'c> {
-    let talk = opened(rig, cast, &[]);
-    let answer = one(&exchange(rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000).window(500))]));
-    assert_eq!(answer.numbers(), (OUTSIDE, 9_000, 1_001, 0));
-    assert_eq!(u32::from(answer.tcp.window), 500 - cast.header, "the header has its part of the window");
-    let first = one(&exchange(rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_001))]));
-    assert_eq!(first.numbers(), (INSIDE, 1_001, 9_001, u16::try_from(cast.header).unwrap()));
-    assert_eq!(first.payload(), header(cast));
-    talk
-}
+use wire::{Content, TcpFlags, TcpOptions, Transport, Verify, dissect};
 
 #[test]
 fn a_backend_hears_of_its_client_first() {
     for mode in ["nat", "full-nat"] {
         for cast in [&V4, &V6] {
             let mut rig = rig(PROXY, mode);
-            let (n, talk) = (cast.header, told(&mut rig, cast));
+            let (n, talk) = (cast.header, Told::announced(&mut rig, cast));
             let asked = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_001).data(b"GET /"))]));
             assert_eq!(asked.numbers(), (INSIDE, 1_001 + n, 9_001, 5));
             let heard = one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_006 + n).seq(9_001).window(500))]));
@@ -195,18 +45,19 @@ fn a_backend_hears_of_its_client_first() {
 fn a_lost_header_is_sent_again() {
     for cast in [&V4, &V6] {
         let (mut rig, n) = (rig(PROXY, "nat"), cast.header);
-        let talk = opened(&mut rig, cast, &[]);
+        let talk = Told::syn(&mut rig, cast, &[]);
         exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000))]);
-        let data = || (OUTSIDE, talk.client().ack(9_001).seq(1_001).data(b"EHLO"));
+        let data = || talk.data(1_001, b"EHLO");
         for _ in 0..2 {
-            let both = exchange(&mut rig, &[data()]);
-            assert_eq!(both.len(), 2);
-            assert_eq!((both[0].numbers().1, both[0].payload()), (1_001, &header(cast)[..]));
-            assert_eq!((both[1].numbers().1, both[1].payload()), (1_001 + n, &b"EHLO"[..]));
+            let first = one(&exchange(&mut rig, &[data()]));
+            assert_eq!((first.numbers().1, first.payload()), (1_001, &[&header(cast)[..], b"EHLO"].concat()[..]));
             // In the same moment nothing is told twice.
-            assert_eq!(one(&exchange(&mut rig, &[data()])).numbers().1, 1_001 + n);
+            let again = one(&exchange(&mut rig, &[data()]));
+            assert_eq!((again.numbers().1, again.payload()), (1_001 + n, &b"EHLO"[..]));
             rig.leap(Nanos::from_millis(300));
         }
+        let later = exchange(&mut rig, &[talk.data(1_005, b"HELP")]);
+        assert_eq!(later.iter().map(|seen| seen.numbers().1).collect::<Vec<_>>(), [1_005 + n, 1_001]);
         rig.wait(1);
         let again = one(&came(&mut rig));
         assert_eq!((again.numbers().1, again.payload()), (1_001, &header(cast)[..]));
@@ -229,7 +80,7 @@ fn a_lost_header_is_sent_again() {
 fn the_header_carries_the_clients_clock_and_windows_their_scale() {
     let mut rig = rig(PROXY, "nat");
     let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0x10, 0, 0, 0, 0, 0, 1, 3, 3, 7];
-    let talk = opened(&mut rig, &V4, &linux);
+    let talk = Told::syn(&mut rig, &V4, &linux);
     exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000).tcp_options(&linux))]);
     let mut stamps = [0; 40];
     let timestamps = Some(Timestamps { value: 0x1001, echo: 0x1000 });
@@ -247,7 +98,7 @@ fn nothing_reaches_a_backend_before_the_header() {
     let mut rig = rig(PROXY, "nat");
     let early = tcp(V4.client, V4.shop).syn().seq(1_000).data(b"GET /");
     rig.drops_all("data in a SYN", &[(OUTSIDE, early)], TcpInvalidState);
-    let talk = opened(&mut rig, &V4, &[]);
+    let talk = Told::syn(&mut rig, &V4, &[]);
     for packet in [talk.client().ack(9_001).seq(1_001), talk.client().ack(9_001).seq(1_001).data(b"GET /")] {
         assert!(exchange(&mut rig, &[(OUTSIDE, packet)]).iter().all(|seen| seen.side == OUTSIDE), "not answered yet");
     }
@@ -263,7 +114,7 @@ fn clients_proven_by_a_cookie_are_introduced_too() {
     for cast in [&V4, &V6] {
         let mut rig = rig(&format!("{PROXY}\nsyn_cookies = {{ mode = \"always\" }}"), "nat");
         let n = cast.header;
-        let talk = Talk { cast, seen_at: cast.client.to_owned() };
+        let talk = Told::visible(cast);
         let cookie = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().syn().seq(1_000))])).tcp.sequence.get();
         let syn = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(cookie + 1).seq(1_001))]));
         assert_eq!(syn.numbers(), (INSIDE, 1_000, 0, 0));
@@ -283,7 +134,7 @@ fn clients_proven_by_a_cookie_are_introduced_too() {
 #[test]
 fn errors_policies_and_resets_count_as_each_end_does() {
     let mut rig = rig(PROXY, "nat");
-    let talk = told(&mut rig, &V4);
+    let talk = Told::announced(&mut rig, &V4);
     exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_001).data(&[7; 400]))]);
     let quoted = tcp(&talk.seen_at, V4.server).ack(9_001).seq(1_029).data(&[7; 400]);
     rig.put(INSIDE, &icmp_error("10.0.0.99", "198.51.100.7", 3, 4, 1_400, &quoted, 200));
@@ -303,37 +154,24 @@ fn errors_policies_and_resets_count_as_each_end_does() {
     assert_eq!(resets, [(OUTSIDE, 9_004, 1_401, 0), (INSIDE, 1_429, 9_004, 0)]);
 }
 
-/// The option of a cast's client in a segment, `None` when there is none.
-fn option(seen: &Seen, cast: &Cast) -> Option<Vec<u8>> {
-    let address = &header(cast)[16..if cast.header == 28 { 20 } else { 32 }];
-    let wanted = [&[254, u8::try_from(address.len() + 4).unwrap(), 0x9c, 0x40], address].concat();
-    let found = seen.bytes.windows(wanted.len()).any(|bytes| bytes == wanted);
-    found.then_some(wanted)
-}
-
-/// The option stands in what the client sends until the backend has spoken; then the session is like any other.
+/// The option stands in what the client sends until the backend has taken something; then the session goes on without.
 #[test]
 fn an_option_names_the_client_until_the_backend_speaks() {
     for mode in ["nat", "full-nat"] {
         for cast in [&V4, &V6] {
-            let mut rig = rig("client_address = \"tcp-option\"", mode);
-            let talk = opened(&mut rig, cast, &[]);
+            let mut rig = rig(OPTION, mode);
+            let wanted = option_of(&header(cast));
+            let named = |seen: &Seen| seen.option_bytes().windows(wanted.len()).any(|bytes| bytes == wanted);
+            let talk = Told::syn(&mut rig, cast, &[]);
             exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000))]);
             for data in [&b""[..], b"", b"GET /"] {
-                let packet = talk.client().ack(9_001).seq(1_001).data(data);
-                let seen = one(&exchange(&mut rig, &[(OUTSIDE, packet)]));
+                let seen = one(&exchange(&mut rig, &[talk.data(1_001, data)]));
                 assert_eq!((seen.numbers().1, seen.payload()), (1_001, data));
-                assert!(option(&seen, cast).is_some(), "{seen:?}");
+                assert!(named(&seen), "{seen:?}");
             }
-            // No room in the header, or on the link: without.
-            let full = talk.client().ack(9_001).seq(1_001).tcp_options(&[1; 40]);
-            assert!(option(&one(&exchange(&mut rig, &[(OUTSIDE, full)])), cast).is_none());
-            let room = if cast.header == 28 { 1_460 } else { 1_440 };
-            let full = talk.client().ack(9_001).seq(1_001).data(&vec![7; room]);
-            assert!(option(&one(&exchange(&mut rig, &[(OUTSIDE, full)])), cast).is_none());
             one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_006).seq(9_001))]));
-            let later = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_006).data(b"more"))]));
-            assert_eq!((later.numbers().1, option(&later, cast)), (1_006, None));
+            let later = one(&exchange(&mut rig, &[talk.data(1_006, b"more")]));
+            assert_eq!((later.numbers().1, named(&later)), (1_006, false));
             let answer = one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_010).seq(9_001).data(b"200"))]));
             assert_eq!(answer.numbers(), (OUTSIDE, 9_001, 1_010, 3));
             one(&exchange(&mut rig, &[(OUTSIDE, talk.client().fin(9_004).seq(1_010))]));

@@ -10,6 +10,7 @@
 pub mod case;
 pub mod clock;
 pub mod fragmented;
+pub mod introduced;
 pub mod memory;
 pub mod net;
 pub mod packet;

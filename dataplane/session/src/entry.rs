@@ -514,6 +514,17 @@ impl<A: Address> Session<A> {
         (direction.of(&self.streams).end(), direction.opposite().of(&self.streams).end())
     }
 
+    /// What was acknowledged of the stream of `direction` last.
+    #[must_use]
+    pub const fn acknowledged(&self, direction: Direction) -> wire::SeqNumber {
+        direction.of(&self.streams).acknowledged()
+    }
+
+    /// Forgets a SYN that was let through: its answer is none of this connection's.
+    pub fn forget_challenge(&mut self) {
+        self.set_challenge(None);
+    }
+
     /// Whether a segment of this sequence number was sent in `direction` lately: what an ICMP error that quotes one has to
     /// show (RFC 5927 section 4.1). True for other kinds, and where no bound is known.
     #[must_use]

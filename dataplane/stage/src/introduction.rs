@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use wire::tcp::TcpHeader;
+use wire::tcp_options::{add_in_place, blank};
 use wire::{Endpoints, Facts, checksum};
 
 /// How a backend is told.
@@ -46,6 +47,8 @@ const OPTION: u8 = 254;
 /// Bytes of the option with either address, whole words.
 const OPTION_V4: usize = 8;
 const OPTION_V6: usize = 20;
+/// Bytes of the longest option.
+pub const OPTION_MAX: usize = OPTION_V6;
 
 /// Writes the header of a client's connection: `asked` are its own address and the service's, `ports` likewise. Returns its
 /// bytes.
@@ -81,50 +84,103 @@ pub const fn option_len(client: IpAddr) -> usize {
     if client.is_ipv6() { OPTION_V6 } else { OPTION_V4 }
 }
 
-/// Adds the option to the segment that `facts` describe, in a frame that has grown in front by [`option_len`] bytes since. False
-/// when the header has no room for it or is not there; the grown bytes are then the caller's to take off again.
+/// Writes the option that names a client by its address and port. Returns its bytes.
 #[must_use]
-pub fn insert_option(frame: &mut [u8], facts: &Facts, (client, port): (IpAddr, u16)) -> bool {
+pub fn option(out: &mut [u8; OPTION_MAX], (client, port): (IpAddr, u16)) -> usize {
     let len = option_len(client);
-    let (network, transport) = (usize::from(facts.network), usize::from(facts.transport_offset));
-    let segment = frame.get_mut(len + transport..len + usize::from(facts.end));
-    let Some(Ok((header, _, _))) = segment.map(|segment| TcpHeader::split(segment)) else { return false };
-    let (header_len, sum) = (header.header_len(), header.checksum());
-    if header_len + len > TCP_HEADER_MAX {
-        return false;
-    }
-    let behind = transport + header_len;
-    frame.copy_within(len..len + behind, 0);
-    let mut option = [0; OPTION_V6];
-    let [kind, size, p0, p1, address @ ..] = &mut option;
+    let [kind, size, p0, p1, address @ ..] = out;
     (*kind, *size) = (OPTION, u8::try_from(len).unwrap_or(0));
     [*p0, *p1] = port.to_be_bytes();
     match client {
         IpAddr::V4(v4) => address.first_chunk_mut::<4>().into_iter().for_each(|place| *place = v4.octets()),
-        IpAddr::V6(v6) => address.copy_from_slice(&v6.octets()),
+        IpAddr::V6(v6) => *address = v6.octets(),
     }
-    let Some(option) = option.get(..len) else { return false };
-    let added = checksum::fold(checksum::sum(option));
-    let Some(place) = frame.get_mut(behind..behind + len) else { return false };
-    place.copy_from_slice(option);
-    grow_packet(frame, network, len, facts.endpoints.is_v6())
+    len
+}
+
+/// Takes out of the segment that `facts` describe whatever names a client: only the appliance does that.
+pub fn erase_options(frame: &mut [u8], facts: &Facts) {
+    let segment = frame.get_mut(usize::from(facts.transport_offset)..usize::from(facts.end));
+    let Some(segment) = segment else { return };
+    let Ok((header, _, _)) = TcpHeader::split(segment) else { return };
+    let len = header.header_len();
+    let Some(header) = segment.get_mut(..len) else { return };
+    // Options stand where they like: the whole header is summed before and after.
+    let before = checksum::fold(checksum::sum(header));
+    blank(header.get_mut(TcpHeader::LEN..).unwrap_or_default(), OPTION);
+    let after = checksum::fold(checksum::sum(header));
+    let _ = amend(header, &[before], &[after]);
+}
+
+/// Adds the option to the segment that `facts` describe, in a frame that has grown in front by as many bytes since: before all others,
+/// since receivers believe the first, and none behind the end of the list. False when the header has no room for it or is not
+/// there; the grown bytes are then the caller's to take off again.
+#[must_use]
+pub fn insert_option(frame: &mut [u8], facts: &Facts, option: &[u8]) -> bool {
+    let len = option.len();
+    if header_len(frame, facts, len).is_none_or(|header_len| header_len + len > TCP_HEADER_MAX) {
+        return false;
+    }
+    insert(frame, facts, TcpHeader::LEN, option)
         .and_then(|()| {
-            let header = frame.get_mut(transport..behind)?;
+            let header = frame.get_mut(usize::from(facts.transport_offset)..)?;
             let before = word(header, DATA_OFFSET)?;
             let words = u16::try_from(len / 4).ok()?;
             let after = before.wrapping_add(words << 12);
             header.get_mut(DATA_OFFSET..DATA_OFFSET + 2)?.copy_from_slice(&after.to_be_bytes());
-            // The pseudo header has the length of the segment.
-            let delta = checksum::delta(&[before, 0, 0], &[after, added, u16::try_from(len).ok()?]);
-            header.get_mut(CHECKSUM..CHECKSUM + 2)?.copy_from_slice(&checksum::update(sum, delta).to_be_bytes());
-            Some(())
+            amend(header, &[before], &[after])
         })
         .is_some()
+}
+
+/// Puts a header in front of what the segment carries that `facts` describe, in a frame that has grown in front by as many bytes since:
+/// it begins that much earlier. False when it is not there.
+#[must_use]
+pub fn insert_header(frame: &mut [u8], facts: &Facts, header: &[u8]) -> bool {
+    let Some(at) = header_len(frame, facts, header.len()) else { return false };
+    insert(frame, facts, at, header)
+        .and_then(|()| {
+            let segment = frame.get_mut(usize::from(facts.transport_offset)..)?;
+            let before = [word(segment, SEQUENCE)?, word(segment, SEQUENCE + 2)?];
+            add_in_place(segment, SEQUENCE, u32::try_from(header.len()).ok()?.wrapping_neg());
+            let after = [word(segment, SEQUENCE)?, word(segment, SEQUENCE + 2)?];
+            amend(segment, &before, &after)
+        })
+        .is_some()
+}
+
+/// Bytes of the TCP header in a frame that has grown in front by `grown`.
+fn header_len(frame: &[u8], facts: &Facts, grown: usize) -> Option<usize> {
+    let segment = frame.get(grown + usize::from(facts.transport_offset)..grown + usize::from(facts.end))?;
+    TcpHeader::split(segment).ok().map(|(header, _, _)| header.header_len())
+}
+
+/// Puts whole words into a segment, `at` bytes behind its beginning, in a frame that has grown in front by as much.
+fn insert(frame: &mut [u8], facts: &Facts, at: usize, bytes: &[u8]) -> Option<()> {
+    let (network, transport, len) = (usize::from(facts.network), usize::from(facts.transport_offset), bytes.len());
+    let begin = transport + at;
+    if frame.len() < len + begin {
+        return None;
+    }
+    frame.copy_within(len..len + begin, 0);
+    frame.get_mut(begin..begin + len)?.copy_from_slice(bytes);
+    grow_packet(frame, network, len, facts.endpoints.is_v6())?;
+    // The pseudo header has the length of the segment.
+    let added = checksum::fold(checksum::sum(bytes));
+    amend(frame.get_mut(transport..)?, &[0, 0], &[added, u16::try_from(len).ok()?])
+}
+
+/// Changes the checksum of a segment in which these words have become those (RFC 1624).
+fn amend(segment: &mut [u8], before: &[u16], after: &[u16]) -> Option<()> {
+    let sum = checksum::update(word(segment, CHECKSUM)?, checksum::delta(before, after));
+    segment.get_mut(CHECKSUM..CHECKSUM + 2)?.copy_from_slice(&sum.to_be_bytes());
+    Some(())
 }
 
 /// Bytes of the longest TCP header.
 const TCP_HEADER_MAX: usize = 60;
 /// Where numbers lie in a TCP header.
+const SEQUENCE: usize = 4;
 const DATA_OFFSET: usize = 12;
 const CHECKSUM: usize = 16;
 
@@ -176,47 +232,96 @@ mod tests {
         assert_eq!(PROXY_LOCAL[12..], [0x20, 0, 0, 0]);
     }
 
-    #[test]
-    fn an_option_is_added_to_any_header_with_room() {
+    /// A segment of a client's with these options, the client's end, and its frame.
+    fn segments(options: &[u8]) -> [(IpAddr, Vec<u8>); 2] {
         let (v4, v6) = (Ipv4Addr::new(192, 0, 2, 1), Ipv6Addr::from_bits(0x2001 << 112 | 1));
-        for (endpoints, client) in [
+        [
             (Endpoints::V4 { source: v4, destination: Ipv4Addr::new(10, 0, 0, 1) }, IpAddr::V4(v4)),
             (Endpoints::V6 { source: v6, destination: Ipv6Addr::from_bits(5 << 112) }, IpAddr::V6(v6)),
-        ] {
-            for options in [0, 12, 20, 28, 36, 40] {
-                let segment = Segment {
-                    source_port: 40_000,
-                    destination_port: 80,
-                    sequence: SeqNumber::new(7),
-                    acknowledgment: SeqNumber::new(9),
-                    flags: TcpFlags::ACK,
-                    window: 5,
-                    options: &[1; 40][..options],
-                    payload: b"GET",
-                };
-                let mut frame = vec![0; 200];
-                let mac = MacAddr::new([2, 0, 0, 0, 0, 1]);
-                let len = tcp_segment_to(&mut frame, mac, mac, &endpoints, &segment).unwrap();
-                frame.truncate(len);
-                let Content::Ip(facts) = dissect(&frame, Verify::All).unwrap().content else { panic!("IP") };
-                let grown = option_len(client);
-                let mut frame = [vec![0; grown], frame].concat();
-                let fits = options + grown <= 40;
-                assert_eq!(insert_option(&mut frame, &facts, (client, 40_000)), fits, "{options}");
-                if !fits {
-                    continue;
-                }
-                let Content::Ip(facts) = dissect(&frame, Verify::All).unwrap().content else { panic!("IP") };
-                let Transport::Tcp(tcp) = facts.transport else { panic!("TCP") };
-                assert_eq!((tcp.sequence.get(), tcp.payload, usize::from(facts.end)), (7, 3, frame.len()));
-                let at = usize::from(facts.transport_offset) + 20 + options;
-                assert_eq!(frame[at..at + 4], [254, u8::try_from(grown).unwrap(), 0x9c, 0x40]);
+        ]
+        .map(|(endpoints, client)| {
+            let segment = Segment {
+                source_port: 40_000,
+                destination_port: 80,
+                sequence: SeqNumber::new(7),
+                acknowledgment: SeqNumber::new(9),
+                flags: TcpFlags::ACK,
+                window: 5,
+                options,
+                payload: b"GET",
+            };
+            let mut frame = vec![0; 200];
+            let mac = MacAddr::new([2, 0, 0, 0, 0, 1]);
+            let len = tcp_segment_to(&mut frame, mac, mac, &endpoints, &segment).unwrap();
+            frame.truncate(len);
+            (client, frame)
+        })
+    }
+
+    fn read(frame: &[u8]) -> (Facts, wire::Tcp) {
+        let Content::Ip(facts) = dissect(frame, Verify::All).unwrap().content else { panic!("IP") };
+        let Transport::Tcp(tcp) = facts.transport else { panic!("TCP") };
+        (facts, tcp)
+    }
+
+    #[test]
+    fn an_option_is_added_before_all_others_where_there_is_room() {
+        for options in [0, 12, 20, 28, 36, 40] {
+            for (client, frame) in segments(&[1; 40][..options]) {
+                let mut bytes = [0; OPTION_MAX];
+                let len = option(&mut bytes, (client, 40_000));
+                assert_eq!(
+                    (len, bytes[..4].to_vec()),
+                    (option_len(client), vec![254, u8::try_from(len).unwrap(), 0x9c, 0x40])
+                );
                 match client {
-                    IpAddr::V4(v4) => assert_eq!(frame[at + 4..at + grown], v4.octets()),
-                    IpAddr::V6(v6) => assert_eq!(frame[at + 4..at + grown], v6.octets()),
+                    IpAddr::V4(v4) => assert_eq!(bytes[4..len], v4.octets()),
+                    IpAddr::V6(v6) => assert_eq!(bytes[4..len], v6.octets()),
                 }
-                assert!(frame.ends_with(b"GET"));
+                let (facts, _) = read(&frame);
+                let mut frame = [vec![0; len], frame].concat();
+                let fits = options + len <= 40;
+                assert_eq!(insert_option(&mut frame, &facts, &bytes[..len]), fits, "{options}");
+                if fits {
+                    let (facts, tcp) = read(&frame);
+                    assert_eq!((tcp.sequence.get(), tcp.payload, usize::from(facts.end)), (7, 3, frame.len()));
+                    let at = usize::from(facts.transport_offset) + 20;
+                    assert_eq!(frame[at..at + len], bytes[..len]);
+                    assert!(frame.ends_with(b"GET"));
+                }
             }
+        }
+    }
+
+    #[test]
+    fn a_header_goes_in_front_of_what_is_said_and_begins_earlier() {
+        for options in [0, 12, 40] {
+            for (client, frame) in segments(&[1; 40][..options]) {
+                let len = usize::from(Introduction::ProxyV2.ahead(client.is_ipv6()));
+                let header: Vec<u8> = (0..u8::try_from(len).unwrap()).collect();
+                let (facts, _) = read(&frame);
+                let mut frame = [vec![0; len], frame].concat();
+                assert!(insert_header(&mut frame, &facts, &header));
+                let (_, tcp) = read(&frame);
+                assert_eq!(
+                    (tcp.sequence.add(u32::try_from(len).unwrap()).get(), usize::from(tcp.payload)),
+                    (7, 3 + len)
+                );
+                assert!(frame.ends_with(&[&header[..], b"GET"].concat()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_client_calls_itself_is_erased() {
+        // At odd places, and twice.
+        let options = [1, 254, 8, 1, 2, 10, 0, 0, 1, 254, 2, 8, 10, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0];
+        for (_, mut frame) in segments(&options) {
+            let (facts, _) = read(&frame);
+            erase_options(&mut frame, &facts);
+            let (facts, _) = read(&frame);
+            let at = usize::from(facts.transport_offset) + 20;
+            assert_eq!(frame[at..at + 13], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 8, 10]);
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) struct Place {
     len: usize,
 }
 
+const NO_OPERATION: u8 = 1;
 const SEGMENT_SIZE: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
@@ -53,7 +54,7 @@ fn places(options: &[u8]) -> impl Iterator<Item = Place> {
         loop {
             match *options.get(at)? {
                 0 => return None,
-                1 => at += 1,
+                NO_OPERATION => at += 1,
                 kind => {
                     let len = usize::from(*options.get(at + 1)?);
                     let data = at + 2;
@@ -134,6 +135,18 @@ impl TcpOptions {
     }
 }
 
+/// Puts no-operations (RFC 9293 section 3.2) in the place of every option of this number. `options` are the bytes of a header's options;
+/// the checksum is the caller's.
+pub fn blank(options: &mut [u8], number: u8) {
+    // Each walk finds the next: nothing is kept while bytes change, and there are ever fewer.
+    for _ in 0..OPTIONS_MAX / 2 {
+        let Some(place) = places(options).find(|place| place.kind == number) else { return };
+        if let Some(option) = options.get_mut(place.data - 2..place.data + place.len) {
+            option.fill(NO_OPERATION);
+        }
+    }
+}
+
 /// Adds `edges` to both edges of every selectively acknowledged block (RFC 2018 section 3), and `value` and `echo` to the
 /// timestamps. `options` are the bytes of a header's options; the checksum is the caller's.
 pub fn shift_options(options: &mut [u8], edges: u32, value: u32, echo: u32) {
@@ -198,6 +211,13 @@ mod tests {
         let mut options = vec![1, 5, 10, 0, 0, 0, 100, 0, 0, 0, 200, 8, 10, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0];
         shift_options(&mut options, 10, 1, u32::MAX);
         assert_eq!(options, [1, 5, 10, 0, 0, 0, 110, 0, 0, 0, 210, 8, 10, 0, 0, 0, 6, 0, 0, 0, 5, 0, 0, 0]);
+    }
+
+    #[test]
+    fn every_option_of_a_number_is_blanked_up_to_the_end_of_the_list() {
+        let mut options = [254, 2, 254, 4, 9, 9, 5, 10, 0, 254, 2, 0, 0, 0, 0, 1, 1, 254, 3, 7, 0, 254, 2];
+        blank(&mut options, 254);
+        assert_eq!(options, [1, 1, 1, 1, 1, 1, 5, 10, 0, 254, 2, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 254, 2]);
     }
 
     proptest! {

@@ -203,6 +203,10 @@ impl<B: Buffer> Shard<B> {
                 }
             }
         }
+        if !self.goes_on_as_it_began::<A>(slot) {
+            self.end::<A>(slot);
+            return Err(Verdict::Drop(DropReason::TcpInvalidState));
+        }
         for direction in [Direction::Original, Direction::Reply] {
             self.find_way_again::<A>(slot, direction);
         }

@@ -9,12 +9,13 @@ use session::{Kind, Tuple};
 use stage::balancer::SegmentClamp;
 use stage::firewall::Action;
 use stage::heavy_hitters::Outcome;
+use stage::introduction::{Introduction, option_len};
 use stage::syn_cookie::{CookieMode, Handshake, Offer, stamp};
 use stage::{DropReason, balancer};
 use units::{RuleId, ServiceId};
 use wire::emit::{self, Segment};
 use wire::tcp_options::{OPTIONS_MAX, Timestamps};
-use wire::{Content, Endpoints, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Transport, Verify, dissect};
+use wire::{Content, Endpoints, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Transport};
 
 use crate::command::Event;
 use crate::family::Family;
@@ -67,13 +68,7 @@ impl<B: Buffer> Shard<B> {
         {
             return false;
         }
-        match dissect(packet.buffer.bytes(), Verify::Nothing) {
-            Ok(frame) => {
-                packet.frame = frame;
-                true
-            }
-            Err(_) => false,
-        }
+        packet.read_again()
     }
 
     /// Answers a SYN with a cookie where its service asks for proof; `None` where it goes the ordinary way.
@@ -130,8 +125,14 @@ impl<B: Buffer> Shard<B> {
             .timestamps
             .filter(|_| guard.offers_timestamps(self.now))
             .map(|theirs| Timestamps { value: stamp(offered.window_scale, self.now), echo: theirs.value });
+        // An option that names the client needs room as well.
+        let named = match service.spec().introduction {
+            Some(Introduction::TcpOption) => option_len(facts.endpoints.source()),
+            Some(Introduction::ProxyV2) | None => 0,
+        };
+        let room = mtu.saturating_sub(headers).max(SIZE_V4).min(most).saturating_sub(u16::try_from(named).unwrap_or(0));
         let options = TcpOptions {
-            segment_size: Some(mtu.saturating_sub(headers).max(SIZE_V4).min(most)),
+            segment_size: Some(room),
             window_scale: offered.window_scale.map(|_| OFFERED_SCALE),
             sack_permitted: offered.sack_permitted,
             timestamps,

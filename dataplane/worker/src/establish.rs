@@ -52,7 +52,7 @@ impl<B: Buffer> Shard<B> {
         new.next_hop = [NextHopId::NONE.get(); 2];
         let opens = match facts.transport {
             Transport::Tcp(tcp) => {
-                new.tcp = tcp_state::open(&tcp, self.snapshot.midstream.pickup());
+                new.tcp = tcp_state::open(&tcp, self.pickup(applicant.bound));
                 new.tcp.is_some()
             }
             _ => true,

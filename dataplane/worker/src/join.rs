@@ -12,7 +12,7 @@ use stage::DropReason;
 use stage::translate::{Shift, Toward};
 use wire::emit::Segment;
 use wire::tcp_options::{OPTIONS_MAX, Timestamps};
-use wire::{Content, Endpoints, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Transport};
+use wire::{Content, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Transport};
 
 use crate::act::Acted;
 use crate::challenge::OFFERED_SCALE;
@@ -21,7 +21,7 @@ use crate::family::Family;
 use crate::next_hop::{NextHopId, Way};
 use crate::packet::{Packet, Verdict};
 use crate::shard::Shard;
-use crate::splice::{Due, Made, Phase, Splice};
+use crate::splice::{Due, Made, Named, Phase, Splice};
 
 /// Waiting connections looked after in one turn.
 const LOOKED_AFTER: usize = 32;
@@ -134,7 +134,7 @@ impl<B> Shard<B> {
         flags: TcpFlags,
         window: u16,
         options: TcpOptions,
-        introduces: Option<(Endpoints, [u16; 2])>,
+        introduces: Option<Named>,
     ) -> bool {
         let hop = self.hop_of::<A>(slot, Direction::Original);
         let Some(Way::Open(port, destination_mac)) = self.next_hops.way(hop, self.tick) else { return false };
@@ -160,6 +160,10 @@ impl<B> Shard<B> {
     /// Sends a backend again what it has not answered: the SYN, or who its client is.
     fn repeat<A: Family>(&mut self, slot: Slot) {
         let Some(splice) = self.splice_of::<A>(slot).copied() else { return };
+        // A client that has reset the connection has nobody to be introduced.
+        if A::table(&self.sessions).session(slot).state().is_over() {
+            return;
+        }
         if splice.phase != Phase::Waiting {
             self.introduce_again::<A>(slot, &splice);
             return;
@@ -236,12 +240,18 @@ impl<B: Buffer> Shard<B> {
                 self.greet::<A>(packet, facts, &tcp, slot, &splice)
             }
             Phase::Joined(_) | Phase::Through => {
+                if let Some(acted) = self.keep_to_opener::<A>(packet, &tcp, slot, direction, &splice) {
+                    return acted;
+                }
                 if direction == Direction::Original
                     && let Some(acted) = self.introduce::<A>(packet, slot, &splice)
                 {
                     return acted;
                 }
-                let Content::Ip(Facts { transport: Transport::Tcp(tcp), .. }) = packet.frame.content else {
+                // Both may have changed by what the packet was made to say.
+                let (Content::Ip(Facts { transport: Transport::Tcp(tcp), .. }), Some(splice)) =
+                    (packet.frame.content, self.splice_of::<A>(slot).copied())
+                else {
                     return dropped(DropReason::TcpInvalidState);
                 };
                 let seen = match direction {

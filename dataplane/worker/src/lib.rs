@@ -38,6 +38,7 @@ mod nat64;
 mod newcomer;
 mod next_hop;
 mod open;
+mod opener;
 mod originate;
 mod packet;
 mod pair;

@@ -165,7 +165,7 @@ impl<B: Buffer> Shard<B> {
             proof = self.proof(packet, facts, &tcp, bound);
         }
         if let Transport::Tcp(tcp) = facts.transport
-            && tcp_state::open(&tcp, self.snapshot.midstream.pickup()).is_none()
+            && tcp_state::open(&tcp, self.pickup(bound)).is_none()
             && proof.is_none()
             && !self.passes_without_session(bound, tcp.flags)
         {

@@ -1,10 +1,11 @@
 //! A packet on its way through one worker, and what becomes of it.
 
+use frame::Buffer;
 use stage::DropReason;
 use units::limits::WORKERS_MAX;
 use units::{PortId, WorkerId};
 use wire::emit::IcmpErrorKind;
-use wire::{Facts, Frame};
+use wire::{Facts, Frame, Verify, dissect};
 
 use crate::binding::BindingId;
 use crate::fragments::Rest;
@@ -36,6 +37,15 @@ pub(crate) struct Packet<B> {
     pub origin: Origin,
     /// The other fragments of the datagram this is the first of; the facts are those of the whole datagram then.
     pub rest: Option<Rest>,
+}
+
+impl<B: Buffer> Packet<B> {
+    /// Reads the packet again after its bytes were changed; false when they make no packet.
+    pub(crate) fn read_again(&mut self) -> bool {
+        let Ok(frame) = dissect(self.buffer.bytes(), Verify::Nothing) else { return false };
+        self.frame = frame;
+        true
+    }
 }
 
 impl<B> Packet<B> {

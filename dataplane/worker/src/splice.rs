@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
 use session::Slot;
-use stage::introduction::{HEADER_MAX, Introduction, proxy_header};
+use stage::introduction::{HEADER_MAX, Introduction, OPTION_MAX, option, proxy_header};
 use stage::syn_cookie::Offer;
-use stage::translate::Shift;
+use stage::translate::{Lead, Progress, Shift};
 use units::{PortId, ServiceId, Tick};
 use wire::emit::{self, Segment};
 use wire::tcp_options::{OPTIONS_MAX, Timestamps};
-use wire::{Endpoints, MacAddr, SeqNumber, TcpFlags, TcpOptions};
+use wire::{Endpoints, MacAddr, SeqNumber, Tcp, TcpFlags, TcpOptions};
 
 use crate::next_hop::NextHopId;
 
@@ -29,8 +29,11 @@ const WAITING_MAX: usize = 65_536;
 const LOOK: u64 = 4;
 
 /// The looks at which the SYN is sent again, and the one at which the client is told.
-const REPEATED: [u8; 2] = [1, 3];
-const GIVEN_UP: u8 = 4;
+const REPEATED: [u32; 2] = [1, 3];
+const GIVEN_UP: u32 = 4;
+
+/// Looks between two repetitions of a header, at most.
+const SELDOM: u32 = 64;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +52,6 @@ pub(crate) struct Introducing {
     pub(crate) how: Introduction,
     /// When it was told last.
     pub(crate) told: Option<Tick>,
-    /// It has heard.
-    pub(crate) heard: bool,
     /// What the segment that tells it says besides, in the backend's count.
     pub(crate) acknowledgment: SeqNumber,
     pub(crate) window: u16,
@@ -61,7 +62,7 @@ impl Introducing {
     /// Not told yet.
     pub(crate) const fn new(how: Introduction) -> Self {
         let acknowledgment = SeqNumber::new(0);
-        Self { how, told: None, heard: false, acknowledgment, window: 0, timestamps: None }
+        Self { how, told: None, acknowledgment, window: 0, timestamps: None }
     }
 }
 
@@ -85,8 +86,13 @@ pub(crate) struct Splice {
     pub(crate) window: u16,
     pub(crate) shift: Shift,
     pub(crate) introducing: Option<Introducing>,
+    /// Where the client's numbers begin that may be its own: at its first byte, and in a long stream far behind what the backend
+    /// has acknowledged.
+    pub(crate) floor: SeqNumber,
     serial: u32,
-    looks: u8,
+    looks: u32,
+    /// It is among those that are looked after.
+    queued: bool,
 }
 
 impl Splice {
@@ -104,15 +110,52 @@ impl Splice {
             window: 0,
             shift: Shift::default(),
             introducing: None,
+            floor: opener.add(1),
             serial: 0,
             looks: 0,
+            queued: false,
+        }
+    }
+
+    /// Whether a client's segment lies before its first byte, where only the header has a place. A reset says nothing, and a
+    /// keep-alive nothing new: it is empty, or one byte that the backend has taken (RFC 9293 section 3.8.4).
+    pub(crate) fn precedes(&self, tcp: &Tcp) -> bool {
+        let Some(lead) = self.shift.lead.filter(|lead| lead.len > 0) else { return false };
+        let probes = tcp.sequence.add(1) == lead.first
+            && tcp.payload <= u16::from(lead.is_heard())
+            && !tcp.flags.contains(TcpFlags::FIN);
+        tcp.sequence.before(self.floor) && !tcp.flags.contains(TcpFlags::RST) && !probes
+    }
+
+    /// The floor once the backend has acknowledged so much: no window reaches further back (RFC 7323 section 2.3), and what lies before
+    /// half of all numbers must not be taken for what lies behind them.
+    pub(crate) fn floor_at(&self, acknowledgment: SeqNumber, lead: &Lead) -> SeqNumber {
+        const WINDOW_MAX: u32 = 1 << 30;
+        let reached = acknowledgment.add((u32::from(lead.len) + WINDOW_MAX).wrapping_neg());
+        if reached.after(self.floor) { reached } else { self.floor }
+    }
+
+    /// What is pressed is another thing from now on.
+    pub(crate) const fn look_anew(&mut self) {
+        self.looks = 0;
+    }
+
+    /// What is due at a look: a SYN is given up soon; a header is repeated ever less often, as long as the connection lives
+    /// (RFC 6298 section 5.5).
+    fn due(&self) -> Due {
+        let doubled = self.looks.wrapping_add(1);
+        match (self.phase, self.looks) {
+            (Phase::Waiting, GIVEN_UP) => Due::GiveUp,
+            (Phase::Waiting, looks) if REPEATED.contains(&looks) => Due::Repeat,
+            (Phase::Waiting, _) => Due::Nothing,
+            _ if doubled.is_multiple_of(SELDOM) || doubled.is_power_of_two() && doubled < SELDOM => Due::Repeat,
+            _ => Due::Nothing,
         }
     }
 
     /// Whether something is sent for it again and again until the backend answers.
     fn is_pressed(&self) -> bool {
-        let unheard =
-            self.introducing.is_some_and(|it| it.told.is_some() && !it.heard && it.how == Introduction::ProxyV2);
+        let unheard = self.shift.lead.is_some_and(|lead| lead.len > 0 && matches!(lead.progress, Progress::Told(_)));
         self.phase == Phase::Waiting || unheard
     }
 
@@ -133,6 +176,14 @@ impl Splice {
     }
 }
 
+/// Who a backend's client is: the client's and the service's ends, as the client knows them, and how they are told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub(crate) how: Introduction,
+    pub(crate) asked: Endpoints,
+    pub(crate) ports: [u16; 2],
+}
+
 /// A segment of the appliance's making, on its way out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
@@ -146,8 +197,8 @@ pub(crate) struct Made {
     pub(crate) flags: TcpFlags,
     pub(crate) window: u16,
     pub(crate) options: TcpOptions,
-    /// Whom it introduces, in front of what the client says: the client's and the service's ends.
-    pub(crate) introduces: Option<(Endpoints, [u16; 2])>,
+    /// Whom it introduces.
+    pub(crate) introduces: Option<Named>,
 }
 
 impl Made {
@@ -156,10 +207,17 @@ impl Made {
 
     /// Writes the frame; returns its bytes.
     pub(crate) fn write(&self, out: &mut [u8]) -> Option<usize> {
-        let mut options = [0; OPTIONS_MAX];
-        let len = self.options.write(&mut options);
-        let mut header = [0; HEADER_MAX];
-        let payload = self.introduces.map_or(0, |(asked, ports)| proxy_header(&mut header, &asked, ports));
+        let (mut options, mut name, mut header) = ([0; OPTIONS_MAX], [0; OPTION_MAX], [0; HEADER_MAX]);
+        let (first, payload) = match self.introduces {
+            Some(Named { how: Introduction::ProxyV2, asked, ports }) => (0, proxy_header(&mut header, &asked, ports)),
+            Some(Named { how: Introduction::TcpOption, asked, ports: [port, _] }) => {
+                (option(&mut name, (asked.source(), port)), 0)
+            }
+            None => (0, 0),
+        };
+        let len = first + self.options.write(&mut options);
+        options.copy_within(..len - first, first);
+        options.get_mut(..first)?.copy_from_slice(name.get(..first)?);
         let [source_port, destination_port] = self.ports;
         let segment = Segment {
             source_port,
@@ -283,10 +341,11 @@ impl Splices {
 
     /// Looks after a connection until its backend answers.
     pub(crate) fn wait(&mut self, slot: Slot, v6: bool, entry: u32, now: Tick) {
-        let Some(serial) = self.get(entry).map(|splice| splice.serial) else { return };
-        if self.waiting.len() < WAITING_MAX {
-            self.waiting.push_back(Waiting { slot, v6, entry, serial, due: Tick::new(now.get() + LOOK) });
-        }
+        let room = self.waiting.len() < WAITING_MAX;
+        let Some(splice) = self.get_mut(entry).filter(|splice| room && !splice.queued) else { return };
+        splice.queued = true;
+        let serial = splice.serial;
+        self.waiting.push_back(Waiting { slot, v6, entry, serial, due: Tick::new(now.get() + LOOK) });
     }
 
     /// Whether a connection has no backend yet.
@@ -299,17 +358,13 @@ impl Splices {
     pub(crate) fn next_due(&mut self, now: Tick) -> Option<(Waiting, Due)> {
         let waiting = *self.waiting.front().filter(|waiting| waiting.due <= now)?;
         self.waiting.pop_front();
-        let splice = self.get_mut(waiting.entry);
-        let Some(splice) = splice.filter(|it| it.serial == waiting.serial && it.is_pressed()) else {
-            return Some((waiting, Due::Nothing));
-        };
-        splice.looks += 1;
-        let due = match splice.looks {
-            looks if REPEATED.contains(&looks) => Due::Repeat,
-            GIVEN_UP => Due::GiveUp,
-            _ => Due::Nothing,
-        };
-        if due != Due::GiveUp {
+        let splice = self.get_mut(waiting.entry).filter(|splice| splice.serial == waiting.serial);
+        let Some(splice) = splice else { return Some((waiting, Due::Nothing)) };
+        let pressed = splice.is_pressed();
+        splice.looks = splice.looks.wrapping_add(1);
+        let due = if pressed { splice.due() } else { Due::Nothing };
+        splice.queued = pressed && due != Due::GiveUp;
+        if splice.queued {
             self.waiting.push_back(Waiting { due: Tick::new(now.get() + LOOK), ..waiting });
         }
         Some((waiting, due))
@@ -354,6 +409,41 @@ mod tests {
             }
         }
         assert_eq!(dues, [(4, Due::Repeat), (8, Due::Nothing), (12, Due::Repeat), (16, Due::GiveUp)]);
+    }
+
+    /// RFC 6298 section 5.5; and a connection that waits twice over is looked after once.
+    #[test]
+    fn a_header_is_repeated_ever_less_often_until_it_is_heard() {
+        let mut splices = Splices::new(3);
+        let lead = Lead { progress: Progress::Told(0), ..Lead::of(SeqNumber::new(1), 28) };
+        let shift = Shift { lead: Some(lead), ..Shift::default() };
+        let entry = splices.take(Splice { phase: Phase::Through, shift, ..splice(1) }).unwrap();
+        for _ in 0..2 {
+            splices.wait(Slot::new(1), false, entry, Tick::new(0));
+        }
+        let mut repeated = Vec::new();
+        for tick in 0..1_300 {
+            while let Some((_, due)) = splices.next_due(Tick::new(tick)) {
+                assert_ne!(due, Due::GiveUp);
+                repeated.extend((due == Due::Repeat).then_some(tick / LOOK));
+            }
+        }
+        assert_eq!(repeated, [1, 3, 7, 15, 31, 63, 127, 191, 255, 319]);
+        splices.get_mut(entry).unwrap().shift.lead = Some(Lead { progress: Progress::Heard, ..lead });
+        assert_eq!(splices.next_due(Tick::new(2_000)).map(|(_, due)| due), Some(Due::Nothing));
+        assert!(splices.next_due(Tick::new(4_000)).is_none());
+    }
+
+    /// The numbers of a stream that is longer than half of all: its floor follows, a window behind what is acknowledged.
+    #[test]
+    fn the_floor_stays_at_the_first_byte_until_no_window_reaches_back_to_it() {
+        let lead = Lead { progress: Progress::Heard, ..Lead::of(SeqNumber::new(u32::MAX), 28) };
+        let mut splice = splice(u32::MAX);
+        let eighth = 1_u32 << 29;
+        for (acknowledged, floor) in [(0, 0), (2, 0), (3, 1), (5, 3), (7, 5), (1, 7), (3, 1)] {
+            splice.floor = splice.floor_at(SeqNumber::new(acknowledged * eighth + 28), &lead);
+            assert_eq!(splice.floor.get(), floor * eighth, "{acknowledged}");
+        }
     }
 
     #[test]

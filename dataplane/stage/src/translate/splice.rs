@@ -3,7 +3,7 @@
 //! (sequence and acknowledgment, edges of selective acknowledgments, timestamps); windows are put into the scale that each
 //! end was told.
 //!
-//! A backend that is told of its client gets bytes before the client's own; their number is constant, too.
+//! A backend that is told of its client gets bytes before the client's own ([`Lead`]); their number is constant, too.
 //!
 //! Called by workers for packets of connections that began with a SYN cookie, or with an introduction. Checksums follow (RFC 1624); a header that
 //! is not as `facts` say is left alone and the answer is false.
@@ -11,6 +11,8 @@
 use wire::tcp::TcpHeader;
 use wire::tcp_options::{add_in_place, shift_options};
 use wire::{Facts, Quote, SeqNumber, Tcp, TcpFlags, checksum};
+
+use super::Lead;
 
 /// What separates the two halves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +25,8 @@ pub struct Shift {
     pub client_scale: [u8; 2],
     /// Scales of the backend's windows: as it sends them, and as the client reads them.
     pub backend_scale: [u8; 2],
-    /// Bytes the backend gets before the client's own ([`Introduction`](crate::introduction::Introduction)): the backend's
-    /// count of the client's stream less the client's own.
-    pub ahead: u16,
-    /// While the backend has not acknowledged all of them: where they begin.
-    pub unheard: Option<SeqNumber>,
+    /// What the backend gets before the client's own bytes, where its service says so.
+    pub lead: Option<Lead>,
 }
 
 /// Where a segment is going.
@@ -66,7 +65,7 @@ impl Shift {
     pub fn as_backend_sees(&self, tcp: &Tcp) -> Tcp {
         let acknowledges = tcp.flags.contains(TcpFlags::ACK);
         Tcp {
-            sequence: tcp.sequence.add(self.ahead_of(tcp.flags)),
+            sequence: tcp.sequence.add(self.ahead_of(tcp.sequence, tcp.flags)),
             acknowledgment: if acknowledges {
                 tcp.acknowledgment.add(self.sequence.wrapping_neg())
             } else {
@@ -89,22 +88,16 @@ impl Shift {
         sequence.add(self.sequence)
     }
 
-    /// How far ahead the backend's count of the client's stream is; its SYN has the client's own number.
-    fn ahead_of(&self, flags: TcpFlags) -> u32 {
-        if flags.contains(TcpFlags::SYN) { 0 } else { u32::from(self.ahead) }
+    /// How far ahead the backend's count of the client's stream is at this segment.
+    fn ahead_of(&self, sequence: SeqNumber, flags: TcpFlags) -> u32 {
+        self.lead.map_or(0, |lead| lead.ahead_of(sequence, flags))
     }
 
     /// What the client is told of an acknowledgment of the backend's: its own bytes only. Beside it, how many of those before
     /// them are still to be taken in.
     #[must_use]
     pub fn acknowledged(&self, acknowledgment: SeqNumber) -> (SeqNumber, u32) {
-        let ahead = u32::from(self.ahead);
-        match self.unheard.map(|first| (first, acknowledgment.get().wrapping_sub(first.get()))) {
-            Some((first, heard)) if heard < ahead => (first, ahead - heard),
-            // Nothing but the handshake's beginning, or something older.
-            Some((_, heard)) if heard > u32::MAX / 2 => (acknowledgment, ahead),
-            Some(_) | None => (acknowledgment.add(ahead.wrapping_neg()), 0),
-        }
+        self.lead.map_or((acknowledgment, 0), |lead| lead.acknowledged(acknowledgment))
     }
 
     /// A window as its receiver has to read it. Windows of SYNs are never scaled (RFC 7323 section 2.2).
@@ -121,14 +114,19 @@ impl Shift {
     /// wrote; `toward` is the sender. False when the frame is not as told.
     #[must_use]
     pub fn apply_to_quote(&self, frame: &mut [u8], facts: &Facts, quote: &Quote, toward: Toward) -> bool {
-        let difference = if toward == Toward::Backend { self.sequence } else { u32::from(self.ahead) };
         const ERROR_CHECKSUM: usize = 2;
         let error = usize::from(facts.transport_offset);
         let (begin, end) = (usize::from(quote.transport_offset), usize::from(facts.end));
         let Some(message) = frame.get_mut(error..end) else { return false };
         let Some(at) = begin.checked_sub(error).filter(|at| at + SEQUENCE + 4 <= message.len()) else { return false };
         let before = checksum::sum(message);
-        add_in_place(message, at + SEQUENCE, difference.wrapping_neg());
+        let Some(place) = message.get_mut(at + SEQUENCE..).and_then(<[u8]>::first_chunk_mut::<4>) else { return false };
+        let quoted = SeqNumber::new(u32::from_be_bytes(*place));
+        let sent = match toward {
+            Toward::Backend => self.as_backend_counts(quoted),
+            Toward::Client => self.lead.map_or(quoted, |lead| lead.as_client_sent(quoted)),
+        };
+        *place = sent.get().to_be_bytes();
         let after = checksum::sum(message);
         let Some([high, low]) = message.get_mut(ERROR_CHECKSUM..).and_then(<[u8]>::first_chunk_mut::<2>) else {
             return false;
@@ -145,7 +143,7 @@ impl Shift {
         let Some(segment) = segment else { return false };
         let Ok((header, _, _)) = TcpHeader::split(segment) else { return false };
         let (flags, mut window, sum, len) = (header.flags(), header.window(), header.checksum(), header.header_len());
-        let acknowledgment = header.acknowledgment();
+        let (sequence, acknowledgment) = (header.sequence(), header.acknowledgment());
         let Some(header) = segment.get_mut(..len) else { return false };
         // Options stand where they like: the whole header is summed before and after, at most 60 bytes.
         let before = checksum::sum(header);
@@ -155,8 +153,8 @@ impl Shift {
         match toward {
             Toward::Client => {
                 add_in_place(header, SEQUENCE, self.sequence);
-                if self.ahead > 0 && acknowledges {
-                    let (told, missing) = self.acknowledged(acknowledgment);
+                if acknowledges && let Some(lead) = &self.lead {
+                    let (told, missing) = lead.acknowledged(acknowledgment);
                     add_in_place(header, ACKNOWLEDGMENT, told.get().wrapping_sub(acknowledgment.get()));
                     window = narrowed(
                         window,
@@ -164,11 +162,11 @@ impl Shift {
                         missing,
                     );
                 }
-                let edges = u32::from(self.ahead).wrapping_neg();
+                let edges = self.lead.map_or(0, |lead| u32::from(lead.len).wrapping_neg());
                 shift_options(header.get_mut(behind..).unwrap_or_default(), edges, self.timestamp, 0);
             }
             Toward::Backend => {
-                add_in_place(header, SEQUENCE, self.ahead_of(flags));
+                add_in_place(header, SEQUENCE, self.ahead_of(sequence, flags));
                 if acknowledges {
                     add_in_place(header, ACKNOWLEDGMENT, back);
                     let echo = self.timestamp.wrapping_neg();
@@ -199,6 +197,7 @@ mod tests {
     use wire::{Content, Endpoints, MacAddr, TcpOptions, Transport, Verify, dissect};
 
     use super::*;
+    use crate::translate::Progress;
 
     fn endpoints(v6: bool) -> Endpoints {
         if v6 {
@@ -242,7 +241,7 @@ mod tests {
         ) {
             let shift = Shift {
                 sequence: cookie.wrapping_sub(backend), timestamp: clocks[0].wrapping_sub(clocks[1]),
-                ahead, ..Shift::default()
+                lead: Some(Lead { progress: Progress::Heard, ..Lead::of(SeqNumber::new(opener), ahead) }), ..Shift::default()
             };
             let (mut said, mut heard) = (0_u32, 0_u32);
             for (from_backend, amount) in steps {
@@ -288,13 +287,13 @@ mod tests {
         /// Whatever stands in the options, checksums stay right and nothing panics.
         #[test]
         fn checksums_follow_whatever_the_options(
-            v6: bool, numbers: [u32; 4], window: u16, scales in prop::array::uniform4(0_u8..=14), ahead: u16, unheard: Option<u32>, noise in prop::collection::vec(any::<u8>(), 0..11),
+            v6: bool, numbers: [u32; 4], window: u16, scales in prop::array::uniform4(0_u8..=14), ahead: u16, opener: u32, told: Option<u16>, noise in prop::collection::vec(any::<u8>(), 0..11),
         ) {
             let [sequence, acknowledgment, by, clock] = numbers;
             let shift = Shift {
                 sequence: by, timestamp: clock,
                 client_scale: [scales[0], scales[1]], backend_scale: [scales[2], scales[3]],
-                ahead, unheard: unheard.map(SeqNumber::new),
+                lead: Some(Lead { progress: told.map_or(Progress::Untold, Progress::Told), ..Lead::of(SeqNumber::new(opener), ahead) }),
             };
             // Options that are well-formed at odd places.
             let mut options = vec![1];
@@ -325,13 +324,14 @@ mod tests {
     #[test]
     fn what_is_ahead_is_taken_out_of_acknowledgments_and_windows() {
         let first = SeqNumber::new(u32::MAX - 9);
-        let shift = Shift { ahead: 52, unheard: Some(first), ..Shift::default() };
+        let lead = Lead { first, len: 52, progress: Progress::Told(0) };
+        let shift = Shift { lead: Some(lead), ..Shift::default() };
         for (acknowledgment, told, missing) in [(0, 0, 52), (10, 0, 42), (51, 0, 1), (52, 0, 0), (152, 100, 0)] {
             let (heard, left) = shift.acknowledged(first.add(acknowledgment));
             assert_eq!((heard.get().wrapping_sub(first.get()), left), (told, missing), "{acknowledgment}");
         }
         assert_eq!(shift.acknowledged(first.add(u32::MAX)), (first.add(u32::MAX), 52), "older than the first byte");
-        let heard = Shift { unheard: None, ..shift };
+        let heard = Shift { lead: Some(Lead { progress: Progress::Heard, ..lead }), ..shift };
         assert_eq!(heard.acknowledged(first.add(3_000_000_000)), (first.add(3_000_000_000 - 52), 0));
         assert_eq!(
             (narrowed(100, 0, 52), narrowed(10, 0, 52), narrowed(100, 3, 52), narrowed(0, 14, 1)),
