@@ -39,13 +39,18 @@ impl Policies {
 
 /// Plays cases, and tells of all that end in another way than they should.
 fn play(layout: Layout, chosen: impl Fn(&Case) -> bool) {
+    play_in(layout, |rig| rig, chosen);
+}
+
+/// As [`play`], in rigs made ready for it.
+fn play_in(layout: Layout, ready: impl Fn(Rig) -> Rig, chosen: impl Fn(&Case) -> bool) {
     let table = Table::load(&folder()).unwrap_or_else(|faults| panic!("the table is not right:\n{faults}"));
     assert!(table.names >= CASES_MIN, "{} cases", table.names);
     let (mut policies, mut failed) = (Policies::default(), Vec::new());
     let cases: Vec<_> = table.cases.iter().filter(|case| chosen(case)).collect();
     for case in &cases {
         let Case { name, says, family, policy, .. } = case;
-        match run(case, || policies.rig(policy, layout)) {
+        match run(case, || ready(policies.rig(policy, layout))) {
             Ok(()) => println!("ok      {name} ({family:?})"),
             Err(why) => failed.push(format!("{name} ({family:?}): {says}\n  {why}")),
         }
@@ -63,6 +68,13 @@ fn every_named_case_ends_as_it_should() {
 #[test]
 fn two_workers_end_every_named_case_alike() {
     play(Layout { workers: 2, queues: 1, ..Layout::default() }, |case| !case.policy.contains("hidden"));
+}
+
+/// Who looks on changes nothing: every packet traced, and so treated alone.
+#[test]
+fn watched_packets_end_every_named_case_alike() {
+    play_in(Layout::default(), Rig::watched, |_| true);
+    play_in(Layout { workers: 2, ..Layout::default() }, Rig::watched, |case| !case.policy.contains("hidden"));
 }
 
 /// A case around this script.

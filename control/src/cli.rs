@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::session_match::SessionMatch;
 use crate::status::Target;
+use crate::trace::pattern::PacketPattern;
 
 /// Where the running appliance is asked when nothing says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/millrace/control.sock";
@@ -23,6 +24,18 @@ pub const CONFIRM_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Du
 fn confirm_within(written: &str) -> Result<Duration, String> {
     let span = config::parse_duration(written).map(|span| Duration::from_nanos(span.get()));
     span.filter(|span| CONFIRM_WITHIN.contains(span)).ok_or_else(|| "write 1s to 24h, such as 60s or 5m".to_owned())
+}
+
+/// How long a trace may last.
+pub const TRACED_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
+
+/// Packets one trace may tell of.
+pub const TRACED_MAX: u64 = 100_000;
+
+/// `--for`.
+fn traced_within(written: &str) -> Result<Duration, String> {
+    let span = config::parse_duration(written).map(|span| Duration::from_nanos(span.get()));
+    span.filter(|span| TRACED_WITHIN.contains(span)).ok_or_else(|| "write 1s to 1h, such as 30s or 5m".to_owned())
 }
 
 /// A packet-processing appliance: stateful firewall and L4 load balancer in userspace, on DPDK.
@@ -112,6 +125,8 @@ pub enum Command {
     },
     /// End the sessions of backends at once
     Flush(Concerned),
+    /// Tell what happens to packets and why: the next that match, or one that is only described
+    Trace(Traced),
     /// Read a file of the policy again and put it in force; nothing else changes
     Reload {
         /// What is read again
@@ -137,6 +152,35 @@ pub enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+}
+
+/// What `trace` follows.
+#[derive(Debug, Args)]
+pub struct Traced {
+    /// Only packets that match as they arrive, e.g. 'protocol=tcp source=198.51.100.0/24 port=80 ingress=outside'
+    #[arg(long = "match", value_name = "TERMS", default_value = "", hide_default_value = true)]
+    pub wanted: PacketPattern,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=TRACED_MAX))]
+    pub count: u64,
+    /// For this long at most
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = traced_within)]
+    pub span: Duration,
+    /// Where a packet would go, instead: 'udp 192.0.2.1:1234 > 198.51.100.10:80 port outside'
+    ///
+    /// It is judged by the tables in force and not sent; no counter, limit or session is touched. Behind the port may come
+    /// `flags SYN,ACK`, `length 100` and `ttl 3`.
+    #[arg(long, value_name = "PACKET", conflicts_with_all = ["wanted", "pcap"])]
+    pub packet: Option<String>,
+    /// Where the packets of a capture file would go, instead; each is judged after those before it
+    #[arg(long, value_name = "FILE", requires = "port", conflicts_with = "wanted")]
+    pub pcap: Option<PathBuf>,
+    /// The port that the packets of the file come by
+    #[arg(long, value_name = "NAME", requires = "pcap")]
+    pub port: Option<String>,
+    /// Print JSON instead of words, one document a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Whom `drain` and `flush` concern.
@@ -268,6 +312,9 @@ mod tests {
             "millrace show nat",
             "millrace show drops",
             "millrace show top --json",
+            "millrace trace --match protocol=tcp --count 5 --for 30s --json",
+            "millrace trace --packet x",
+            "millrace trace --pcap a.pcap --port outside",
             "millrace show memory",
             "millrace show policy",
             "millrace --socket /tmp/a.sock show ports",
@@ -301,6 +348,12 @@ mod tests {
             "millrace apply edge.toml --confirm-within 60",
             "millrace apply edge.toml --confirm-within 0s",
             "millrace apply edge.toml --confirm-within 25h",
+            "millrace trace --match state=established",
+            "millrace trace --count 0",
+            "millrace trace --for 2h",
+            "millrace trace --pcap a.pcap",
+            "millrace trace --packet x --pcap a.pcap --port outside",
+            "millrace trace --packet x --match port=80",
             "millrace confirm edge.toml",
             "millrace rollback last",
             "millrace rollback -1",

@@ -16,11 +16,17 @@ use tokio::net::UnixStream;
 
 use crate::generation::Plan;
 use crate::session_match::SessionMatch;
-use crate::status::{Applied, Changed, Drain, Refusal, Reload, Reloaded, SessionStatus, Target};
+use crate::status::{
+    Applied, Changed, Drain, Refusal, Reload, Reloaded, SessionStatus, Supposed, Target, TraceNews, TraceStatus,
+};
+use crate::trace::pattern::PacketPattern;
 
 /// How long an answer may take; putting a large policy in force may take longer than any look at the state.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const APPLIED_WITHIN: Duration = Duration::from_secs(120);
+
+/// A connection to the socket.
+type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
 
 /// Why there is no answer, or not the one hoped for.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +183,70 @@ impl Client {
         self.change("flush", target)
     }
 
+    /// The ways of packets as they pass, one document a line, each given to `tell` as it comes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn trace(
+        &self,
+        wanted: &PacketPattern,
+        count: usize,
+        span: Duration,
+        tell: &mut dyn FnMut(TraceNews),
+    ) -> Result<(), ClientError> {
+        let wanted = encoded(&wanted.to_string());
+        let call = format!("/api/v1/trace?count={count}&seconds={}&match={wanted}", span.as_secs());
+        let mut line = Vec::new();
+        self.listen(&call, &mut |bytes| {
+            for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(piece);
+                if piece.ends_with(b"\n") {
+                    let news = serde_json::from_slice(&line).map_err(|error| self.odd(&error))?;
+                    line.clear();
+                    tell(news);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Where packets would go.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn suppose(&self, packets: &[Supposed]) -> Result<Vec<TraceStatus>, ClientError> {
+        let body = serde_json::to_vec(packets).map_err(|error| self.odd(&error))?;
+        self.call(Method::POST, "/api/v1/trace/packets", body.into(), APPLIED_WITHIN)
+    }
+
+    /// An answer that goes on, piece by piece as it comes. It ends when the appliance ends it.
+    fn listen(&self, call: &str, hear: &mut dyn FnMut(&[u8]) -> Result<(), ClientError>) -> Result<(), ClientError> {
+        self.runtime.block_on(async {
+            let (mut sender, connection) = self.connect().await?;
+            let request = self.request(Method::GET, call, Bytes::new())?;
+            let listening = async {
+                let (head, mut body) = sender.send_request(request).await.map_err(|error| self.odd(&error))?.into_parts();
+                if !head.status.is_success() {
+                    let answer = body.collect().await.map_err(|error| self.odd(&error))?.to_bytes();
+                    return Err(self.refusal(head.status, &answer));
+                }
+                while let Some(frame) = body.frame().await {
+                    let frame = frame.map_err(|error| self.odd(&error))?;
+                    if let Some(bytes) = frame.data_ref() {
+                        hear(bytes)?;
+                    }
+                }
+                Ok(())
+            };
+            let (mut connection, mut listening) = (std::pin::pin!(connection), std::pin::pin!(listening));
+            tokio::select! {
+                heard = &mut listening => heard,
+                // What has come before its end is still to be heard.
+                _ = &mut connection => listening.await,
+            }
+        })
+    }
+
     fn change(&self, what: &str, body: &impl Serialize) -> Result<Changed, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| self.odd(&error))?;
         self.call(Method::POST, &format!("/api/v1/{what}"), body.into(), ANSWERED_WITHIN)
@@ -198,23 +268,20 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&answer).map_err(|error| self.odd(&error));
         }
-        match serde_json::from_slice::<Refusal>(&answer) {
-            Ok(refusal) => Err(refusal.into()),
-            Err(_) => Err(self.odd(&format_args!("HTTP status {status}"))),
+        Err(self.refusal(status, &answer))
+    }
+
+    /// What the appliance says when it does not do it.
+    fn refusal(&self, status: StatusCode, answer: &[u8]) -> ClientError {
+        match serde_json::from_slice::<Refusal>(answer) {
+            Ok(refusal) => refusal.into(),
+            Err(_) => self.odd(&format_args!("HTTP status {status}")),
         }
     }
 
     async fn exchange(&self, method: Method, call: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
-        let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.odd(&error))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(call)
-            .header("Host", "millrace")
-            .header("Connection", "close")
-            .body(Full::new(body))
-            .map_err(|error| self.odd(&error))?;
+        let (mut sender, connection) = self.connect().await?;
+        let request = self.request(method, call, body)?;
         let answer = async {
             let (head, body) = sender.send_request(request).await?.into_parts();
             Ok::<_, hyper::Error>((head.status, body.collect().await?.to_bytes()))
@@ -222,6 +289,21 @@ impl Client {
         // The connection's own end says nothing that the answer does not.
         let (answer, _) = tokio::join!(answer, connection);
         answer.map_err(|error| self.odd(&error))
+    }
+
+    async fn connect(&self) -> Result<(http1::SendRequest<Full<Bytes>>, Connection), ClientError> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.odd(&error))
+    }
+
+    fn request(&self, method: Method, call: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
+        Request::builder()
+            .method(method)
+            .uri(call)
+            .header("Host", "millrace")
+            .header("Connection", "close")
+            .body(Full::new(body))
+            .map_err(|error| self.odd(&error))
     }
 
     fn unreachable(&self, source: io::Error) -> ClientError {

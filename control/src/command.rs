@@ -9,9 +9,10 @@ use clap::CommandFactory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{Cli, Command, Concerned, DEFAULT_SOCKET, ReloadKind, Show};
+use crate::cli::{Cli, Command, Concerned, DEFAULT_SOCKET, ReloadKind, Show, Traced};
 use crate::client::Client;
-use crate::status::{Applied, Changed, Reload, Target};
+use crate::status::{Applied, Changed, Reload, Supposed, Target, TraceNews};
+use crate::trace::rehearsal::PACKETS_MAX;
 use crate::{client::ClientError, compile, doctor, render};
 
 /// Why a command failed: what is printed on standard error, one or several lines.
@@ -70,6 +71,7 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
             change(socket, &concerned, Client::undrain, render::undrained, console)
         }
         Command::Flush(concerned) => change(socket, &concerned, Client::flush, render::flushed, console),
+        Command::Trace(traced) => trace(socket, traced, console),
         Command::Reload { what: ReloadKind::Blocklist { name, json } } => reload(socket, name, json, console),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut console.answers);
@@ -190,6 +192,44 @@ fn change(
     let changed = call(&client(socket)?, &concerned.target()).map_err(explained)?;
     console.print(&if concerned.json { pretty(&changed) } else { words(&changed) });
     Ok(())
+}
+
+/// Follows packets as they pass, or asks about some that are only supposed.
+fn trace(socket: Option<PathBuf>, traced: Traced, console: &mut Console<'_>) -> Result<(), Failure> {
+    let Traced { wanted, count, span, packet, pcap, port, json } = traced;
+    let client = client(socket)?;
+    let supposed = match (packet, pcap) {
+        (Some(packet), _) => vec![Supposed { packet: Some(packet), ..Supposed::default() }],
+        (None, Some(file)) => supposed(&file, port.as_deref(), count)?,
+        (None, None) => {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            return client
+                .trace(&wanted, count, span, &mut |news| match news {
+                    news if json => console.print(&serde_json::to_string(&news).unwrap_or_default()),
+                    TraceNews::Begin => console.complain("following packets; ^C ends it"),
+                    TraceNews::Packet(packet) => console.print(&render::trace(&packet)),
+                    TraceNews::End(end) => console.print(&render::trace_end(&end)),
+                })
+                .map_err(explained);
+        }
+    };
+    for judged in client.suppose(&supposed).map_err(explained)? {
+        console.print(&if json { serde_json::to_string(&judged).unwrap_or_default() } else { render::trace(&judged) });
+    }
+    Ok(())
+}
+
+/// The first frames of a capture file, as if they came by this port.
+fn supposed(file: &Path, port: Option<&str>, count: u64) -> Result<Vec<Supposed>, Failure> {
+    let most = usize::try_from(count).unwrap_or(usize::MAX).min(PACKETS_MAX);
+    let named = |why: &dyn Display| Failure(format!("{}: {why}", file.display()));
+    let bytes = std::fs::read(file).map_err(|error| named(&error))?;
+    let frames = crate::trace::file::frames(&bytes, most).map_err(|why| named(&why))?;
+    let digits = |frame: &Vec<u8>| frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(frames
+        .iter()
+        .map(|frame| Supposed { frame: Some(digits(frame)), port: port.map(str::to_owned), packet: None })
+        .collect())
 }
 
 fn show(socket: Option<PathBuf>, what: Show, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {

@@ -12,6 +12,8 @@ use units::{Generation, Nanos, PortId, RuleId, ServiceId};
 use wire::MacAddr;
 use worker::{SessionRecord, Snapshot};
 
+use crate::steward::Tracing;
+
 /// What management asks of control. Answers come through the channel in the request; whoever no longer waits has dropped it.
 #[derive(Debug)]
 pub enum Request {
@@ -22,6 +24,8 @@ pub enum Request {
     Sessions(Sender<Vec<SessionRecord>>),
     /// End the sessions of these backends; the answer is how many there were. Flushes wait for each other.
     Flush(Arc<[Arc<Backend>]>, Sender<u64>),
+    /// Tell the ways of packets as they pass.
+    Trace(Box<Tracing>),
     /// The neighbor cache.
     Neighbors(Sender<Vec<Neighbor>>),
     /// Finish.

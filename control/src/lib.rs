@@ -8,6 +8,7 @@
 //! - `event`, `steward`: the control thread and everything that can wake it.
 //! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log.
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
+//! - `trace`: the ways of packets, in words.
 //! - `health`: probes of backends, over ordinary sockets.
 //! - `kernel`: the kernel interface beside each port.
 //! - `doctor`: what this machine lacks.
@@ -33,3 +34,4 @@ pub mod session_match;
 pub mod status;
 pub mod steward;
 pub mod store;
+pub mod trace;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 mod change;
 mod nat;
 mod plan;
+mod trace;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use stage::DropReason;
@@ -18,6 +19,7 @@ use crate::status::{
 pub use change::{applied, confirmed, drained, flushed, policy, undrained};
 pub use nat::nat;
 pub use plan::plan;
+pub use trace::{trace, trace_end};
 
 /// Columns, each a heading and whether what stands under it are numbers.
 type Columns<'a> = &'a [(&'a str, bool)];

@@ -6,6 +6,7 @@
 
 mod changes;
 mod documents;
+mod seeing;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ use units::{Generation, PortId};
 use wire::MacAddr;
 use worker::{Clock, Snapshot, WorkerCounters};
 
-use crate::admin::Appliance;
+use crate::admin::{Appliance, Feed};
 use crate::blocklist;
 use crate::compile::{Device, TableMaker};
 use crate::event::{Publication, Request};
@@ -32,9 +33,10 @@ use crate::kernel::Interface;
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Target, TopStatus,
-    WorkerStatus,
+    Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Supposed, Target,
+    TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
+use crate::trace::pattern::PacketPattern;
 use documents::{
     action_name, blocklist_statuses, forward_statuses, pool_statuses, port_status, service_statuses, session_status,
     top, worker_status,
@@ -440,6 +442,14 @@ impl Appliance for Running {
 
     fn top(&self) -> TopStatus {
         top(&self.fixed.workers, self.fixed.clock.now())
+    }
+
+    fn trace(&self, wanted: &PacketPattern, count: usize, span: Duration) -> Result<Feed<TraceNews>, Refusal> {
+        self.follow(wanted, count, span)
+    }
+
+    fn suppose(&self, packets: &[Supposed]) -> Result<Vec<TraceStatus>, Refusal> {
+        self.rehearse(packets)
     }
 
     fn memory(&self) -> MemoryStatus {

@@ -24,7 +24,7 @@ const FIELDS: &str = "protocol, state, service, backend, graph, address, source,
 
 /// One `field=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Term {
+pub(crate) enum Term {
     Protocol(String),
     State(String),
     Service(String),
@@ -83,7 +83,8 @@ impl SessionMatch {
 }
 
 impl Term {
-    fn parse(field: &str, value: &str) -> Result<Self, MatchError> {
+    /// The term of this field and value.
+    pub(crate) fn parse(field: &str, value: &str) -> Result<Self, MatchError> {
         let bad = |expected| MatchError::BadValue { field: field.to_owned(), value: value.to_owned(), expected };
         if value.is_empty() {
             return Err(bad("a value"));

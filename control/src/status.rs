@@ -4,6 +4,7 @@
 //! Filled by the appliance, sent by `admin`, read by `client`, drawn by `render`. Plain values, no behaviour.
 
 mod change;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use change::{Applied, AppliedPolicy, Changed, Drain, How, PolicyStatus, Refusal, RefusalKind, Standing, Target};
+pub use trace::{PacketStatus, Supposed, TraceEnd, TraceNews, TraceStatus, TraceStep};
 
 /// Whether a port has carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,11 +4,13 @@
 //! - `line`: the rings to and from one worker.
 //! - `rounds`: what all workers do together, one at a time.
 //! - `watchdog`: whether the workers move, for whoever supervises the process.
+//! - `tracing`: the ways of packets, for whoever asks.
 
 mod line;
 mod rounds;
 #[cfg(test)]
 mod tests;
+mod tracing;
 mod watchdog;
 
 use std::collections::VecDeque;
@@ -29,6 +31,8 @@ use crate::event::{Note, Publication, Request};
 use line::Line;
 pub use line::WorkerLink;
 use rounds::{Flushing, Rounds, Walk};
+use tracing::UnderWay;
+pub use tracing::{Traced, Tracing};
 pub use watchdog::Watchdog;
 
 /// How long the thread sleeps when nothing happens: the longest a neighbor question waits for it.
@@ -82,6 +86,7 @@ pub struct Steward<C> {
     departed: Vec<Arc<Backend>>,
     announcements: Vec<Announcement>,
     watchdog: Option<Watchdog>,
+    tracing: Option<UnderWay>,
 }
 
 impl<C: Clock> Steward<C> {
@@ -111,6 +116,7 @@ impl<C: Clock> Steward<C> {
             departed: Vec::new(),
             announcements: Vec::new(),
             watchdog: None,
+            tracing: None,
         };
         steward.own_addresses(None);
         steward
@@ -164,6 +170,7 @@ impl<C: Clock> Steward<C> {
                     self.begin_flush();
                 }
             }
+            Request::Trace(asked) => self.begin_trace(*asked),
             Request::Neighbors(reader) => {
                 let _ = reader.send(self.neighbors.iter().collect());
             }
@@ -260,6 +267,7 @@ impl<C: Clock> Steward<C> {
             }
             Event::Dumped(dump) => self.dumped(position, dump),
             Event::Flushed { flush, sessions } => self.flushed(&flush, sessions),
+            Event::Traced(trace) => self.traced(position, trace),
         }
     }
 
@@ -327,6 +335,7 @@ impl<C: Clock> Steward<C> {
         }
         self.neighbors.tick(now, &mut self.actions);
         self.act();
+        self.look_after_trace();
         let mut announcements = std::mem::take(&mut self.announcements);
         for announcement in announcements.iter_mut().filter(|announcement| announcement.due <= now) {
             self.announce(announcement.port, announcement.address);

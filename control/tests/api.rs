@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use control::admin::socket::ControlSocket;
-use control::admin::{Appliance, Server};
+use control::admin::{Appliance, Feed, Server};
 use control::cli::Cli;
 use control::client::{Client, ClientError};
 use control::command::{self, Console};
 use control::generation::{Plan, Proposal};
 use control::session_match::SessionMatch;
 use control::status::*;
+use control::trace::pattern::PacketPattern;
 use serde_json::Value;
 
 /// Answers with fixed documents and remembers what it was told.
@@ -29,6 +30,23 @@ struct Fake {
 impl Fake {
     fn told(&self, what: String) {
         self.told.lock().unwrap().push(what);
+    }
+}
+
+/// The way of a packet.
+fn way() -> TraceStatus {
+    TraceStatus {
+        at: Some("2026-11-22T07:36:00.000001Z".parse().unwrap()),
+        worker: Some(0),
+        port: "outside".into(),
+        zone: "wan".into(),
+        generation: 3,
+        packet: None,
+        steps: vec![TraceStep { stage: "receive".into(), text: "by port outside".into(), ..TraceStep::default() }],
+        outcome: "dropped".into(),
+        reason: Some("no_route".into()),
+        sentence: "dropped: no route to the destination".into(),
+        depends: Vec::new(),
     }
 }
 
@@ -163,6 +181,20 @@ impl Appliance for Fake {
     fn top(&self) -> TopStatus {
         let talker = TalkerStatus { address: "192.0.2.1".into(), new_sessions: 5, challenges: 6, drops: 7 };
         TopStatus { seconds: 10.0, sources: vec![talker.clone()], targets: vec![talker] }
+    }
+    fn trace(&self, wanted: &PacketPattern, count: usize, span: Duration) -> Result<Feed<TraceNews>, Refusal> {
+        self.told(format!("trace {count} for {span:?}: {wanted}"));
+        if count == 13 {
+            return Err(Refusal::new(RefusalKind::Busy, "another trace is under way; one at a time is followed"));
+        }
+        let end = TraceEnd { packets: count as u64, lost: 0, why: "count".into() };
+        let packet = Box::new(way());
+        let packets = std::iter::repeat_n(TraceNews::Packet(packet), count);
+        let mut news = packets.chain([TraceNews::End(end)]).collect::<Vec<_>>().into_iter();
+        Ok(Box::new(move |_| news.next().map(|news| vec![news])))
+    }
+    fn suppose(&self, packets: &[Supposed]) -> Result<Vec<TraceStatus>, Refusal> {
+        Ok(packets.iter().map(|_| TraceStatus { at: None, worker: None, ..way() }).collect())
     }
     fn memory(&self) -> MemoryStatus {
         MemoryStatus {
@@ -345,6 +377,35 @@ fn documents_have_the_field_names_scripts_rely_on() {
     has(&get("firewall")["rules"][0], "name action hits");
     has(&get("neighbors")[0], "port address mac state");
     has(&get("routes")[0], "to via port");
+}
+
+#[test]
+fn ways_of_packets_come_one_a_line_as_they_happen() {
+    let served = Served::new();
+    let (status, words, _) = served.millrace("trace --count 2 --match port=80");
+    assert_eq!(status, 0);
+    assert_eq!(words.matches("=> dropped: no route to the destination (no_route)").count(), 2, "{words}");
+    assert!(words.ends_with("2 packets: as many as were asked for\n"), "{words}");
+    assert!(served.fake.told.lock().unwrap().contains(&"trace 2 for 60s: port=80".to_owned()));
+    let (_, lines, _) = served.millrace("trace --count 2 --json");
+    let kinds: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect();
+    assert_eq!(kinds, ["packet", "packet", "end"]);
+    let (status, _, complaint) = served.millrace("trace --count 13");
+    assert_eq!((status, complaint.as_str()), (1, "another trace is under way; one at a time is followed\n"));
+    for wrong in ["count=0", "seconds=0", "seconds=99999", "match=state%3Dnew", "colour=blue"] {
+        assert_eq!(served.http(&format!("GET /api/v1/trace?{wrong}"), b"").0, 400, "{wrong}");
+    }
+}
+
+#[test]
+fn packets_that_are_only_supposed_are_judged() {
+    let served = Served::new();
+    let (status, words, _) = served.millrace("trace --packet any");
+    assert!(status == 0 && words.starts_with("as of generation 3; nothing was sent, nothing changed\n"), "{words}");
+    let (status, document) = served.http("POST /api/v1/trace/packets", br#"[{"packet": "any"}, {"colour": 3}]"#);
+    assert_eq!(status, 400, "{document}");
+    assert_eq!(served.millrace("trace --pcap /nowhere.pcap --port outside").0, 1);
 }
 
 #[test]

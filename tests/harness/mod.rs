@@ -11,7 +11,6 @@ pub mod case;
 pub mod clock;
 pub mod fragmented;
 pub mod introduced;
-pub mod memory;
 pub mod net;
 pub mod packet;
 pub mod rig;

@@ -3,12 +3,20 @@
 //! Called on management threads that may block; several calls may run at once. An implementation reads counters, or asks
 //! the control thread and waits for its answer; it answers within a second even when a worker hangs.
 
+use std::time::Duration;
+
 use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Target, TopStatus, WorkerStatus,
+    Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Supposed, Target, TopStatus, TraceNews,
+    TraceStatus, WorkerStatus,
 };
+use crate::trace::pattern::PacketPattern;
+
+/// What is told piece by piece, as it happens: asked again and again, each time with how long to wait at most. Nothing when
+/// nothing has happened, `None` at the end. Dropping it ends what is told of.
+pub type Feed<T> = Box<dyn FnMut(Duration) -> Option<Vec<T>> + Send>;
 
 /// The running appliance, as the API sees it.
 pub trait Appliance: Send + Sync + 'static {
@@ -41,6 +49,18 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// Who opens most sessions and has most packets dropped, lately.
     fn top(&self) -> TopStatus;
+
+    /// The ways of the next `count` packets that match, for this time at most.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when another trace is under way, or a name is not known.
+    fn trace(&self, wanted: &PacketPattern, count: usize, span: Duration) -> Result<Feed<TraceNews>, Refusal>;
+
+    /// Where these packets would go, each after those before it. Nothing is sent and nothing changed.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when one is no packet, or the workers do not answer.
+    fn suppose(&self, packets: &[Supposed]) -> Result<Vec<TraceStatus>, Refusal>;
 
     /// Address translation.
     fn nat(&self) -> NatStatus;

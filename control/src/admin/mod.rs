@@ -2,6 +2,7 @@
 //!
 //! - [`Appliance`]: what is asked of the running appliance.
 //! - `routes`: one handler for each call.
+//! - `watching`: calls whose answers go on: what happens to packets.
 //! - `callers`: who is on the socket at a time.
 //! - [`user`]: as whom they call.
 //! - [`socket`]: the socket file, its mode and its life.
@@ -14,6 +15,7 @@ mod callers;
 mod routes;
 pub mod socket;
 pub mod user;
+mod watching;
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -24,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub use appliance::Appliance;
+pub use appliance::{Appliance, Feed};
 use callers::Callers;
 pub use routes::router;
 use socket::{ControlSocket, SocketError};

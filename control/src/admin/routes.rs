@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `drops`, `top`, `memory`, `policy` | as `show` |
 //! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
+//! | `GET /api/v1/trace?match=TERMS&count=N&seconds=S` | [`TraceNews`](crate::status::TraceNews), one a line, as it happens |
+//! | `POST /api/v1/trace/packets`, body [`Supposed`](crate::status::Supposed) packets | [`TraceStatus`](crate::status::TraceStatus) of each |
 //! | `POST /api/v1/diff?file=NAME`, body TOML | [`Plan`](crate::generation::Plan) |
 //! | `POST /api/v1/apply?file=NAME&confirm_within_ms=N`, body TOML; `POST /api/v1/confirm`; `POST /api/v1/rollback?generation=N` | [`Applied`](crate::status::Applied) |
 //! | `POST /api/v1/reload`, body [`Reload`] | [`Reloaded`](crate::status::Reloaded) |
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Appliance;
 use super::user::User;
+use super::watching;
 use crate::cli::{CONFIRM_WITHIN, SESSIONS_SHOWN};
 use crate::generation::Proposal;
 use crate::session_match::SessionMatch;
@@ -33,8 +36,8 @@ use crate::status::{Drain, Refusal, RefusalKind, Reload, Target};
 /// Bytes of a policy that are read, as `config` has it for files.
 const BODY_MAX: usize = 64 << 20;
 
-type Asked = State<Arc<dyn Appliance>>;
-type Answer = Result<Response, Refused>;
+pub(super) type Asked = State<Arc<dyn Appliance>>;
+pub(super) type Answer = Result<Response, Refused>;
 
 /// The API over this appliance.
 pub fn router(appliance: Arc<dyn Appliance>) -> Router {
@@ -51,6 +54,8 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
         .route("/top", get(|State(a): Asked| show(a, |a| a.top())))
         .route("/memory", get(|State(a): Asked| show(a, |a| a.memory())))
         .route("/policy", get(|State(a): Asked| show(a, |a| a.policy())))
+        .route("/trace", get(watching::trace))
+        .route("/trace/packets", post(watching::suppose))
         .route("/diff", post(diff))
         .route("/apply", post(apply))
         .route("/reload", post(reload))
@@ -183,22 +188,28 @@ async fn show<T: Serialize + Send + 'static>(
 }
 
 /// Puts a question to the appliance on a thread that may block.
-async fn ask<T: Serialize + Send + 'static>(
+pub(super) async fn ask<T: Serialize + Send + 'static>(
     appliance: Arc<dyn Appliance>,
     question: impl FnOnce(&dyn Appliance) -> Result<T, Refusal> + Send + 'static,
 ) -> Answer {
-    let answer = tokio::task::spawn_blocking(move || question(&*appliance)).await;
-    match answer {
-        Ok(Ok(document)) => Ok(Json(document).into_response()),
-        Ok(Err(refusal)) => Err(Refused(refusal)),
+    Ok(Json(answer(appliance, question).await?).into_response())
+}
+
+/// The appliance's own answer to a question, on a thread that may block.
+pub(super) async fn answer<T: Send + 'static>(
+    appliance: Arc<dyn Appliance>,
+    question: impl FnOnce(&dyn Appliance) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refused> {
+    match tokio::task::spawn_blocking(move || question(&*appliance)).await {
+        Ok(answer) => answer.map_err(Refused),
         Err(_) => Err(refused(RefusalKind::Failed, "the appliance failed to answer; its log says why")),
     }
 }
 
 /// A refusal on its way out.
-struct Refused(Refusal);
+pub(super) struct Refused(Refusal);
 
-fn refused(kind: RefusalKind, message: impl Into<String>) -> Refused {
+pub(super) fn refused(kind: RefusalKind, message: impl Into<String>) -> Refused {
     Refused(Refusal::new(kind, message))
 }
 

@@ -60,7 +60,11 @@ impl Line {
 /// Whether somebody waits for what comes of this command, so that it cannot be left out.
 const fn must_arrive(command: &Command) -> bool {
     match command {
-        Command::Publish { .. } | Command::Dump(_) | Command::Flush(_) => true,
+        Command::Publish { .. }
+        | Command::Dump(_)
+        | Command::Flush(_)
+        | Command::Trace(_)
+        | Command::EndTrace { .. } => true,
         Command::Neighbor { .. } | Command::Transmit { .. } => false,
     }
 }

@@ -19,6 +19,7 @@ use crate::command::Event;
 use crate::family::Family;
 use crate::in_line;
 use crate::next_hop::{NextHopId, Way};
+use crate::open::Bound;
 use crate::packet::{Answer, Origin, Packet, Verdict};
 use crate::shard::Shard;
 
@@ -190,6 +191,9 @@ impl<B: Buffer> Shard<B> {
                 destination_port,
             };
             let judgement = self.rejudged(&candidate);
+            if self.noted.on {
+                self.note_decision(Bound::Beyond, &candidate, &judgement, true);
+            }
             rule = judgement.rule;
             match judgement.action {
                 Action::Allow => {}

@@ -12,6 +12,7 @@ use wire::MacAddr;
 
 use crate::snapshot::Snapshot;
 use crate::sweep::{Dump, Flush};
+use crate::trace::Trace;
 
 /// A short frame control wants sent: solicitations and announcements, 90 bytes at most.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +70,13 @@ pub enum Command {
     Dump(Box<Dump>),
     /// End sessions.
     Flush(Flush),
+    /// Write down the ways of packets in this buffer and send it back.
+    Trace(Box<Trace>),
+    /// Nobody wants to know any more.
+    EndTrace {
+        /// The number of the request.
+        request: u64,
+    },
 }
 
 /// From a worker to control.
@@ -141,6 +149,8 @@ pub enum Event {
     },
     /// The buffer of [`Command::Dump`], filled.
     Dumped(Box<Dump>),
+    /// A buffer of [`Command::Trace`], with what was found out.
+    Traced(Box<Trace>),
     /// A flush is over.
     Flushed {
         /// What was asked.

@@ -4,8 +4,9 @@
 use core::cell::Cell;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
-use frame::{BufferPool, Burst, Nic};
+use frame::{Buffer, BufferPool, Burst, Nic};
 use stage::DropReason;
 use units::limits::{BURST_MAX, WORKERS_MAX};
 use units::{PortId, WorkerId};
@@ -15,6 +16,8 @@ use crate::kernel_rings::KernelRings;
 use crate::packet::Handover;
 use crate::poll::HandoverRing;
 use crate::ports::{Output, QueuePair};
+use crate::trace::{DEPARTURES_MAX, Departure};
+use crate::watch;
 
 /// The kernel interface beside a port, as one worker knows it.
 #[derive(Debug)]
@@ -33,6 +36,9 @@ pub struct Exits<N: Nic, P> {
     pool: P,
     pub(crate) queues: Vec<QueuePair<N>>,
     outputs: Vec<Output<N::Buffer>>,
+    /// In the place of `outputs` while what leaves is written down; they are here then.
+    aside: Vec<Output<N::Buffer>>,
+    departures: ArrayVec<Departure, DEPARTURES_MAX>,
     pub(crate) kernel: Vec<KernelSide<N::Buffer>>,
     peers: Vec<HandoverRing<N::Buffer>>,
     /// A bit for each worker that was handed packets and has not been seen to have room since.
@@ -43,14 +49,16 @@ const _: () = assert!(WORKERS_MAX <= 64);
 
 impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
     /// These ways out: `outputs` by port, `peers` by worker (this worker's own ring among them, never used).
-    pub const fn new(
+    pub fn new(
         pool: P,
         queues: Vec<QueuePair<N>>,
         outputs: Vec<Output<N::Buffer>>,
         kernel: Vec<KernelSide<N::Buffer>>,
         peers: Vec<HandoverRing<N::Buffer>>,
     ) -> Self {
-        Self { pool, queues, outputs, kernel, peers, handed: Cell::new(0) }
+        let aside = outputs.iter().map(|_| Output::Noted).collect();
+        let departures = ArrayVec::new();
+        Self { pool, queues, outputs, aside, departures, kernel, peers, handed: Cell::new(0) }
     }
 
     /// Where buffers come from.
@@ -70,8 +78,40 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
                 None => Err(buffer),
             },
             Some(Output::Ring(ring)) => ring.push(buffer),
+            Some(Output::Noted) => self.send_noted(port, buffer),
             None => Err(buffer),
         }
+    }
+
+    /// From now on what leaves is written down.
+    pub(crate) fn note_departures(&mut self) {
+        self.departures.clear();
+        core::mem::swap(&mut self.outputs, &mut self.aside);
+    }
+
+    /// What has left since then; nothing more is written down.
+    pub(crate) fn departures(&mut self) -> ArrayVec<Departure, DEPARTURES_MAX> {
+        core::mem::swap(&mut self.outputs, &mut self.aside);
+        core::mem::take(&mut self.departures)
+    }
+
+    /// Sends a packet and writes down what it was.
+    #[cold]
+    #[inline(never)]
+    fn send_noted(&mut self, port: PortId, buffer: N::Buffer) -> Result<(), N::Buffer> {
+        let departure = watch::departure(port, buffer.bytes());
+        let sent = match self.aside.get(port.index()) {
+            Some(Output::Own(position)) => match self.queues.get_mut(*position) {
+                Some(queue) => queue.push(buffer),
+                None => Err(buffer),
+            },
+            Some(Output::Ring(ring)) => ring.push(buffer),
+            Some(Output::Noted) | None => Err(buffer),
+        };
+        if sent.is_ok() {
+            let _ = self.departures.try_push(departure);
+        }
+        sent
     }
 
     /// Sends a whole burst on through one port.
@@ -85,11 +125,22 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
                 }
             }
             Some(Output::Ring(ring)) => push_while_room(ring, packets),
+            Some(Output::Noted) => self.send_all_noted(port, packets),
             None => {}
         }
         counters.forwarded.add((count - packets.len()) as u64);
         if !packets.is_empty() {
             packets.drain(..).for_each(|_| counters.drop_one(DropReason::TransmitFull));
+        }
+    }
+
+    /// As [`send_noted`](Self::send_noted), of a burst; what finds no room stays in it.
+    fn send_all_noted(&mut self, port: PortId, packets: &mut Burst<N::Buffer>) {
+        let burst = core::mem::take(packets);
+        for buffer in burst {
+            if let Err(buffer) = self.send_noted(port, buffer) {
+                packets.push(buffer);
+            }
         }
     }
 

@@ -39,6 +39,15 @@ impl Flow {
         Some(flow(facts.endpoints, kind, source_port, destination_port))
     }
 
+    /// The flow of the answers.
+    #[must_use]
+    pub(crate) const fn reversed(&self) -> Self {
+        match self {
+            Self::V4(kind, tuple) => Self::V4(*kind, tuple.reversed()),
+            Self::V6(kind, tuple) => Self::V6(*kind, tuple.reversed()),
+        }
+    }
+
     /// The flow an ICMP error travels with: the quoted packet's, turned round.
     #[must_use]
     pub(crate) fn against(quote: &Quote) -> Option<Self> {

@@ -55,15 +55,18 @@ mod steering;
 mod stopwatch;
 mod sweep;
 mod talkers;
+mod trace;
 mod treat;
 mod tunnel;
 mod tunnel_error;
+mod watch;
 
 pub use clock::Clock;
 pub use command::{Command, Event, ShortFrame};
 pub use counters::{Counter, Measured, StageCost, WorkerCounters};
 pub use exits::{Exits, KernelSide};
 pub use kernel_rings::KernelRings;
+pub use open::Bound;
 pub use packet::Handover;
 pub use poll::{HandoverRing, Worker, handover_ring};
 pub use ports::{Output, QueuePair};
@@ -71,3 +74,7 @@ pub use shard::Shard;
 pub use snapshot::{Behind, FragmentBounds, Midstream, Pair, PortFacts, Snapshot};
 pub use steering::Steering;
 pub use sweep::{Cursor, Dump, Ends, Flush, SessionRecord};
+pub use trace::{
+    Came, DEPARTURES_MAX, Decision, Departure, Fate, Leads, Met, PacketMatch, PacketTerm, ServiceAsked, TERMS_MAX,
+    Trace, TraceOrder, TraceRecord,
+};

@@ -180,6 +180,12 @@ impl<B: Buffer> Shard<B> {
         if let Some(judgements) = judgements.get_mut(..candidates.len()) {
             snapshot.rules.judge(&candidates, self.now, judgements);
         }
+        if self.noted.on
+            && let (Some(newcomer), Some(candidate), [judgement, ..]) =
+                (announced.first(), candidates.first(), &judgements)
+        {
+            self.note_decision(newcomer.bound, candidate, judgement, false);
+        }
         let mut members = [None; BURST_MAX];
         for ((newcomer, judgement), member) in announced.iter().zip(&judgements).zip(&mut members) {
             *member = self.choose(&snapshot, newcomer, judgement);

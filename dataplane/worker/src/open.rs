@@ -24,7 +24,7 @@ use crate::shard::Shard;
 
 /// Where the first packet of a session is bound for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bound {
+pub enum Bound {
     /// A virtual service.
     Service(ServiceId),
     /// A server behind destination NAT, by the position of its forward.
@@ -117,6 +117,11 @@ impl<B: Buffer> Shard<B> {
         let mut judgements = [Judgement::DENIED; BURST_MAX];
         if let Some(judgements) = judgements.get_mut(..candidates.len()) {
             self.snapshot.rules.judge(&candidates, self.now, judgements);
+        }
+        if self.noted.on
+            && let (Some((_, applicant)), [judgement, ..]) = (applicants.first(), &judgements)
+        {
+            self.note_decision(applicant.bound, &applicant.candidate, judgement, false);
         }
         for ((position, applicant), judgement) in applicants.iter().zip(&judgements) {
             if let (Some(Some(packet)), Some(place)) = (packets.get_mut(*position), verdicts.get_mut(*position)) {

@@ -28,6 +28,7 @@ use crate::processor::Processor;
 use crate::shard::Shard;
 use crate::stopwatch::Stopwatch;
 use crate::sweep::Sweeps;
+use crate::watch::Watch;
 
 /// Overdue packets let go in one turn.
 const OVERDUE: usize = 16;
@@ -62,8 +63,8 @@ pub fn handover_ring<B>() -> HandoverRing<B> {
 #[derive(Debug)]
 pub struct Worker<N: Nic, P, C> {
     clock: C,
-    shard: Shard<N::Buffer>,
-    exits: Exits<N, P>,
+    pub(crate) shard: Shard<N::Buffer>,
+    pub(crate) exits: Exits<N, P>,
     inbox: Arc<ArrayQueue<Command>>,
     handed: HandoverRing<N::Buffer>,
     sweeps: Sweeps,
@@ -71,7 +72,8 @@ pub struct Worker<N: Nic, P, C> {
     used_round: Tick,
     turns: u64,
     sampled: bool,
-    processor: Processor,
+    pub(crate) processor: Processor,
+    pub(crate) watch: Watch,
     /// Since when a ring to another worker has been full, if one is.
     pressed: Option<Nanos>,
 }
@@ -102,6 +104,7 @@ where
             turns: 0,
             sampled: false,
             processor: Processor::this(),
+            watch: Watch::default(),
             pressed: None,
         }
     }
@@ -265,6 +268,9 @@ where
 
     fn treat(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
         self.shard.counters.bursts.add(1);
+        if self.watch.is_on() {
+            return self.treat_watched(burst, arrival);
+        }
         self.treat_by(self.processor, burst, arrival);
     }
 
@@ -309,6 +315,8 @@ where
                         self.shard.deliver(Event::Flushed { flush, sessions });
                     }
                 }
+                Command::Trace(buffer) => self.trace(buffer),
+                Command::EndTrace { request } => self.stop_trace(request),
             }
         }
     }
@@ -329,6 +337,7 @@ where
         }
         self.shard.collect_counts(&mut self.sweeps);
         self.shard.watch_handshakes();
+        self.deliver_records(true);
         self.report_used(now.tick());
         for _ in 0..OVERDUE {
             let Some(overdue) = self.shard.next_hops.overdue(now.tick()) else { break };

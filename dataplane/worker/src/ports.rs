@@ -91,4 +91,6 @@ pub enum Output<B> {
     Own(usize),
     /// Through another worker's queue pair.
     Ring(Arc<ArrayQueue<B>>),
+    /// As the worker's own table says, and written down on the way.
+    Noted,
 }

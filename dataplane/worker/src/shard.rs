@@ -33,6 +33,7 @@ use crate::snapshot::Snapshot;
 use crate::source_sessions::counted_at;
 use crate::splice::Splices;
 use crate::tunnel::Tunnels;
+use crate::watch::Noted;
 
 /// Places of the event ring that only what must be delivered may take.
 const RESERVED: usize = 1_024;
@@ -82,6 +83,8 @@ pub struct Shard<B> {
     pub(crate) sampler: Sampler,
     /// Random numbers for ports (xorshift; not a secret, RFC 6056 algorithm 3 in spirit).
     pub(crate) dice: u64,
+    /// What is written down of a packet that is treated alone.
+    pub(crate) noted: Noted,
 }
 
 /// What a session holds on to: given up when it ends.
@@ -178,6 +181,7 @@ impl<B> Shard<B> {
             log_allowance: Allowance::new(),
             sampler: Sampler::new((dice >> 32) as u32),
             dice,
+            noted: Noted::default(),
         })
     }
 

@@ -234,24 +234,29 @@ impl<B> Shard<B> {
             if dump.is_full() {
                 return Some(slot.get());
             }
-            let (packets, bytes) = session.counters(Direction::Original);
-            let (reply_packets, reply_bytes) = session.counters(Direction::Reply);
-            dump.records.push(SessionRecord {
-                kind: session.kind(),
-                state: session.state(),
-                original: ends(session, Direction::Original),
-                reply: ends(session, Direction::Reply),
-                backend: self.bindings.backend(BindingId::new(session.binding())).cloned(),
-                packets: packets + reply_packets,
-                bytes: bytes + reply_bytes,
-                idle: u64::from(session.idle(self.tick)),
-                expires: table.expires(slot, self.tick).get().saturating_sub(self.tick.get()),
-                owner: self.id,
-                from_kernel: session.flags() & FROM_KERNEL != 0,
-                in_line: NextHopId::new(session.next_hop(Direction::Original)).is_through(),
-            });
+            dump.records.push(self.record_of(slot, session));
         }
         next_stride(from, table.slots_end())
+    }
+
+    /// A copy of the session in `slot`.
+    pub(crate) fn record_of<A: Family>(&self, slot: Slot, session: &Session<A>) -> SessionRecord {
+        let (packets, bytes) = session.counters(Direction::Original);
+        let (reply_packets, reply_bytes) = session.counters(Direction::Reply);
+        SessionRecord {
+            kind: session.kind(),
+            state: session.state(),
+            original: ends(session, Direction::Original),
+            reply: ends(session, Direction::Reply),
+            backend: self.bindings.backend(BindingId::new(session.binding())).cloned(),
+            packets: packets + reply_packets,
+            bytes: bytes + reply_bytes,
+            idle: u64::from(session.idle(self.tick)),
+            expires: A::table(&self.sessions).expires(slot, self.tick).get().saturating_sub(self.tick.get()),
+            owner: self.id,
+            from_kernel: session.flags() & FROM_KERNEL != 0,
+            in_line: NextHopId::new(session.next_hop(Direction::Original)).is_through(),
+        }
     }
 
     fn end_some(&mut self, cursor: Cursor, walk: Walk) -> (Cursor, u64) {

@@ -127,7 +127,23 @@ impl<'lab> Appliance<'lab> {
 
     /// Runs `millrace --socket ... <line>`.
     pub fn ask(&self, line: &str) -> Finished {
-        self.host.run(&format!("{} --socket {} {line}", self.binary.display(), self.socket.display()))
+        self.host.run(&self.command(line))
+    }
+
+    /// As [`ask`](Self::ask), with one argument that has spaces in it.
+    pub fn ask_about(&self, line: &str, argument: &str) -> Finished {
+        let command = self.command(line);
+        self.host.run_words(60, &command.split_whitespace().chain([argument]).collect::<Vec<_>>())
+    }
+
+    /// Starts `millrace --socket ... <line>` beside the test, its output in `log`.
+    #[must_use]
+    pub fn start_asking(&self, line: &str, log: &str) -> Process {
+        self.host.start(&self.command(line), &self.folder.join(log))
+    }
+
+    fn command(&self, line: &str) -> String {
+        format!("{} --socket {} {line}", self.binary.display(), self.socket.display())
     }
 
     /// Starts another on the same configuration, and waits for its end.

@@ -67,9 +67,13 @@ impl Namespace {
 
     /// Runs a command line, split at spaces, for `seconds` at most.
     pub fn run_for(&self, seconds: u32, line: &str) -> Finished {
+        self.run_words(seconds, &line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Runs a command, for `seconds` at most.
+    pub fn run_words(&self, seconds: u32, command: &[&str]) -> Finished {
         let seconds = seconds.to_string();
-        let mut words = vec!["timeout", "--kill-after=2", &seconds];
-        words.extend(line.split_whitespace());
+        let words = [&["timeout", "--kill-after=2", &seconds], command].concat();
         let output = self.command(&words).stdin(Stdio::null()).output().expect("ip can be started");
         Finished {
             success: output.status.success(),

@@ -15,6 +15,7 @@
 mod neighborhood;
 mod parts;
 mod policy;
+mod seeing;
 mod standing;
 mod table;
 
@@ -34,11 +35,12 @@ use wire::MacAddr;
 use worker::{Clock, Counter, KernelRings, SessionRecord, Worker, WorkerCounters};
 
 use crate::clock::ManualClock;
-use crate::memory::{MemoryBuffer, MemoryNic, MemoryPool, Wire};
 use crate::packet::{Macs, Packet};
+use frame::memory::{MemoryBuffer, MemoryNic, MemoryPool, Wire};
 use neighborhood::Neighborhood;
 
 pub use parts::Layout;
+pub use seeing::{Follower, Seen};
 pub use worker::Snapshot;
 
 /// Where packets come in and go out.
@@ -102,6 +104,8 @@ pub struct Rig {
     /// What came out and was not looked at yet.
     out: Vec<(Side, Vec<u8>)>,
     tally: Tally,
+    /// The trace that goes on all the time, if one does.
+    watched: Option<Follower>,
 }
 
 /// What the rig itself has counted: the appliance's counters must agree.
@@ -164,6 +168,7 @@ impl Rig {
             neighborhood: Neighborhood::default(),
             out: Vec::new(),
             tally: Tally::default(),
+            watched: None,
         };
         rig.settle();
         rig
@@ -264,6 +269,9 @@ impl Rig {
         // Stop ends the loop after a pass over everything there is.
         self.requests.send(Request::Stop).expect("the steward listens");
         self.steward.run();
+        if let Some(follower) = &self.watched {
+            follower.forget();
+        }
         busy || self.rings.iter().any(|(inbox, _)| !inbox.is_empty())
     }
 

@@ -17,7 +17,7 @@ use worker::{
 };
 
 use crate::clock::ManualClock;
-use crate::memory::{MemoryBuffer, MemoryNic, MemoryPool, Wire};
+use frame::memory::{MemoryBuffer, MemoryNic, MemoryPool, Wire};
 
 /// How many of what a rig is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -75,6 +75,12 @@ impl Blocklists {
         Self(renewed.collect())
     }
 
+    /// The same lists with counters of their own, which begin at nothing.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self(self.0.iter().cloned().map(|list| Blocklist { hits: Arc::default(), ..list }).collect())
+    }
+
     /// Whether any list concerns packets from this zone.
     #[must_use]
     pub fn concern(&self, from: ZoneId) -> bool {

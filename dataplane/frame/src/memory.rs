@@ -1,5 +1,5 @@
 //! A network card of plain memory: bounded buffers that return to their pool, a wire that can be put packets on and taken
-//! from, and a jam for when nothing is taken. Implements `frame`'s traits; worker threads and tests share it.
+//! from, and a jam for when nothing is taken. Tests run workers over it, and so does whoever asks where a packet would go.
 //!
 //! All memory is taken when the pool is made, so that a worker over it allocates only where the worker itself would.
 
@@ -8,8 +8,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use frame::{Buffer, BufferPool, Burst, Nic, ReceivedChecksum};
 use units::limits::BURST;
+
+use crate::{Buffer, BufferPool, Burst, Nic, ReceivedChecksum};
 
 /// Bytes in front of a frame, as DPDK leaves.
 const HEADROOM: usize = 128;
@@ -92,8 +93,9 @@ impl MemoryBuffer {
         self
     }
 
+    /// Its bytes, headroom included; it has them until it is dropped.
     fn storage(&self) -> &[u8] {
-        self.storage.as_deref().expect("a buffer has its storage until it is dropped")
+        self.storage.as_deref().unwrap_or_default()
     }
 }
 
@@ -113,13 +115,13 @@ impl Drop for MemoryBuffer {
 
 impl Buffer for MemoryBuffer {
     fn bytes(&self) -> &[u8] {
-        &self.storage()[self.begin..self.begin + self.len]
+        self.storage().get(self.begin..self.begin + self.len).unwrap_or_default()
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         let (begin, len) = (self.begin, self.len);
-        let storage = self.storage.as_mut().expect("a buffer has its storage until it is dropped");
-        &mut storage[begin..begin + len]
+        let storage = self.storage.as_deref_mut().unwrap_or_default();
+        storage.get_mut(begin..begin + len).unwrap_or_default()
     }
 
     fn prepend(&mut self, len: usize) -> Option<&mut [u8]> {

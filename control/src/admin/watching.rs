@@ -1,0 +1,100 @@
+//! Calls about what happens to packets: traces, whose answer goes on as packets come, and questions about packets that are
+//! only supposed. An answer that goes on ends when its reader leaves.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::Feed;
+use super::routes::{Answer, Asked, answer, ask, refused};
+use crate::cli::{TRACED_MAX, TRACED_WITHIN};
+use crate::status::{RefusalKind, Supposed, TraceNews};
+use crate::trace::pattern::PacketPattern;
+use crate::trace::rehearsal::PACKETS_MAX;
+
+/// How long an answer that goes on may be without news before it is looked whether anybody still reads it.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Pieces of an answer that wait for a slow reader.
+const PIECES: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TraceWanted {
+    #[serde(rename = "match", default)]
+    wanted: String,
+    count: Option<u64>,
+    seconds: Option<u64>,
+}
+
+/// `GET trace`.
+pub(super) async fn trace(State(appliance): Asked, wanted: Result<Query<TraceWanted>, QueryRejection>) -> Answer {
+    let Query(TraceWanted { wanted, count, seconds }) =
+        wanted.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let wanted: PacketPattern =
+        wanted.parse().map_err(|error| refused(RefusalKind::BadRequest, format!("match: {error}")))?;
+    let (count, span) = (count.unwrap_or(10), Duration::from_secs(seconds.unwrap_or(60)));
+    if !(1..=TRACED_MAX).contains(&count) || !TRACED_WITHIN.contains(&span) {
+        let most = TRACED_WITHIN.end().as_secs();
+        return Err(refused(RefusalKind::BadRequest, format!("count is 1 to {TRACED_MAX}, seconds are 1 to {most}")));
+    }
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let feed = answer(appliance, move |appliance| appliance.trace(&wanted, count, span)).await?;
+    Ok(told("application/jsonl", feed, |news: TraceNews| {
+        let mut line = serde_json::to_vec(&news).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }))
+}
+
+/// `POST trace/packets`.
+pub(super) async fn suppose(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
+    let body = body.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let packets: Vec<Supposed> = serde_json::from_slice(&body)
+        .map_err(|error| refused(RefusalKind::BadRequest, format!("the body is a list of packets: {error}")))?;
+    if packets.len() > PACKETS_MAX {
+        return Err(refused(RefusalKind::BadRequest, format!("{PACKETS_MAX} packets at most are judged at once")));
+    }
+    ask(appliance, move |appliance| appliance.suppose(&packets)).await
+}
+
+/// An answer that goes on as long as the feed has news and somebody reads.
+fn told<T: 'static>(kind: &'static str, mut feed: Feed<T>, write: impl Fn(T) -> Vec<u8> + Send + 'static) -> Response {
+    let (pieces, read) = mpsc::channel(PIECES);
+    tokio::task::spawn_blocking(move || {
+        while !pieces.is_closed()
+            && let Some(news) = feed(LOOK)
+        {
+            let piece: Vec<u8> = news.into_iter().flat_map(&write).collect();
+            if !piece.is_empty() && pieces.blocking_send(Bytes::from(piece)).is_err() {
+                return;
+            }
+        }
+    });
+    ([(CONTENT_TYPE, kind)], Body::new(Pieces(read))).into_response()
+}
+
+/// The body of an answer that comes in pieces.
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

@@ -1,0 +1,297 @@
+//! What happens to packets, asked of the workers while it happens, or of a rehearsal that nobody notices.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, unbounded};
+use jiff::{SignedDuration, Timestamp};
+use units::{Nanos, PortId};
+use wire::{Content, Facts, MacAddr, Transport, Verify, dissect};
+use worker::{Ends, PortFacts, SessionRecord, Snapshot};
+
+use super::{PATIENCE, Running, lock};
+use crate::admin::Feed;
+use crate::event::Request;
+use crate::status::{Refusal, RefusalKind, Supposed, TraceEnd, TraceNews, TraceStatus, TraceStep};
+use crate::steward::{Traced, Tracing};
+use crate::trace::description::Description;
+use crate::trace::pattern::{PacketPattern, port_named};
+use crate::trace::rehearsal::{Rehearsal, Scene};
+use crate::trace::words;
+
+/// A frame and the port it comes by.
+struct Frame {
+    port: PortId,
+    bytes: Vec<u8>,
+}
+
+fn bad(why: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalKind::BadRequest, why)
+}
+
+impl Running {
+    /// The ways of packets as they pass.
+    pub(super) fn follow(
+        &self,
+        wanted: &PacketPattern,
+        count: usize,
+        span: Duration,
+    ) -> Result<Feed<TraceNews>, Refusal> {
+        let wanted = wanted.resolved(&self.snapshot()).map_err(bad)?;
+        // A reader that cannot keep up makes control wait for nobody: what waits here is bounded by `count`.
+        let (reader, heard) = unbounded();
+        let listener = Arc::new(());
+        let span = Nanos::new(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        let asked = Tracing { wanted, count, span, reader, listener: Arc::downgrade(&listener) };
+        let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
+        self.fixed.requests.send(Request::Trace(Box::new(asked))).map_err(gone)?;
+        let zones = lock(&self.state).policy.zones.clone();
+        let start = self.started_at();
+        let mut told = Told { heard, zones, start, end: TraceEnd { packets: 0, lost: 0, why: "stopped".to_owned() } };
+        let first = told.next(PATIENCE)?;
+        let (mut first, mut over) = (Some(first), false);
+        Ok(Box::new(move |patience| {
+            let _listens = &listener;
+            if over {
+                return None;
+            }
+            let news = first.take().unwrap_or_else(|| told.next(patience).unwrap_or_default());
+            over = matches!(news.last(), Some(TraceNews::End(_)));
+            Some(news)
+        }))
+    }
+
+    /// The moment that the appliance's time is counted from.
+    fn started_at(&self) -> Timestamp {
+        let now = i64::try_from(self.fixed.clock.now().get()).unwrap_or(i64::MAX);
+        Timestamp::now().checked_sub(SignedDuration::from_nanos(now)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Where packets would go.
+    pub(super) fn rehearse(&self, packets: &[Supposed]) -> Result<Vec<TraceStatus>, Refusal> {
+        let (policy, snapshot) = {
+            let state = lock(&self.state);
+            (Arc::clone(&state.policy), Arc::clone(&state.snapshot))
+        };
+        let frames: Vec<Frame> = packets.iter().map(|packet| frame(&snapshot, packet)).collect::<Result<_, _>>()?;
+        let neighbors = self.ask(Request::Neighbors)?;
+        let sessions = self.sessions_of(&frames)?;
+        let addresses = addresses(&frames);
+        let now = self.fixed.clock.now();
+        let scene =
+            Scene { policy: &policy, devices: &self.fixed.devices, snapshot: &snapshot, neighbors: &neighbors, now };
+        let failed = |why| Refusal::new(RefusalKind::Failed, why);
+        let mut rehearsal = Rehearsal::new(&scene, &addresses).map_err(failed)?;
+        let judged = frames.iter().zip(sessions).map(|(frame, session)| {
+            if let Some((session, answers)) = session {
+                return Ok(of_session(&snapshot, &policy.zones, frame, &session, answers));
+            }
+            let record = rehearsal.judge(frame.port, &frame.bytes).map_err(bad)?;
+            let depends = rehearsal.depends(&policy, &record);
+            Ok(TraceStatus { depends, ..words::told(&record, &policy.zones, None) })
+        });
+        judged.collect()
+    }
+
+    /// The session each frame belongs to, and whether it is one of its answers.
+    fn sessions_of(&self, frames: &[Frame]) -> Result<Vec<Option<(SessionRecord, bool)>>, Refusal> {
+        let asked: Vec<Option<(u8, Ends)>> = frames.iter().map(|frame| key(&frame.bytes)).collect();
+        let mut found = vec![None; frames.len()];
+        if asked.iter().all(Option::is_none) {
+            return Ok(found);
+        }
+        let (reader, batches) = bounded(64);
+        let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
+        self.fixed.requests.send(Request::Sessions(reader)).map_err(gone)?;
+        loop {
+            let records = batches
+                .recv_timeout(PATIENCE)
+                .map_err(|_| Refusal::new(RefusalKind::Busy, "the workers do not answer"))?;
+            if records.is_empty() {
+                return Ok(found);
+            }
+            for record in records {
+                for (place, asked) in found.iter_mut().zip(&asked) {
+                    let Some((protocol, ends)) = asked else { continue };
+                    if protocol_of(&record) == *protocol && (record.original == *ends || record.reply == *ends) {
+                        *place = Some((record.clone(), record.reply == *ends && record.original != *ends));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Puts what control tells into words.
+struct Told {
+    heard: Receiver<Traced>,
+    zones: Vec<String>,
+    start: Timestamp,
+    end: TraceEnd,
+}
+
+impl Told {
+    /// What is new within this time; the end comes last.
+    fn next(&mut self, patience: Duration) -> Result<Vec<TraceNews>, Refusal> {
+        let mut news = Vec::new();
+        let mut heard = self.heard.recv_timeout(patience);
+        loop {
+            match heard {
+                Ok(Traced::Busy) => {
+                    let why = "another trace is under way; one at a time is followed";
+                    return Err(Refusal::new(RefusalKind::Busy, why));
+                }
+                Ok(Traced::Begun) => news.push(TraceNews::Begin),
+                Ok(Traced::Records(records, lost)) => {
+                    self.end.lost += lost;
+                    for record in records {
+                        let since = i64::try_from(record.at.get()).unwrap_or(i64::MAX);
+                        let at = self.start.checked_add(SignedDuration::from_nanos(since)).unwrap_or(self.start);
+                        news.push(TraceNews::Packet(Box::new(words::told(&record, &self.zones, Some(at)))));
+                        self.end.packets += 1;
+                    }
+                }
+                Ok(Traced::End(all)) => {
+                    if all { "count" } else { "time" }.clone_into(&mut self.end.why);
+                    news.push(TraceNews::End(self.end.clone()));
+                    return Ok(news);
+                }
+                Err(RecvTimeoutError::Timeout) => return Ok(news),
+                Err(RecvTimeoutError::Disconnected) => {
+                    news.push(TraceNews::End(self.end.clone()));
+                    return Ok(news);
+                }
+            }
+            heard = self.heard.try_recv().map_err(|error| match error {
+                crossbeam::channel::TryRecvError::Empty => RecvTimeoutError::Timeout,
+                crossbeam::channel::TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            });
+        }
+    }
+}
+
+/// The frame that is supposed, as its port would get it.
+fn frame(snapshot: &Snapshot, supposed: &Supposed) -> Result<Frame, Refusal> {
+    match (&supposed.packet, &supposed.frame, &supposed.port) {
+        (Some(text), None, None) => {
+            let described = Description::parse(text).map_err(bad)?;
+            let port = port_named(snapshot, &described.port).map_err(bad)?;
+            let to = snapshot.port(port).map_or(MacAddr::ZERO, station);
+            Ok(Frame { port, bytes: described.frame(to) })
+        }
+        (None, Some(digits), Some(name)) => {
+            let port = port_named(snapshot, name).map_err(bad)?;
+            let bytes = hexadecimal(digits).ok_or_else(|| bad("frame is not in hexadecimal digits, two a byte"))?;
+            Ok(Frame { port, bytes })
+        }
+        _ => Err(bad("each packet is {\"packet\": \"...\"} or {\"frame\": \"...\", \"port\": \"...\"}")),
+    }
+}
+
+/// Whom a packet by this port is for: the port, or where it is one of a pair, somebody beyond.
+fn station(facts: &PortFacts) -> MacAddr {
+    if facts.pair.is_some() { MacAddr::new([0x02, 0, 0, 0, 0, 0x98]) } else { facts.mac }
+}
+
+fn hexadecimal(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(core::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
+        .collect()
+}
+
+fn facts(bytes: &[u8]) -> Option<Facts> {
+    match dissect(bytes, Verify::Nothing).ok()?.content {
+        Content::Ip(facts) => Some(facts),
+        Content::Arp(_) | Content::Other => None,
+    }
+}
+
+/// The addresses of all frames, each once.
+fn addresses(frames: &[Frame]) -> Vec<IpAddr> {
+    let facts = frames.iter().filter_map(|frame| facts(&frame.bytes));
+    let mut addresses: Vec<IpAddr> =
+        facts.flat_map(|facts| [facts.endpoints.source(), facts.endpoints.destination()]).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// What the session of a frame is found by.
+fn key(bytes: &[u8]) -> Option<(u8, Ends)> {
+    let facts = facts(bytes)?;
+    let (source_port, destination_port) = match facts.transport {
+        Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
+        Transport::Udp { source_port, destination_port, .. } => (source_port, destination_port),
+        Transport::Echo { identifier, .. } => (identifier, identifier),
+        _ => return None,
+    };
+    let (source, destination) = (facts.endpoints.source(), facts.endpoints.destination());
+    Some((facts.protocol, Ends { source, source_port, destination, destination_port }))
+}
+
+fn protocol_of(record: &SessionRecord) -> u8 {
+    match (record.kind, record.original.source.is_ipv6()) {
+        (session::Kind::Tcp, _) => 6,
+        (session::Kind::Udp, _) => 17,
+        (session::Kind::Icmp, false) => 1,
+        (session::Kind::Icmp, true) => 58,
+        (session::Kind::Other, _) => u8::try_from(record.original.source_port).unwrap_or(u8::MAX),
+    }
+}
+
+/// The way of a packet whose session exists: that has decided everything already.
+fn of_session(
+    snapshot: &Snapshot,
+    zones: &[String],
+    frame: &Frame,
+    session: &SessionRecord,
+    answers: bool,
+) -> TraceStatus {
+    let name = |port| snapshot.port(port).map_or_else(String::new, |facts: &PortFacts| facts.name.clone());
+    let zone = zones.get(snapshot.zone(frame.port).index()).cloned().unwrap_or_default();
+    let read = dissect(&frame.bytes, Verify::Nothing);
+    let packet = read.as_ref().ok().map(|read| words::packet(read, frame.bytes.len()));
+    let mut steps = vec![words::step("receive", format!("by port {}, zone {zone}", name(frame.port)))];
+    steps.extend(packet.as_ref().map(|packet| words::step("parse", words::line(packet))));
+    let direction = if answers { "the direction of the answers" } else { "the opener's direction" };
+    let state = session.state.name().to_owned();
+    let text = format!("found: {state}, in {direction}; all was decided at its first packet");
+    steps.push(TraceStep { state: Some(state), ..words::step("session", text) });
+    if let Some(backend) = &session.backend {
+        let text = format!("virtual service {}: backend {}; its session has it", backend.service(), backend.name());
+        let step = words::step("balancer", text);
+        let (service, backend) = (Some(backend.service().to_owned()), Some(backend.name().to_owned()));
+        steps.push(TraceStep { service, backend, ..step });
+    }
+    // What leaves is the other direction's tuple, turned round.
+    let (came, other) = if answers { (session.reply, session.original) } else { (session.original, session.reply) };
+    let (source, target) = (other.destination, other.source);
+    if (source, target) != (came.source, came.destination) || other.source_port != came.destination_port {
+        let text = format!("leaves as {source} port {} > {target} port {}", other.destination_port, other.source_port);
+        steps.push(words::step("translate", text));
+    }
+    let route = snapshot.routes.lookup(target);
+    if let Some(route) = &route {
+        let next_hop = route.next_hop(target);
+        let step = words::step("route", format!("to {target} via {next_hop}, by port {}", name(route.port)));
+        steps.push(TraceStep { next_hop: Some(next_hop), port: Some(name(route.port)), ..step });
+    }
+    TraceStatus {
+        at: None,
+        worker: None,
+        port: name(frame.port),
+        zone,
+        generation: snapshot.generation.get(),
+        packet,
+        steps,
+        outcome: "forwarded".to_owned(),
+        reason: None,
+        sentence: "it would go on as a packet of its session".to_owned(),
+        depends: vec![
+            "whether its sequence numbers, flags, size and hop limit fit the session".to_owned(),
+            "whether the session is still there when the packet comes".to_owned(),
+        ],
+    }
+}

@@ -1,0 +1,118 @@
+//! Traces in a rig, and questions about packets that are only supposed.
+
+use std::sync::Arc;
+
+use control::event::Request;
+use control::status::TraceStatus;
+use control::steward::{Traced, Tracing};
+use control::trace::pattern::PacketPattern;
+use control::trace::rehearsal::{Rehearsal, Scene};
+use control::trace::words;
+use crossbeam::channel::{Receiver, bounded, unbounded};
+use units::Nanos;
+use worker::PacketMatch;
+
+use super::{Rig, Side, parts};
+use crate::packet::Packet;
+
+/// Longer than any scenario.
+const FOR_EVER: Nanos = Nanos::from_secs(1_000_000);
+
+/// Whoever follows packets; dropped, the trace ends.
+#[derive(Debug)]
+pub struct Follower {
+    heard: Receiver<Traced>,
+    _listens: Arc<()>,
+}
+
+/// What a follower has heard.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The ways of packets, in words.
+    pub ways: Vec<TraceStatus>,
+    /// Packets that found no room.
+    pub lost: u64,
+    /// Whether the trace is over, and whether because there were enough.
+    pub end: Option<bool>,
+    /// Another trace was under way.
+    pub busy: bool,
+}
+
+impl Follower {
+    /// Hears and forgets.
+    pub(super) fn forget(&self) {
+        while self.heard.try_recv().is_ok() {}
+    }
+}
+
+impl Rig {
+    /// The same, every packet of it traced from now on, and so treated alone.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.watched = Some(self.follow(PacketMatch::default(), usize::MAX));
+        self.settle();
+        self
+    }
+
+    /// Follows packets from now on.
+    pub fn follow(&mut self, wanted: PacketMatch, count: usize) -> Follower {
+        self.follow_for(wanted, count, FOR_EVER)
+    }
+
+    /// Follows packets for some time.
+    pub fn follow_for(&mut self, wanted: PacketMatch, count: usize, span: Nanos) -> Follower {
+        let (reader, heard) = unbounded();
+        let listens = Arc::new(());
+        let asked = Tracing { wanted, count, span, reader, listener: Arc::downgrade(&listens) };
+        self.requests.send(Request::Trace(Box::new(asked))).expect("the steward listens");
+        self.control();
+        Follower { heard, _listens: listens }
+    }
+
+    /// Follows the packets that match these terms.
+    pub fn follow_matching(&mut self, terms: &str, count: usize) -> Follower {
+        let pattern: PacketPattern = terms.parse().expect("terms");
+        let wanted = pattern.resolved(&self.snapshot).expect("names of this policy");
+        self.follow(wanted, count)
+    }
+
+    /// What was heard since the last time.
+    #[must_use]
+    pub fn seen(&self, follower: &Follower) -> Seen {
+        let mut seen = Seen::default();
+        for heard in follower.heard.try_iter() {
+            match heard {
+                Traced::Busy => seen.busy = true,
+                Traced::Begun => {}
+                Traced::End(all) => seen.end = Some(all),
+                Traced::Records(records, lost) => {
+                    seen.lost += lost;
+                    seen.ways.extend(records.iter().map(|record| words::told(record, &self.policy.zones, None)));
+                }
+            }
+        }
+        seen
+    }
+
+    /// Where packets would go, each after those before it.
+    pub fn suppose(&mut self, packets: &[(Side, Packet)]) -> Vec<TraceStatus> {
+        let (reader, neighbors) = bounded(1);
+        self.requests.send(Request::Neighbors(reader)).expect("the steward listens");
+        self.control();
+        let neighbors = neighbors.try_recv().expect("the neighbors");
+        let devices = parts::devices(&self.policy, &self.macs);
+        let now = self.now();
+        let scene =
+            Scene { policy: &self.policy, devices: &devices, snapshot: &self.snapshot, neighbors: &neighbors, now };
+        let addresses: Vec<_> =
+            packets.iter().filter_map(|(_, packet)| packet.addresses()).flat_map(|(one, other)| [one, other]).collect();
+        let mut rehearsal = Rehearsal::new(&scene, &addresses).expect("a rehearsal");
+        let judged = packets.iter().map(|(side, packet)| {
+            let record =
+                rehearsal.judge(side.port(), &self.inward(*side, packet)).expect("a packet that comes to rest");
+            let depends = rehearsal.depends(&self.policy, &record);
+            TraceStatus { depends, ..words::told(&record, &self.policy.zones, None) }
+        });
+        judged.collect()
+    }
+}
