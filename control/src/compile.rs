@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use session::{Lingering, Timeouts};
 use stage::anti_spoof::Sources;
 use stage::balancer::{Attract, Mode, Services};
+use stage::blocklist::Blocklists;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
 use stage::limiter::SourceLimits;
@@ -95,11 +96,29 @@ fn broadcasts(policy: &Policy) -> Vec<Ipv4Addr> {
     .collect()
 }
 
-/// Compiles `policy` as `generation`. Counters, limits in use and backends go on from `previous` under their names.
+/// Compiles `policy` as `generation`, with what the files of its blocklists say now. Counters, limits in use and backends go
+/// on from `previous` under their names.
+///
+/// # Errors
+/// A sentence: some table does not fit, or some file has faults.
+pub fn compile(
+    policy: &Policy,
+    devices: &[Device],
+    generation: Generation,
+    previous: Option<&Snapshot>,
+    tables: &dyn TableMaker,
+    steer_secret: u64,
+) -> Result<Snapshot, String> {
+    let lists = blocklist::compile(&policy.blocklists, previous.map(|snapshot| snapshot.sources.blocklists()))?;
+    compile_with(lists, policy, devices, generation, previous, tables, steer_secret)
+}
+
+/// As [`compile`], with blocklists that were read already: no file is opened.
 ///
 /// # Errors
 /// A sentence: some table does not fit.
-pub fn compile(
+pub fn compile_with(
+    lists: Blocklists,
     policy: &Policy,
     devices: &[Device],
     generation: Generation,
@@ -180,9 +199,8 @@ pub fn compile(
     let unanswered = virtuals(Attract::External).filter(|address| !own.contains_key(address)).collect();
     let watched = attracted(Attract::InLine).flat_map(|spec| spec.backends.iter().map(|backend| backend.address));
     let watched = watched.collect();
-    let lists = previous.map(|snapshot| snapshot.sources.blocklists());
     let expected = policy.zone_terms.iter().map(|terms| terms.sources).collect();
-    let sources = Sources::new(blocklist::compile(&policy.blocklists, lists)?, expected);
+    let sources = Sources::new(lists, expected);
     Ok(Snapshot {
         generation,
         sources: Arc::new(sources),

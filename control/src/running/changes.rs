@@ -17,7 +17,7 @@ use units::Generation;
 use worker::Snapshot;
 
 use super::{PATIENCE, Running, lock, placed};
-use crate::compile::{compile, restart_needed};
+use crate::compile::{compile, compile_with, restart_needed};
 use crate::generation::plan::{Plan, Side};
 use crate::generation::trial::{Before, Trial};
 use crate::generation::{Place, Proposal, trial};
@@ -32,11 +32,18 @@ fn failed(why: impl std::fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Failed, format!("{why}; nothing was changed"))
 }
 
+/// How long after a policy could not be put back it is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 fn on_trial(trial: &Trial) -> Refusal {
     let (generation, left) = (trial.generation, trial.left().as_secs());
+    let waits = if trial.left().is_zero() {
+        format!("generation {generation} is about to give way to the one before")
+    } else {
+        format!("generation {generation} waits to be confirmed, for {left} s yet")
+    };
     let message = format!(
-        "generation {generation} waits to be confirmed, for {left} s yet: `millrace confirm` keeps it, `millrace rollback` \
-         brings back the one before; nothing was changed"
+        "{waits}: `millrace confirm` keeps it, `millrace rollback` brings back the one before; nothing was changed"
     );
     Refusal::new(RefusalKind::Conflict, message)
 }
@@ -127,7 +134,7 @@ impl Running {
         };
         log::warn!("generation {generation} was not confirmed in time");
         if let Err(refusal) = self.put_back(&turn, &before, generation, (How::Return, "")) {
-            log::error!("the policy before could not be put in force again: {refusal}");
+            log::error!("the policy before could not be put in force again, and will be tried again: {refusal}");
         }
     }
 
@@ -136,7 +143,8 @@ impl Running {
         let generation = self.ledger.policy_in_force();
         let source = self.ledger.get(generation).map(|record| record.source).unwrap_or_default();
         let state = lock(&self.state);
-        Before { generation, policy: Arc::clone(&state.policy), text: Arc::clone(&state.text), source }
+        let (policy, text) = (Arc::clone(&state.policy), Arc::clone(&state.text));
+        Before { generation, policy, text, source, sources: Arc::clone(&state.snapshot.sources) }
     }
 
     fn change(&self, turn: &Place<'_>, proposal: &Proposal, checked: Checked) -> Result<Applied, Refusal> {
@@ -165,7 +173,7 @@ impl Running {
                     running.trial_is_over(generation);
                 }
             };
-            let trial = trial::Trial::begin(generation, before.clone(), within, over).map_err(|error| {
+            let trial = trial::Trial::begin(generation, before.clone(), (within, AGAIN), over).map_err(|error| {
                 self.ledger.settle_anyway(generation, Standing::Withdrawn);
                 failed(error)
             })?;
@@ -218,7 +226,10 @@ impl Running {
         (how, who): (How, &str),
     ) -> Result<Applied, Refusal> {
         let generation = self.ledger.next();
-        let snapshot = self.compiled(&before.policy, generation).map_err(failed)?;
+        let snapshot = self.compiled_as_before(before, generation).map_err(|why| {
+            let message = format!("{why}; generation {withdrawn} stays in force");
+            Refusal::new(RefusalKind::Failed, message)
+        })?;
         let moved_on = self.enact(Arc::clone(&before.policy), Arc::clone(&before.text), snapshot)?;
         let proposal = Proposal {
             text: before.text.to_string(),
@@ -240,6 +251,14 @@ impl Running {
         let before = self.snapshot();
         let (fixed, number) = (&self.fixed, Generation::new(generation));
         compile(policy, &fixed.devices, number, Some(&before), &*fixed.tables, fixed.steer_secret)
+    }
+
+    /// The tables of an earlier policy, as they were: its blocklists are not read again.
+    fn compiled_as_before(&self, before: &Before, generation: u64) -> Result<Snapshot, String> {
+        let last = self.snapshot();
+        let (fixed, number) = (&self.fixed, Generation::new(generation));
+        let (lists, tables) = (before.sources.blocklists().clone(), &*fixed.tables);
+        compile_with(lists, &before.policy, &fixed.devices, number, Some(&last), tables, fixed.steer_secret)
     }
 
     /// Hands tables just made to the workers, with all that goes with them; the answer comes when they have moved on.

@@ -189,6 +189,59 @@ fn when_the_time_is_over_the_policy_before_comes_back_by_itself() {
     assert_eq!(book(&bench)[..2], wanted);
 }
 
+/// The example with a blocklist, and the file of that list.
+fn with_a_list(folder: &tempfile::TempDir) -> (String, std::path::PathBuf) {
+    let file = folder.path().join("list.txt");
+    std::fs::write(&file, "192.0.2.0/24\n").unwrap();
+    (format!("{EDGE}\n[[blocklist]]\nname = \"bad\"\nfile = \"{}\"\n", file.display()), file)
+}
+
+fn is_listed(bench: &Bench, address: &str) -> bool {
+    let snapshot = bench.appliance.snapshot();
+    let list = snapshot.sources.blocklists().by_name("bad");
+    list.is_some_and(|list| list.prefixes().contains(address.parse().unwrap()))
+}
+
+/// SOP-16: the way back needs nothing that may be gone by then; what was in force comes back, whatever the files say today.
+#[test]
+fn a_trial_goes_back_without_the_files_of_its_lists() {
+    let bench = Bench::new();
+    bench.obliging();
+    let folder = tempfile::tempdir().unwrap();
+    let (listed, file) = with_a_list(&folder);
+    bench.apply(&listed, "listed.toml").unwrap();
+    for (trial, faulty) in [(3, "192.0.2."), (5, "")] {
+        bench.appliance.apply(&on_trial(EDGE, LONG)).unwrap();
+        assert!(!is_listed(&bench, "192.0.2.1"));
+        if faulty.is_empty() {
+            std::fs::remove_file(&file).unwrap();
+        } else {
+            std::fs::write(&file, faulty).unwrap();
+        }
+        bench.appliance.trial_is_over(trial);
+        assert_eq!(book(&bench)[0].0, trial + 1);
+        assert!(is_listed(&bench, "192.0.2.1"), "the list as it was");
+        assert_eq!(bench.appliance.policy().confirm_within_ms, None);
+    }
+    assert_eq!(bench.apply(EDGE, "edge.toml").unwrap().generation, 7, "and on it goes");
+}
+
+/// CRS-02: of a disk that is full, files are often empty or cut off, too.
+#[test]
+fn what_was_not_written_down_is_taken_back_without_the_files_of_lists() {
+    let store = Fickle::default();
+    let bench = Bench::keeping(Box::new(store.clone()));
+    bench.obliging();
+    let folder = tempfile::tempdir().unwrap();
+    let (listed, file) = with_a_list(&folder);
+    bench.apply(&listed, "listed.toml").unwrap();
+    std::fs::remove_file(file).unwrap();
+    store.fail(false, true);
+    let refused = bench.apply(&without_shop_b(), "less.toml").unwrap_err();
+    assert!(refused.message.ends_with("the policy of generation 2 is in force again"), "{refused}");
+    assert!(backends(&bench) == 2 && is_listed(&bench, "192.0.2.1"));
+}
+
 /// RLD-06: files and the API together; numbers are given in the order of the commits, and the last to come wins.
 #[test]
 fn of_a_hundred_changes_at_once_each_has_its_turn() {
