@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -15,6 +16,11 @@ const MODE: u32 = 0o660;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
+
+/// How long somebody else may hold the lock of the folder: one who starts holds it for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is tried meanwhile.
+const LOCK_TRIED: Duration = Duration::from_millis(20);
 
 /// Why the control socket cannot be had, and what the operator should do.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +32,16 @@ pub enum SocketError {
     )]
     Busy {
         /// The socket.
+        path: PathBuf,
+    },
+    /// Somebody holds on to the folder.
+    #[error(
+        "{} has been locked by another program for {} s; find it with `lslocks`, or choose another `control_socket`",
+        path.display(),
+        LOCK_PATIENCE.as_secs()
+    )]
+    Locked {
+        /// The folder.
         path: PathBuf,
     },
     /// Something else has the name.
@@ -64,8 +80,10 @@ impl ControlSocket {
         };
         fs::create_dir_all(folder).map_err(failed)?;
         // Held until this function ends, so that of two that start at once one finds the other's socket answering.
-        let folder = File::open(folder).map_err(failed)?;
-        flock(folder.as_fd(), FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+        let _lock = lock(folder).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => SocketError::Locked { path: folder.to_owned() },
+            _ => failed(error),
+        })?;
         make_way(path)?;
         let listener = listen(path).map_err(failed)?;
         let made = fs::symlink_metadata(path).map_err(failed)?;
@@ -84,6 +102,19 @@ impl Drop for ControlSocket {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// The lock of a folder; with `WouldBlock` when another keeps it.
+fn lock(folder: &Path) -> io::Result<File> {
+    let (folder, since) = (File::open(folder)?, Instant::now());
+    loop {
+        match flock(folder.as_fd(), FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && since.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_TRIED);
+            }
+            done => return done.map(|()| folder),
         }
     }
 }
@@ -198,6 +229,26 @@ mod tests {
         let (_other, _its_listener) = ControlSocket::bind(&path).unwrap();
         drop(socket);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn the_socket_may_be_in_the_folder_of_the_state() {
+        let (_folder, path) = place();
+        let state = crate::store::Embedded::open(path.parent().unwrap()).unwrap();
+        let (_socket, _listener) = ControlSocket::bind(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(state);
+    }
+
+    #[test]
+    fn a_folder_that_stays_locked_is_told() {
+        let (_folder, path) = place();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let held = lock(path.parent().unwrap()).unwrap();
+        let error = ControlSocket::bind(&path).unwrap_err();
+        assert!(matches!(error, SocketError::Locked { .. }), "{error}");
+        drop(held);
+        ControlSocket::bind(&path).unwrap();
     }
 
     #[test]

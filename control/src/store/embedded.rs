@@ -1,13 +1,14 @@
 //! Generations in one file of the state folder: a `redb` database, which keeps the last committed transaction whole whenever
-//! the process or the machine dies. The folder is locked while it is open, so that a second appliance is refused at once.
+//! the process or the machine dies. A file beside it is locked while it is open, so that a second appliance is refused at once;
+//! not the folder itself, which others have their reasons to lock (the control socket may be in it).
 //!
 //! After an error of the disk the database is closed, and opened anew for the next call: a disk that was full and is not any
 //! more needs no restart. Whatever the file holds, the answer is what was written or a sentence.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +27,8 @@ const TEXTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("texts-1");
 
 /// The database in the state folder.
 const FILE: &str = "generations.redb";
+/// Locked by whoever has the folder.
+const LOCK_FILE: &str = "lock";
 /// A new one, until it is whole.
 const NEW_FILE: &str = "generations.redb.new";
 /// The folder and the file hold policies: the owner's, and for the group to look into the folder.
@@ -52,7 +55,7 @@ pub struct Embedded {
     database: Mutex<Option<Database>>,
     open: Opener,
     /// Locked as long as this lives.
-    _folder: Option<File>,
+    _lock: Option<File>,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -69,7 +72,9 @@ impl Embedded {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Folder { path: folder.to_owned(), source };
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(failed)?;
-        let lock = File::open(folder).map_err(failed)?;
+        let locked =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(folder.join(LOCK_FILE));
+        let lock = locked.map_err(failed)?;
         flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
             match io::Error::from(errno) {
                 taken if taken.kind() == io::ErrorKind::WouldBlock => StoreError::Busy { path: folder.to_owned() },
@@ -79,7 +84,7 @@ impl Embedded {
         let path = folder.join(FILE);
         if !path.try_exists().map_err(failed)? {
             make(folder, &path)?;
-            lock.sync_all().map_err(failed)?;
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         }
         let file = path.clone();
         let open = move || builder().open(&file);
@@ -87,8 +92,8 @@ impl Embedded {
     }
 
     /// Opens a store by this opener; `path` names it in what is said of it.
-    pub(super) fn with(path: PathBuf, open: Opener, folder: Option<File>) -> Result<Self, StoreError> {
-        let store = Self { path, database: Mutex::new(None), open, _folder: folder };
+    pub(super) fn with(path: PathBuf, open: Opener, lock: Option<File>) -> Result<Self, StoreError> {
+        let store = Self { path, database: Mutex::new(None), open, _lock: lock };
         let whole = store.work(|database| Ok(database.check_integrity()?))?;
         if !whole {
             log::warn!("{} was damaged and has been mended; the last change may be missing", store.path.display());
