@@ -273,6 +273,9 @@ pub fn restart_needed(running: &Policy, wanted: &Policy) -> Vec<&'static str> {
     if running.appliance.control_socket != wanted.appliance.control_socket {
         reasons.push("[appliance] control_socket");
     }
+    if running.appliance.state_folder != wanted.appliance.state_folder {
+        reasons.push("[appliance] state_folder");
+    }
     if running.cores != wanted.cores {
         reasons.push("[cores]");
     }

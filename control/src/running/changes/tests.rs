@@ -71,6 +71,9 @@ fn the_same_text_and_a_faulty_one_change_nothing() {
         let restart = bench.apply(&EDGE.replace("workers = [1]", "workers = [2]"), "cores.toml").unwrap_err();
         assert_eq!(restart.kind, RefusalKind::NeedsRestart);
         assert!(restart.message.contains("[cores]"), "{restart}");
+        let elsewhere = EDGE.replacen("[appliance]\n", "[appliance]\nstate_folder = \"/srv/other\"\n", 1);
+        let restart = bench.apply(&elsewhere, "elsewhere.toml").unwrap_err();
+        assert!(restart.message.contains("[appliance] state_folder"), "{restart}");
     }
     assert!(bench.asked.is_empty(), "control was asked for nothing");
     assert_eq!(book(&bench), [(1, None, How::Start, COMMITTED)]);
