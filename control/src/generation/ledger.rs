@@ -78,12 +78,23 @@ impl Ledger {
         self.book().policy
     }
 
-    /// The committed generation before that.
-    #[must_use]
-    pub fn before(&self) -> Option<AppliedPolicy> {
-        let book = self.book();
-        let was_policy = |it: &&AppliedPolicy| it.standing == Standing::Committed && it.how != How::Reload;
-        book.kept.iter().filter(|it| it.generation < book.policy).rfind(was_policy).cloned()
+    /// The committed generation before that whose text is another than `in_force`: what a trial or a rollback has brought back
+    /// is there more than once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn before(&self, in_force: &str) -> Result<Option<AppliedPolicy>, StoreError> {
+        let earlier: Vec<AppliedPolicy> = {
+            let book = self.book();
+            let was_policy = |it: &&AppliedPolicy| it.standing == Standing::Committed && it.how != How::Reload;
+            book.kept.iter().filter(|it| it.generation < book.policy).filter(was_policy).cloned().collect()
+        };
+        for policy in earlier.into_iter().rev() {
+            if self.store.text(policy.generation)?.as_deref() != Some(in_force) {
+                return Ok(Some(policy));
+            }
+        }
+        Ok(None)
     }
 
     /// The text of one.

@@ -109,7 +109,11 @@ impl Running {
             Some(wanted) => {
                 self.ledger.get(wanted).ok_or_else(|| not_kept(&format!("generation {wanted} is not kept")))?
             }
-            None => self.ledger.before().ok_or_else(|| not_kept("there is no generation before the one in force"))?,
+            None => {
+                let in_force = Arc::clone(&lock(&self.state).text);
+                let before = self.ledger.before(&in_force).map_err(failed)?;
+                before.ok_or_else(|| not_kept("there is no generation before the one in force"))?
+            }
         };
         let text = self.ledger.text(earlier.generation).map_err(failed)?;
         let proposal = Proposal {

@@ -192,6 +192,20 @@ fn when_the_time_is_over_the_policy_before_comes_back_by_itself() {
     assert_eq!(book(&bench)[..2], wanted);
 }
 
+/// What took part in a trial that was taken back is not what was before it.
+#[test]
+fn a_rollback_after_a_trial_that_was_taken_back_goes_behind_it() {
+    let bench = Bench::new();
+    bench.obliging();
+    bench.apply(&without_shop_b(), "less.toml").unwrap();
+    bench.apply(EDGE, "edge.toml").unwrap();
+    bench.appliance.apply(&on_trial(&commented(4), LONG)).unwrap();
+    assert_eq!(bench.appliance.rollback(None, "op").unwrap().generation, 5);
+    let back = bench.appliance.rollback(None, "op").unwrap();
+    assert_eq!((back.generation, back.unchanged, backends(&bench)), (6, false, 1), "those of generation 2");
+    assert_eq!(book(&bench)[0], (6, Some(2), How::Rollback, COMMITTED));
+}
+
 /// The example with a blocklist, and the file of that list.
 fn with_a_list(folder: &tempfile::TempDir) -> (String, std::path::PathBuf) {
     let file = folder.path().join("list.txt");
