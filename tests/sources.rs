@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use millrace_tests::packet::{ping, tcp, udp};
+use millrace_tests::packet::{Packet, end, ping, tcp, udp};
 use millrace_tests::{INSIDE, OUTSIDE, Rig, Talk};
 use stage::DropReason::{Blocklisted, BogonSource, ReversePathFailed};
 
@@ -71,6 +71,39 @@ fn a_blocked_host_still_answers_who_asks_it() {
     rig.passes("asks", (asked, (passed.0, passed.1.via("198.51.100.254"))));
     let (answered, passed) = talk.down(|p| p);
     rig.passes("is answered", ((answered.0, answered.1.via("198.51.100.254")), passed));
+}
+
+/// Across IP versions too: what a server says to a client of NAT64 is asked for, whoever it is.
+#[test]
+fn who_is_asked_through_nat64_answers() {
+    let list = List::new("across", "198.51.100.7\n");
+    let nat64 = "[[nat64]]\nname = \"out\"\nprefix = \"64:ff9b:1::/96\"\nfrom = [\"dmz\"]\naddress = [\"198.51.100.64\"]\n\
+                 ports = \"10000-49999\"\nfiltering = \"endpoint-independent\"\n\
+                 [[zone]]\nname = \"wan\"\nbogons = true\nreverse_path = \"strict\"\n\
+                 [[route]]\nto = \"192.168.0.0/16\"\nvia = \"198.51.100.254\"\n";
+    let mut rig = Rig::new(&list.policy(nat64));
+    for (server, via, reason) in
+        [("198.51.100.7", "198.51.100.7", Blocklisted), ("192.168.9.9", "198.51.100.254", BogonSource)]
+    {
+        let server6 = format!("64:ff9b:1::{server}");
+        let ask = |write: fn(&str, &str) -> Packet| write(&end("2001:db8:10::11", 20_000), &end(&server6, 53));
+        let answer = |write: fn(&str, &str) -> Packet| write(&end(server, 53), "198.51.100.64:20000").via(via);
+        let other = |write: fn(&str, &str) -> Packet| write(&end(server, 54), "198.51.100.64:20000").via(via);
+        for packet in [ask(udp), ask(tcp).syn().seq(1)] {
+            rig.put(INSIDE, &packet);
+            rig.settle();
+            assert_eq!(rig.take().len(), 1, "{:?}", rig.drops());
+        }
+        for packet in [answer(udp), answer(tcp).syn_ack(2).seq(1)] {
+            rig.put(OUTSIDE, &packet);
+            rig.settle();
+            let out = rig.take();
+            assert!(out.len() == 1 && out[0].0 == INSIDE, "{server}: {:?}", rig.drops());
+        }
+        let opens = [(OUTSIDE, other(udp)), (OUTSIDE, other(tcp).syn().seq(1))];
+        rig.drops_all("opens nothing itself", &opens, reason);
+    }
+    assert_eq!(hits(&rig), 2);
 }
 
 /// A list read again ends the sessions of whoever is on it now, with their next packet, and nothing else.

@@ -153,7 +153,9 @@ impl<B: Buffer> Shard<B> {
                 unusual.push(position);
                 continue;
             };
+            // What answers a client of NAT64 looks like a newcomer until its session is found, of the other IP version.
             if suspicious
+                && !snapshot.nat64.owns(head.tuple.destination.into_ip())
                 && let Some(reason) = snapshot.refuses_source(crowd.port, head.tuple.source.into_ip(), Origin::Wire)
             {
                 self.turn_away(crowd, position, &head.tuple, Verdict::Drop(reason));
