@@ -516,6 +516,33 @@ fn a_client_has_no_more_ports_than_it_may() {
     Across(udp, 20_004, 20_004).asks(&mut rig, |p| p);
 }
 
+/// After a change of rules a packet goes round other workers only where its session is not.
+#[test]
+fn answers_go_to_their_worker_at_once_after_a_change() {
+    let layout = Layout { workers: 3, queues: 1, buffers: 4_096 };
+    let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{RULES}"), layout);
+    let talks: Vec<_> = (20_000..20_024)
+        .map(|port| {
+            rig.put(INSIDE, &udp(&end(CLIENT, port), &end(SERVER6, 443)));
+            rig.settle();
+            let out = rig.take();
+            Across(udp, port, u16::from_be_bytes([out[0].1[34], out[0].1[35]]))
+        })
+        .collect();
+    let handed = |rig: &mut Rig| {
+        let before = rig.count(|c| &c.handed_over);
+        for talk in &talks {
+            talk.answers(rig, |p| p.data(b"x"));
+            talk.asks(rig, |p| p.data(b"y"));
+        }
+        rig.count(|c| &c.handed_over) - before
+    };
+    let at_first = handed(&mut rig);
+    rig.publish_more(&RULES.replace("\"clients\"", "\"others\""));
+    handed(&mut rig);
+    assert!(handed(&mut rig) <= at_first, "each packet is handed over once at most");
+}
+
 /// A policy without the rule ends what it had opened.
 #[test]
 fn a_rule_that_is_gone_lets_nothing_through() {

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use frame::Buffer;
-use session::{Direction, Slot, Tuple};
+use session::{Direction, Kind, Slot, Tuple};
 use stage::DropReason;
 use stage::translate::NewEndpoints;
 use stage::translate::nat64::{self, Carried, LONGER, MTU_V6_MIN, Segment};
@@ -102,6 +102,15 @@ impl<B> Shard<B> {
     /// The MTU of a port.
     pub(crate) fn mtu(&self, port: PortId) -> u16 {
         self.snapshot.port(port).map_or(MTU_V6_MIN, |facts| facts.mtu)
+    }
+
+    /// The session of NAT64 that an IPv4 packet belongs to.
+    pub(crate) fn found_across(&self, kind: Kind, tuple: &Tuple<Ipv4Addr>) -> Option<(Slot, Direction)> {
+        if !self.snapshot.nat64.owns(tuple.destination.into()) {
+            return None;
+        }
+        let (asked, table) = (as_kept(tuple), &self.sessions.v6);
+        table.lookup(table.hash(kind, &asked), kind, &asked)
     }
 
     /// How an IPv6 packet that leaves through a port with this MTU has to be cut, if it has to be: only one that NAT64 has
@@ -201,12 +210,8 @@ impl<B: Buffer> Shard<B> {
     /// Treats an IPv4 packet of a session of NAT64; `None` when it is none.
     pub(crate) fn bring_across(&mut self, packet: &mut Packet<B>) -> Option<Verdict> {
         let Content::Ip(facts) = packet.frame.content else { return None };
-        if !self.snapshot.nat64.owns(facts.endpoints.destination()) {
-            return None;
-        }
         let Some(Flow::V4(kind, tuple)) = Flow::of(&facts) else { return None };
-        let (asked, table) = (as_kept(&tuple), &self.sessions.v6);
-        let (slot, direction) = table.lookup(table.hash(kind, &asked), kind, &asked)?;
+        let (slot, direction) = self.found_across(kind, &tuple)?;
         Some(match self.become_v6(packet, &facts, slot, direction) {
             Ok(_) => match self.act::<Ipv6Addr>(packet, slot, direction) {
                 // An answer to what it has become would reach nobody.

@@ -47,12 +47,15 @@ impl<B: Buffer> Shard<B> {
     /// As [`goes_on`](Self::goes_on), of a plain packet.
     #[inline(never)]
     pub(crate) fn plain_goes_on(&mut self, buffer: &B, known: &Known, door: Door) -> Option<(WorkerId, Asked)> {
-        let ends = if known.is_v6 {
-            lane::ends_of(known.kind, &Ipv6Addr::head(buffer.bytes())?.tuple)
-        } else {
-            lane::ends_of(known.kind, &Ipv4Addr::head(buffer.bytes())?.tuple)
-        };
-        self.goes_on(&ends, door)
+        if known.is_v6 {
+            return self.goes_on(&lane::ends_of(known.kind, &Ipv6Addr::head(buffer.bytes())?.tuple), door);
+        }
+        let tuple = Ipv4Addr::head(buffer.bytes())?.tuple;
+        // Sessions of NAT64 are found by the full way.
+        if self.found_across(known.kind, &tuple).is_some() {
+            return None;
+        }
+        self.goes_on(&lane::ends_of(known.kind, &tuple), door)
     }
 
     /// Sends on those packets read in full whose session is not here but may be elsewhere.
