@@ -4,11 +4,12 @@
 use millrace_tests::packet::{Packet, end, icmp_error, ip, ping, pong, tcp, udp};
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS};
 use stage::DropReason::{
-    FirewallDenied, HopLimitExceeded, IcmpErrorUnmatched, Nat64Unsupported, NatSourceLimit, NoService, PacketTooBig,
-    SourceOwnAddress, TcpOutOfWindow,
+    FirewallDenied, HopLimitExceeded, IcmpErrorUnmatched, Nat64Unsupported, NatSourceLimit, NextHopsFull, NoService,
+    PacketTooBig, SourceOwnAddress, TcpOutOfWindow,
 };
+use units::limits::NEXT_HOPS_MAX;
 use wire::fragment::piece;
-use wire::{Content, Facts, Verify, dissect};
+use wire::{Content, Facts, Malformed, Verify, dissect};
 
 const RULES: &str = r#"
 [[firewall.rule]]
@@ -541,6 +542,76 @@ fn answers_go_to_their_worker_at_once_after_a_change() {
     rig.publish_more(&RULES.replace("\"clients\"", "\"others\""));
     handed(&mut rig);
     assert!(handed(&mut rig) <= at_first, "each packet is handed over once at most");
+}
+
+/// RFC 4291 section 2.5.5.2, RFC 6890: what NAT64 writes into its sessions for their IPv4 side is nobody's on a wire, so no
+/// packet finds a session by it: plain or not, by whatever port, on whatever worker.
+#[test]
+fn nobody_speaks_for_the_ipv4_side_in_ipv6() {
+    for workers in [1, 3] {
+        let layout = Layout { workers, queues: usize::from(workers), buffers: 4_096 };
+        let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{RULES}"), layout);
+        let client = tcp(&end(CLIENT, 33_000), &end(SERVER6, 443));
+        // The client's station is known on every worker.
+        for port in 20_000..20_024 {
+            rig.put(INSIDE, &udp(&end(CLIENT, port), &end(SERVER6, 443)));
+            rig.settle();
+            let out = rig.take();
+            Across(udp, port, u16::from_be_bytes([out[0].1[34], out[0].1[35]])).answers(&mut rig, |p| p);
+        }
+        rig.wait(302);
+        rig.put(INSIDE, &udp(&end(CLIENT, 33_000), &end(SERVER6, 443)));
+        rig.put(INSIDE, &client.clone().syn().seq(1_000));
+        rig.settle();
+        let shown: Vec<_> = rig.take().iter().map(|(_, out)| u16::from_be_bytes([out[34], out[35]])).collect();
+        let (server, pool) = ("::ffff:198.51.100.7", "::ffff:198.51.100.64");
+        for shown in shown {
+            let (from, to) = (end(server, 443), end(pool, shown));
+            let forged = [
+                udp(&from, &to),
+                udp(&to, &from),
+                tcp(&from, &to).syn_ack(1_001).seq(5_000),
+                tcp(&from, &to).rst_ack(1_001).seq(0),
+                tcp(&to, &from).rst().seq(1_001),
+            ];
+            for packet in forged {
+                for side in [INSIDE, OUTSIDE] {
+                    rig.drops_all("::ffff", &[(side, packet.clone())], Malformed::SourceReserved);
+                }
+            }
+        }
+        let states: Vec<_> = rig.sessions().iter().map(|session| format!("{:?}", session.state)).collect();
+        assert_eq!(states.len(), 2);
+        assert!(states.iter().all(|state| state == "OneWay" || state == "SynSent"), "{states:?}");
+    }
+}
+
+/// FLD-11: a scan of neighbors that do not answer takes no next hop that a conversation across has, on either side.
+#[test]
+fn a_flood_of_neighbors_does_not_take_the_way_of_a_conversation() {
+    let roomy = TWO_PORTS.replace("capacity = 4_096", "capacity = 70_000");
+    let rules = format!("{roomy}\n[firewall]\ndefault = \"allow\"\n{RULES}");
+    let mut rig = Rig::of(&rules);
+    let talk = Across(udp, 33_000, 33_000);
+    talk.asks(&mut rig, |p| p);
+    talk.answers(&mut rig, |p| p);
+    // Nothing waits for an answer any more.
+    rig.wait(2);
+    // Each that finds no place looks through 64 for one that nobody holds.
+    let mut scanned = 0;
+    while scanned < NEXT_HOPS_MAX + 2_000 {
+        for _ in 0..512 {
+            let target = format!("2001:db8:10::{:x}:{:x}", 1 + (scanned >> 16), scanned & 0xffff);
+            rig.put_bytes(OUTSIDE, &rig.inward(OUTSIDE, &udp("[2001:db8:51::99]:7", &end(&target, 53))));
+            scanned += 1;
+        }
+        while rig.turn() {}
+    }
+    assert!(rig.dropped(NextHopsFull) > 0, "{:?}", rig.drops());
+    rig.settle();
+    rig.take();
+    talk.asks(&mut rig, |p| p);
+    talk.answers(&mut rig, |p| p);
 }
 
 /// A policy without the rule ends what it had opened.

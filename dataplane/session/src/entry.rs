@@ -319,6 +319,18 @@ impl<A: Address> Session<A> {
         [network ^ flip, transport ^ flip]
     }
 
+    /// Two words of the worker's own in the place of the deltas, which only a translated session has.
+    #[must_use]
+    pub const fn beside(&self) -> [u16; 2] {
+        self.deltas
+    }
+
+    /// Keeps two words in the place of the deltas, of a session that is not translated.
+    pub const fn set_beside(&mut self, words: [u16; 2]) {
+        debug_assert!(!self.is_translated());
+        self.deltas = words;
+    }
+
     /// The next hop of packets in `direction`.
     #[inline]
     #[must_use]

@@ -32,9 +32,9 @@ pub const WORKERS_MAX: usize = 64;
 /// Pairs of ports that frames pass through: two ports each.
 pub const PAIRS_MAX: usize = PORTS_MAX / 2;
 
-/// Next hops a worker knows: sessions name them in 16 bits, five of which mean the kernel, a tunnel, none, a connection that
-/// began with a SYN cookie, and the IPv4 side of NAT64, and some a pair of ports.
-pub const NEXT_HOPS_MAX: usize = 65_531 - PAIRS_MAX;
+/// Next hops a worker knows: sessions name them in 16 bits, six values of which mean the kernel, a tunnel, none, a connection that
+/// began with a SYN cookie, and either side of NAT64, and some a pair of ports.
+pub const NEXT_HOPS_MAX: usize = 65_530 - PAIRS_MAX;
 
 /// Backends with sessions on one worker at one time: sessions name them in 16 bits; beyond, traffic flows uncounted.
 pub const BINDINGS_MAX: usize = 65_535;

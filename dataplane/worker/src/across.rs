@@ -21,6 +21,7 @@ use crate::act::{Acted, set_macs};
 use crate::family::{Family, ends};
 use crate::flow::Flow;
 use crate::fragments::{Follow, payload};
+use crate::next_hop::NextHopId;
 use crate::packet::{Answer, Packet, Verdict};
 use crate::shard::Shard;
 
@@ -126,6 +127,14 @@ impl<B> Shard<B> {
 }
 
 impl<B: Buffer> Shard<B> {
+    /// The next hop on the IPv4 side of a session, looked up where it was not known.
+    fn hop_across<A: Family>(&mut self, slot: Slot, direction: Direction) -> NextHopId {
+        if self.hop_beside::<A>(slot, direction) == NextHopId::NONE {
+            self.find_way_again::<A>(slot, direction);
+        }
+        self.hop_beside::<A>(slot, direction)
+    }
+
     /// What the header of a packet says, of a datagram in fragments that of the first.
     fn carried(packet: &Packet<B>, facts: &Facts) -> Option<Carried> {
         let fragment = if packet.rest.is_some() { Fragment::First } else { facts.fragment };
@@ -157,11 +166,8 @@ impl<B: Buffer> Shard<B> {
             return Verdict::Refuse(DropReason::HopLimitExceeded, Answer::Icmp(IcmpErrorKind::TimeExceeded));
         }
         let Some(to) = ends_v4(&A::table(&self.sessions).session(slot).outgoing(direction)) else { return TOO_EXOTIC };
-        let way = match self.hop_to(to.destination.into()) {
-            Ok(hop) => self.way_out(hop).map(|(port, mac, ready)| (hop, port, mac, ready)),
-            Err(reason) => Err(Verdict::Refuse(reason, Answer::Icmp(IcmpErrorKind::NetUnreachable))),
-        };
-        let (hop, port, mac, ready) = match way {
+        let hop = self.hop_across::<A>(slot, direction);
+        let (port, mac, ready) = match self.way_out(hop) {
             Ok(way) => way,
             Err(verdict) => return verdict,
         };

@@ -52,10 +52,8 @@ impl<B: Buffer> Shard<B> {
             return UNMATCHED;
         }
         let restored = ends(&session.tuple(direction.opposite()));
-        let (IpAddr::V4(router), IpAddr::V4(server)) = (facts.endpoints.source(), quote.endpoints.destination()) else {
-            return UNMATCHED;
-        };
-        let Ok(there) = self.hop_to(server.into()) else { return UNMATCHED };
+        let IpAddr::V4(router) = facts.endpoints.source() else { return UNMATCHED };
+        let there = self.hop_beside::<Ipv6Addr>(slot, direction.opposite());
         if !self.comes_from_beyond(packet.port, router.into(), there) {
             return UNMATCHED;
         }
@@ -96,7 +94,7 @@ impl<B: Buffer> Shard<B> {
         if facts.hop_limit <= 1 {
             return Verdict::Refuse(DropReason::HopLimitExceeded, Answer::Icmp(IcmpErrorKind::TimeExceeded));
         }
-        let Ok(hop) = self.hop_to(restored.source.into()) else { return Verdict::Drop(DropReason::NoRoute) };
+        let hop = self.hop_beside::<A>(slot, direction);
         let Ok((port, mac, ready)) = self.way_out(hop) else { return Verdict::Drop(DropReason::NeighborUnresolved) };
         if packet.rest.is_some() {
             return Verdict::Drop(DropReason::IcmpUnwanted);

@@ -220,10 +220,13 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Looks up the next hop of one direction of a session again: routes may have changed.
-    fn find_way_again<A: Family>(&mut self, slot: Slot, direction: Direction) {
+    pub(crate) fn find_way_again<A: Family>(&mut self, slot: Slot, direction: Direction) {
         let session = A::table(&self.sessions).session(slot);
-        let old = self.hop_of::<A>(slot, direction);
-        let settled = matches!(old, NextHopId::KERNEL | NextHopId::TUNNEL | NextHopId::ACROSS) || old.is_through();
+        let old = match self.hop_of::<A>(slot, direction) {
+            NextHopId::ACROSS => self.hop_beside::<A>(slot, direction),
+            hop => hop,
+        };
+        let settled = matches!(old, NextHopId::KERNEL | NextHopId::TUNNEL) || old.is_through();
         if settled || speaks_for_kernel(session, direction) {
             return;
         }
@@ -235,7 +238,8 @@ impl<B: Buffer> Shard<B> {
                 .map_or_else(|| session.tuple(Direction::Reply).source.into_ip(), |backend| backend.address()),
             Direction::Reply => session.tuple(Direction::Original).source.into_ip(),
         };
-        let new = self.hop_to(target).unwrap_or(NextHopId::NONE);
+        // The IPv4 side of NAT64 is routed as it is on the wire.
+        let new = self.hop_to(target.to_canonical()).unwrap_or(NextHopId::NONE);
         self.next_hops.retain(new);
         self.next_hops.release(old);
         self.set_hop::<A>(slot, direction, new);

@@ -59,7 +59,7 @@ impl<B> Shard<B> {
         let acknowledgment = self.as_acknowledged::<A>(slot, direction, acknowledgment);
         let (endpoints, mut hop) = (across::as_sent(A::endpoints(&tuple)), self.hop_of::<A>(slot, direction));
         if hop == NextHopId::ACROSS {
-            hop = self.hop_to(endpoints.destination()).unwrap_or(NextHopId::NONE);
+            hop = self.hop_beside::<A>(slot, direction);
         }
         let Some(Way::Open(port, destination_mac)) = self.next_hops.way(hop, self.tick) else { return };
         let reset = Reset {

@@ -64,22 +64,32 @@ impl<B> Shard<B> {
         self.splices.get_mut(session.lease())
     }
 
-    /// The next hop of one direction of a session.
+    /// The next hop of one direction of a session; towards the IPv4 side of NAT64, that its packets become IPv4 first.
     pub(crate) fn hop_of<A: Family>(&self, slot: Slot, direction: Direction) -> NextHopId {
-        let hop = NextHopId::new(A::table(&self.sessions).session(slot).next_hop(direction));
-        if hop != NextHopId::SPLICED {
-            return hop;
+        match NextHopId::new(A::table(&self.sessions).session(slot).next_hop(direction)) {
+            NextHopId::SPLICED => {
+                self.splice_of::<A>(slot).map_or(NextHopId::NONE, |splice| *direction.of(&splice.hops))
+            }
+            NextHopId::INSIDE => self.hop_beside::<A>(slot, direction),
+            hop => hop,
         }
-        self.splice_of::<A>(slot).map_or(NextHopId::NONE, |splice| *direction.of(&splice.hops))
     }
 
     /// Changes the next hop of one direction of a session.
     pub(crate) fn set_hop<A: Family>(&mut self, slot: Slot, direction: Direction, hop: NextHopId) {
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
-        if session.next_hop(direction) != NextHopId::SPLICED.get() {
-            session.set_next_hop(direction, hop.get());
-        } else if let Some(splice) = self.splice_mut::<A>(slot) {
-            *direction.of_mut(&mut splice.hops) = hop;
+        match NextHopId::new(session.next_hop(direction)) {
+            NextHopId::SPLICED => {
+                if let Some(splice) = self.splice_mut::<A>(slot) {
+                    *direction.of_mut(&mut splice.hops) = hop;
+                }
+            }
+            side if side.crosses() => {
+                let mut words = session.beside();
+                *direction.of_mut(&mut words) = hop.get();
+                session.set_beside(words);
+            }
+            _ => session.set_next_hop(direction, hop.get()),
         }
     }
 

@@ -7,9 +7,11 @@
 //! asked by a server    reply:    client -> prefix:server    original: server -> outside address and port
 //! ```
 //!
-//! A session lives in the IPv6 table with both its sides: IPv4 addresses stand there in a form that is never on a wire
-//! (RFC 4291 section 2.5.5.2; `wire` refuses it), so no IPv6 packet can pass for an IPv4 one. Towards the IPv4 side its next hop
-//! is [`NextHopId::ACROSS`], which the plain path leaves to the full one. The client's outside end is a mapping
+//! A session lives in the IPv6 table with both its sides: IPv4 addresses stand there in a form that may not be on a wire
+//! (RFC 4291 section 2.5.5.2). The plain path does not look for that form, so such a session names special next hops both ways,
+//! [`NextHopId::ACROSS`] and [`NextHopId::INSIDE`], which leave it to the full path, where `wire` has refused what says it is from
+//! there: no IPv6 packet can pass for an IPv4 one. Its true next hops stand beside and are held like any session's. The
+//! client's outside end is a mapping
 //! (`stage::translate::Mappings`), the same for all servers; who else than the asked one may use it is the rule's filtering.
 //! Two clients that reach each other by their outside ends (hairpinning, RFC 6146 section 3.8) have an ordinary translated
 //! IPv6 session: what would happen to a packet that crosses twice happens at once. A ping between them needs its mapping on
@@ -137,6 +139,12 @@ impl<B> Shard<B> {
         let outside = self.across_or(seen.destination.into_ip()).to_canonical();
         !(is_for && nat64.owns(outside) && rule.ports.contains(seen.destination_port))
     }
+
+    /// The next hop on one side of a session of NAT64, which does not stand where plain packets look for it.
+    pub(crate) fn hop_beside<A: Family>(&self, slot: Slot, direction: Direction) -> NextHopId {
+        let words = A::table(&self.sessions).session(slot).beside();
+        NextHopId::new(*direction.of(&words))
+    }
 }
 
 impl<B: Buffer> Shard<B> {
@@ -147,12 +155,44 @@ impl<B: Buffer> Shard<B> {
         mut new: NewSession<A>,
     ) -> Result<Slot, DropReason> {
         let server = self.across_or(new.original.destination.into_ip());
-        // Only to know that there is a way; each packet looks it up.
-        self.hop_to(server)?;
-        let back = self.hop_back(new.original.source.into_ip());
+        let hops = self.hold_ways(server, new.original.source.into_ip())?;
+        new.next_hop = [NextHopId::ACROSS, NextHopId::INSIDE].map(NextHopId::get);
+        let opened = self.insert_across(position, server, new);
+        self.name_ways::<A>(hops, opened)
+    }
+
+    /// The next hops of a session both ways, held from now on; the way back may not be known yet.
+    fn hold_ways(&mut self, forth: IpAddr, back: IpAddr) -> Result<[NextHopId; 2], DropReason> {
+        let forth = self.hop_to(forth)?;
+        // Before the other is asked for: what nobody holds may be given up for it.
+        self.next_hops.retain(forth);
+        let back = self.hop_back(back);
+        self.next_hops.retain(back);
+        Ok([forth, back])
+    }
+
+    /// Gives a session the next hops that are held for it; without session they are let go.
+    fn name_ways<A: Family>(
+        &mut self,
+        hops: [NextHopId; 2],
+        opened: Result<Slot, DropReason>,
+    ) -> Result<Slot, DropReason> {
+        match opened {
+            Ok(slot) => A::table_mut(&mut self.sessions).session_mut(slot).set_beside(hops.map(NextHopId::get)),
+            Err(_) => hops.into_iter().for_each(|hop| self.next_hops.release(hop)),
+        }
+        opened
+    }
+
+    /// Adds a session between a client and an IPv4 server, under the mapping of the client.
+    fn insert_across<A: Family>(
+        &mut self,
+        position: usize,
+        server: IpAddr,
+        mut new: NewSession<A>,
+    ) -> Result<Slot, DropReason> {
         let (id, is_new, outside) = self.client_mapping(position, &new)?;
         let far_port = new.original.destination_port;
-        new.next_hop = [NextHopId::ACROSS.get(), back.get()];
         new.reply = Tuple {
             source: mapped(server).ok_or(DropReason::NoRoute)?,
             destination: mapped(outside.0).ok_or(DropReason::NoRoute)?,
@@ -237,11 +277,13 @@ impl<B: Buffer> Shard<B> {
         new.generation = self.snapshot.generation.short();
         new.rule = rule;
         new.ingress = [packet.port; 2];
-        new.next_hop = [self.hop_to(client.into())?.get(), NextHopId::ACROSS.get()];
+        new.next_hop = [NextHopId::INSIDE, NextHopId::ACROSS].map(NextHopId::get);
         new.flags = INBOUND;
         new.lease = mapping.get();
         new.lingers = true;
-        let slot = self.insert_mapped(&new, mapping, new.original.source.into())?;
+        let hops = self.hold_ways(client.into(), tuple.source.into())?;
+        let opened = self.insert_mapped(&new, mapping, new.original.source.into());
+        let slot = self.name_ways::<std::net::Ipv6Addr>(hops, opened)?;
         if let Some(pool) = self.snapshot.pool_uses.get(inside.pool) {
             pool.opened();
         }

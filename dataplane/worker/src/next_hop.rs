@@ -29,14 +29,23 @@ impl NextHopId {
     pub(crate) const TUNNEL: Self = Self(u16::MAX - 2);
     /// The connection began with a SYN cookie: its next hops are kept with what else is known of it (`splice`).
     pub(crate) const SPLICED: Self = Self(u16::MAX - 3);
-    /// The IPv4 side of NAT64: each packet's way is looked up when it has become IPv4 (`across`).
+    /// The IPv4 side of NAT64: packets become IPv4 first (`across`). The next hop is kept beside.
     pub(crate) const ACROSS: Self = Self(u16::MAX - 4);
+    /// The IPv6 side of NAT64, for packets that have become IPv6. None comes as such, so the plain path must not know the way:
+    /// the next hop is kept beside.
+    pub(crate) const INSIDE: Self = Self(u16::MAX - 5);
 
     /// The other port of a pair: the packet leaves in line, its link header as it came. Which port that is follows from
     /// the one it came by.
     #[must_use]
     pub(crate) const fn through(pair: Pair) -> Self {
         Self(THROUGH - pair.number)
+    }
+
+    /// Whether this is a side of NAT64.
+    #[must_use]
+    pub(crate) const fn crosses(self) -> bool {
+        matches!(self, Self::ACROSS | Self::INSIDE)
     }
 
     /// Whether this is a pair.
@@ -59,7 +68,7 @@ impl NextHopId {
 }
 
 /// The first pair; the others are below.
-const THROUGH: u16 = u16::MAX - 5;
+const THROUGH: u16 = u16::MAX - 6;
 /// The last of them.
 const THROUGH_LAST: u16 = THROUGH - 31;
 

@@ -110,6 +110,7 @@ impl Held {
         let spliced = forth == NextHopId::SPLICED;
         let hops = match pair::leads_to(session, Direction::Original) {
             Some(station) if forth.is_through() => [station, forth],
+            _ if forth.crosses() => session.beside().map(NextHopId::new),
             _ => [forth, NextHopId::new(session.next_hop(Direction::Reply))],
         };
         Self {
