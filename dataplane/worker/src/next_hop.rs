@@ -149,6 +149,8 @@ pub(crate) struct NextHops<B> {
     index: HashMap<(PortId, IpAddr), u16, Keyed>,
     waiting: VecDeque<(u16, Tick, B)>,
     hand: usize,
+    /// The one given out last: whoever has it may be about to hold it, and asks for another first.
+    lent: u16,
     /// When a packet was last told to wait.
     latest: Tick,
     /// The next hop that was asked for last of those whose addresses end in the same bits: a guess, proved by its entry.
@@ -180,6 +182,7 @@ impl<B> NextHops<B> {
             index: HashMap::with_capacity_and_hasher(2 * NEXT_HOPS_MAX, Keyed::default()),
             waiting: VecDeque::with_capacity(HELD_MAX),
             hand: 0,
+            lent: u16::MAX,
             latest: Tick::new(0),
             guesses: [0; GUESSES],
         }
@@ -195,9 +198,11 @@ impl<B> NextHops<B> {
     pub(crate) fn obtain(&mut self, port: PortId, address: IpAddr) -> Option<NextHopId> {
         let guess = self.guesses.get_mut(guess_of(port, &address))?;
         if self.entries.get(usize::from(*guess)).is_some_and(|entry| entry.port == port && entry.address == address) {
+            self.lent = *guess;
             return Some(NextHopId(*guess));
         }
         let number = self.find_or_make(port, address)?;
+        self.lent = number;
         *self.guesses.get_mut(guess_of(port, &address))? = number;
         Some(NextHopId(number))
     }
@@ -227,12 +232,17 @@ impl<B> NextHops<B> {
         Some(number)
     }
 
-    /// A next hop no session and no packet needs, those that are on their way to wait for it among them, sought over a bounded stretch so that a flood costs little.
+    /// A next hop no session and no packet needs, those that are on their way to hold it or to wait for it among them, sought over
+    /// a bounded stretch so that a flood costs little.
     fn reclaimable(&mut self) -> Option<u16> {
         for _ in 0..64 {
             self.hand = if self.hand + 1 < self.entries.len() { self.hand + 1 } else { 0 };
             let entry = self.entries.get(self.hand)?;
-            if entry.sessions == 0 && entry.waiting == 0 && entry.needed != self.latest {
+            if usize::from(self.lent) != self.hand
+                && entry.sessions == 0
+                && entry.waiting == 0
+                && entry.needed != self.latest
+            {
                 return u16::try_from(self.hand).ok();
             }
         }
@@ -485,6 +495,24 @@ mod tests {
             assert!(hops.obtain(PORT, address(number)).is_some());
         }
         assert!(matches!(hops.way(id, Tick::new(10)), Some(Way::Wait { .. })), "it is somebody else's");
+    }
+
+    /// The way there and the way back of a new session are asked for one after the other.
+    #[test]
+    fn the_second_of_two_never_takes_the_place_of_the_first() {
+        let mut hops = NextHops::<()>::new();
+        let idle = hops.obtain(PORT, address(0)).unwrap();
+        for number in 1..u32::try_from(NEXT_HOPS_MAX).unwrap() {
+            let id = hops.obtain(PORT, address(number)).unwrap();
+            hops.retain(id);
+        }
+        for number in 200_000..202_000 {
+            assert_eq!(hops.obtain(PORT, address(0)), Some(idle));
+            assert_eq!(hops.obtain(PORT, address(number)), None, "all others are held");
+        }
+        // Not the last one any more, it is one of many.
+        hops.obtain(PORT, address(1)).unwrap();
+        assert!((300_000..302_000).any(|number| hops.obtain(PORT, address(number)) == Some(idle)));
     }
 
     #[test]
