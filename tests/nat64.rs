@@ -2,7 +2,7 @@
 //! sizes, and who is not let in.
 
 use millrace_tests::packet::{Packet, end, icmp_error, ip, ping, pong, tcp, udp};
-use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS, Talk};
 use stage::DropReason::{
     FirewallDenied, HopLimitExceeded, IcmpErrorUnmatched, Nat64Unsupported, NatSourceLimit, NextHopsFull, NoService,
     PacketTooBig, SourceOwnAddress, TcpOutOfWindow,
@@ -517,33 +517,6 @@ fn a_client_has_no_more_ports_than_it_may() {
     Across(udp, 20_004, 20_004).asks(&mut rig, |p| p);
 }
 
-/// After a change of rules a packet goes round other workers only where its session is not.
-#[test]
-fn answers_go_to_their_worker_at_once_after_a_change() {
-    let layout = Layout { workers: 3, queues: 1, buffers: 4_096 };
-    let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{RULES}"), layout);
-    let talks: Vec<_> = (20_000..20_024)
-        .map(|port| {
-            rig.put(INSIDE, &udp(&end(CLIENT, port), &end(SERVER6, 443)));
-            rig.settle();
-            let out = rig.take();
-            Across(udp, port, u16::from_be_bytes([out[0].1[34], out[0].1[35]]))
-        })
-        .collect();
-    let handed = |rig: &mut Rig| {
-        let before = rig.count(|c| &c.handed_over);
-        for talk in &talks {
-            talk.answers(rig, |p| p.data(b"x"));
-            talk.asks(rig, |p| p.data(b"y"));
-        }
-        rig.count(|c| &c.handed_over) - before
-    };
-    let at_first = handed(&mut rig);
-    rig.publish_more(&RULES.replace("\"clients\"", "\"others\""));
-    handed(&mut rig);
-    assert!(handed(&mut rig) <= at_first, "each packet is handed over once at most");
-}
-
 /// RFC 4291 section 2.5.5.2, RFC 6890: what NAT64 writes into its sessions for their IPv4 side is nobody's on a wire, so no
 /// packet finds a session by it: plain or not, by whatever port, on whatever worker.
 #[test]
@@ -612,6 +585,65 @@ fn a_flood_of_neighbors_does_not_take_the_way_of_a_conversation() {
     rig.take();
     talk.asks(&mut rig, |p| p);
     talk.answers(&mut rig, |p| p);
+}
+
+/// A rule of NAT64 that is not for a client does not concern it: its packets are judged by where they go, and so are the answers,
+/// whichever worker has them.
+#[test]
+fn who_no_rule_is_for_is_routed() {
+    let beyond = "[[route]]\nto = \"64:ff9b::/96\"\nvia = \"2001:db8:10::64\"\n";
+    let rules = RULES.replace("from = [\"dmz\"]\naddress", "source = [\"2001:db8:10::11/128\"]\naddress");
+    let other = "2001:db8:10::12";
+    for workers in [1, 3] {
+        let layout = Layout { workers, queues: usize::from(workers), buffers: 4_096 };
+        let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{rules}{beyond}"), layout);
+        let asked = udp(&end(other, 5_000), &end(SERVER6, 53));
+        rig.drops_all("no rule allows dmz to dmz", &[(INSIDE, asked)], FirewallDenied);
+        let inner = "[[firewall.rule]]\nname = \"beside\"\naction = \"allow\"\nfrom = [\"dmz\"]\nto = [\"dmz\"]\n";
+        rig.publish_more(&format!("{inner}{rules}{beyond}"));
+        for port in 5_000..5_024 {
+            let talk = Talk::udp(
+                (INSIDE, &end(other, port), &end(SERVER6, 53)),
+                (INSIDE, &end(other, port), &end(SERVER6, 53)),
+            );
+            let (asked, passed) = talk.up(|p| p);
+            rig.passes("asks", (asked, (passed.0, passed.1.via("2001:db8:10::64"))));
+            let (answered, passed) = talk.down(|p| p);
+            rig.passes("is answered", ((answered.0, answered.1.via("2001:db8:10::64")), passed));
+        }
+        rig.publish_more(&format!("{inner}{rules}{beyond}# the same\n"));
+        let (asked, passed) =
+            Talk::udp((INSIDE, &end(other, 5_000), &end(SERVER6, 53)), (INSIDE, &end(other, 5_000), &end(SERVER6, 53)))
+                .up(|p| p);
+        rig.passes("judged again", (asked, (passed.0, passed.1.via("2001:db8:10::64"))));
+    }
+}
+
+/// After a change of rules a packet goes round other workers only where its session is not.
+#[test]
+fn answers_go_to_their_worker_at_once_after_a_change() {
+    let layout = Layout { workers: 3, queues: 1, buffers: 4_096 };
+    let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{RULES}"), layout);
+    let talks: Vec<_> = (20_000..20_024)
+        .map(|port| {
+            rig.put(INSIDE, &udp(&end(CLIENT, port), &end(SERVER6, 443)));
+            rig.settle();
+            let out = rig.take();
+            Across(udp, port, u16::from_be_bytes([out[0].1[34], out[0].1[35]]))
+        })
+        .collect();
+    let handed = |rig: &mut Rig| {
+        let before = rig.count(|c| &c.handed_over);
+        for talk in &talks {
+            talk.answers(rig, |p| p.data(b"x"));
+            talk.asks(rig, |p| p.data(b"y"));
+        }
+        rig.count(|c| &c.handed_over) - before
+    };
+    let at_first = handed(&mut rig);
+    rig.publish_more(&RULES.replace("\"clients\"", "\"others\""));
+    handed(&mut rig);
+    assert!(handed(&mut rig) <= at_first, "each packet is handed over once at most");
 }
 
 /// A policy without the rule ends what it had opened.

@@ -183,13 +183,8 @@ impl<B: Buffer> Shard<B> {
                 self.zone_of_client(mapping)
             }
             Bound::Here | Bound::Backend(..) | Bound::Through => ZoneId::APPLIANCE,
-            Bound::Across(_) | Bound::Beyond => match self.snapshot.routes.lookup(self.across_or(destination)) {
-                Some(route) => self.snapshot.zone(route.port),
-                None => {
-                    let unreachable = Answer::Icmp(IcmpErrorKind::NetUnreachable);
-                    return Err(Verdict::Refuse(DropReason::NoRoute, unreachable));
-                }
-            },
+            Bound::Across(_) => self.zone_behind_route(self.across_or(destination))?,
+            Bound::Beyond => self.zone_behind_route(destination)?,
         };
         let candidate = Candidate {
             from: self.snapshot.zone(packet.port),
@@ -200,6 +195,12 @@ impl<B: Buffer> Shard<B> {
             destination_port,
         };
         Ok(Applicant { bound, candidate, proof })
+    }
+
+    /// The zone that packets to this address are routed to.
+    fn zone_behind_route(&self, destination: IpAddr) -> Result<ZoneId, Verdict> {
+        let route = self.snapshot.routes.lookup(destination).ok_or(refusal(DropReason::NoRoute))?;
+        Ok(self.snapshot.zone(route.port))
     }
 
     /// What becomes of a TCP segment that belongs to no session and opens none.

@@ -122,12 +122,21 @@ pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &
     let secret = snapshot.steer_secret;
     let by_source = || choose(fold(secret, source, source_port), workers);
     let by_destination = || choose(fold(secret, destination, destination_port), workers);
+    let by_client = |position, client, port| {
+        // Counted clients stay together with all their ports.
+        let counted = roles.nat64().rule(position).is_some_and(|rule| rule.ports_per_source.is_some());
+        choose(fold(secret, client, if counted { 0 } else { port }), workers)
+    };
 
     if roles.asked(destination, protocol, destination_port) {
         return by_source();
     }
     if roles.asked(source, protocol, source_port) {
         return by_destination();
+    }
+    if !matches!(protocol, TCP | UDP | ICMP | ICMPV6) {
+        // Without ports nothing would tell the answers behind a pool address: one worker has each such protocol.
+        return choose(mix(secret ^ u64::from(protocol)), workers);
     }
     if let IpAddr::V6(asked) = destination
         && !roles.nat64().is_empty()
@@ -139,18 +148,19 @@ pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &
         {
             return worker;
         }
-        // Counted clients stay together with all their ports.
-        let counted = roles.nat64().rule(position).is_some_and(|rule| rule.ports_per_source.is_some());
-        return choose(fold(secret, source, if counted { 0 } else { source_port }), workers);
-    }
-    if !matches!(protocol, TCP | UDP | ICMP | ICMPV6) {
-        // Without ports nothing would tell the answers behind a pool address: one worker has each such protocol.
-        return choose(mix(secret ^ u64::from(protocol)), workers);
+        return by_client(position, source, source_port);
     }
     if roles.hides(destination)
         && let Some(worker) = slice.owner(destination_port)
     {
         return worker;
+    }
+    // Of a client that no rule is for, whose packets are only routed: the answers come from behind the prefix.
+    if let IpAddr::V6(answers) = source
+        && !roles.nat64().is_empty()
+        && let Some((position, _)) = roles.nat64().find(answers)
+    {
+        return by_client(position, destination, destination_port);
     }
     if roles.hides(source)
         && let Some(worker) = slice.owner(source_port)
