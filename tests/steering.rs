@@ -371,6 +371,35 @@ fn conversations_go_on_while_a_policy_comes_into_force() {
     }
 }
 
+/// A route that leads to another zone, which source NAT is not for, gives clients that kept their port to other workers; what they
+/// had begun goes on where it is.
+#[test]
+fn conversations_go_on_when_a_route_leads_to_another_zone() {
+    let mapping = hiding("mapping = \"endpoint-independent\"");
+    let moved = "[[route]]\nto = \"203.0.113.9/32\"\nvia = \"10.0.0.254\"\n";
+    let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{OPEN}{mapping}"), MANY);
+    let talks: Vec<(String, String)> = (40_000..40_048)
+        .map(|port| {
+            let from = end("10.0.0.50", port);
+            rig.put(INSIDE, &udp(&from, "203.0.113.9:53"));
+            rig.settle();
+            let out = rig.take();
+            (from, end("198.51.100.20", u16::from_be_bytes([out[0].1[34], out[0].1[35]])))
+        })
+        .collect();
+    for round in 0..3 {
+        rig.publish_more(&format!("{OPEN}{mapping}{moved}"));
+        for (from, shown) in &talks {
+            let asked = udp(shown, "203.0.113.9:53").via("10.0.0.254").routed();
+            rig.case("goes on", &[(INSIDE, udp(from, "203.0.113.9:53"))], &[(INSIDE, asked)], &[]);
+            let answer = udp("203.0.113.9:53", shown).via("10.0.0.254");
+            let heard = udp("203.0.113.9:53", from).routed();
+            rig.case("is answered", &[(INSIDE, answer)], &[(INSIDE, heard)], &[]);
+        }
+        assert_eq!(rig.session_count(), talks.len(), "round {round}: none was opened twice");
+    }
+}
+
 /// New conversations of what has changed are opened once, by the worker the policy in force gives them to.
 #[test]
 fn new_conversations_are_opened_once_after_a_change() {

@@ -153,7 +153,8 @@ pub fn compile_with(
         .zip(0..)
         .flat_map(|(port, number)| port.addresses.iter().map(move |net| (net.addr(), PortId::new(number))))
         .collect();
-    let routes = tables.routes(&policy.route_table())?;
+    let written = policy.route_table();
+    let routes = tables.routes(&written)?;
     let classifier = tables.classifier(&policy.firewall.rules)?;
     let rules = Ruleset::new(
         policy.firewall.rules.clone(),
@@ -190,7 +191,9 @@ pub fn compile_with(
     let destination_nat = DestinationNat::new(policy.destination_nat.clone(), before);
     let (source_nat, nat64) = (Arc::new(source_nat), Arc::new(nat64));
     let before = previous.map(|snapshot| &snapshot.steering);
-    let steering = Steering::compile(&services, &destination_nat, &source_nat, &nat64, before);
+    let zone_of = |route: &Route| ports.get(route.port.index()).map(|port| (route.to, port.zone));
+    let led: Vec<_> = written.iter().filter_map(zone_of).collect();
+    let steering = Steering::compile(&services, &destination_nat, (&source_nat, &nat64), &led, before);
     let hiding = services.pool_addresses().chain(source_nat.addresses()).chain(nat64.addresses());
     let attracted = |attract| services.iter().map(|service| service.spec()).filter(move |spec| spec.attract == attract);
     let virtuals = |attract| attracted(attract).map(|spec| spec.address);

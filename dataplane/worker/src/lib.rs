@@ -60,6 +60,7 @@ mod treat;
 mod tunnel;
 mod tunnel_error;
 mod watch;
+mod zone_map;
 
 pub use clock::Clock;
 pub use command::{Command, Event, ShortFrame};

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use stage::translate::{PortSlice, SourceNat, Together};
+use stage::translate::{PortSlice, Together};
 use units::WorkerId;
 use wire::{Endpoints, Facts, QuotedTransport, Transport};
 
@@ -172,7 +172,7 @@ pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &
         (false, true) => by_source(),
         (true, true) | (false, false) => {
             if roles.nat().keeps_mappings()
-                && let Some(owner) = of_hidden_client(roles.nat(), ends, snapshot, workers)
+                && let Some(owner) = of_hidden_client(roles, ends, secret, workers)
             {
                 return owner;
             }
@@ -182,12 +182,11 @@ pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &
 }
 
 /// The owner of what a client says whose sessions share a mapping or are counted, and of what is said to such a client
-/// without translation: for both the client's side decides. Which side that is follows from the routes, so that both
-/// directions find the same.
-fn of_hidden_client(nat: &SourceNat, ends: &Ends, snapshot: &Snapshot, workers: usize) -> Option<WorkerId> {
-    let zone = |address| snapshot.routes.lookup(address).map(|route| snapshot.zone(route.port));
-    let (near, far) = (zone(ends.source)?, zone(ends.destination)?);
-    let secret = snapshot.steer_secret;
+/// without translation: for both the client's side decides. Which side that is follows from the routes of the same policy, so
+/// that both directions find the same.
+fn of_hidden_client(roles: &Roles, ends: &Ends, secret: u64, workers: usize) -> Option<WorkerId> {
+    let (near, far) = (roles.zone(ends.source)?, roles.zone(ends.destination)?);
+    let nat = roles.nat();
     let by = |together, address, port| match together {
         Together::Endpoint => choose(fold(secret, address, port), workers),
         Together::Address => choose(fold(secret, address, 0), workers),

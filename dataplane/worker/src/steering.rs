@@ -1,5 +1,5 @@
 //! What of a policy decides which worker owns a session ([`steer`](crate::steer)): which addresses and ports are asked, which
-//! serve, which hide others, and whose sessions source NAT and NAT64 keep together. Of earlier policies it is remembered as long as a
+//! serve, which hide others, and whose sessions source NAT and NAT64 keep together, for which the zones of routes count. Of earlier policies it is remembered as long as a
 //! session may live that they gave to another worker ([`astray`](crate::astray)).
 //!
 //! Built when a policy is compiled, read by workers, never changed but for the tick that says how long it matters.
@@ -9,11 +9,14 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use stage::balancer::Services;
 use stage::translate::nat64::Nat64;
 use stage::translate::{DestinationNat, SourceNat};
 use stage::{Keyed, PortRange};
-use units::Tick;
+use units::{Tick, ZoneId};
+
+use crate::zone_map::ZoneMap;
 
 /// Earlier policies that are remembered: those that came before are looked for no more.
 const EARLIER: usize = 8;
@@ -64,11 +67,19 @@ pub(crate) struct Roles {
     hiding: HashSet<IpAddr, Keyed>,
     nat: Arc<SourceNat>,
     nat64: Arc<Nat64>,
+    /// Where source NAT keeps mappings, which of its rules is meant follows from these; else empty.
+    zones: ZoneMap,
 }
 
 impl Roles {
-    fn new(services: &Services, forwards: &DestinationNat, nat: &Arc<SourceNat>, nat64: &Arc<Nat64>) -> Self {
-        let mut roles = Self { nat: Arc::clone(nat), nat64: Arc::clone(nat64), ..Self::default() };
+    fn new(
+        services: &Services,
+        forwards: &DestinationNat,
+        (nat, nat64): (&Arc<SourceNat>, &Arc<Nat64>),
+        routes: &[(IpNet, ZoneId)],
+    ) -> Self {
+        let zones = if nat.keeps_mappings() { ZoneMap::new(routes) } else { ZoneMap::default() };
+        let mut roles = Self { nat: Arc::clone(nat), nat64: Arc::clone(nat64), zones, ..Self::default() };
         for service in services.iter() {
             let spec = service.spec();
             let protocol = spec.protocol.number();
@@ -118,6 +129,11 @@ impl Roles {
         &self.nat
     }
 
+    /// The zone an address is routed to, where source NAT keeps mappings.
+    pub(crate) fn zone(&self, address: IpAddr) -> Option<ZoneId> {
+        self.zones.zone(address)
+    }
+
     /// The prefixes whose destinations are IPv4 servers.
     pub(crate) fn nat64(&self) -> &Nat64 {
         &self.nat64
@@ -128,7 +144,7 @@ impl Roles {
         let hiding = |roles: &Self| roles.nat.iter().map(|(rule, _)| rule.clone()).collect::<Vec<_>>();
         let crossing = |roles: &Self| roles.nat64.iter().map(|(rule, _)| rule.clone()).collect::<Vec<_>>();
         let keep = self.nat.keeps_mappings() || other.nat.keeps_mappings();
-        (!keep || hiding(self) == hiding(other)) && crossing(self) == crossing(other)
+        (!keep || hiding(self) == hiding(other) && self.zones == other.zones) && crossing(self) == crossing(other)
     }
 
     /// The addresses whose part is another in `other`.
@@ -164,16 +180,16 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// Compiles what these say, after `previous`.
+    /// Compiles what these say, after `previous`; of routes, the zone that each leads to.
     #[must_use]
     pub fn compile(
         services: &Services,
         forwards: &DestinationNat,
-        nat: &Arc<SourceNat>,
-        nat64: &Arc<Nat64>,
+        nats: (&Arc<SourceNat>, &Arc<Nat64>),
+        routes: &[(IpNet, ZoneId)],
         previous: Option<&Self>,
     ) -> Self {
-        let mut today = Roles::new(services, forwards, nat, nat64);
+        let mut today = Roles::new(services, forwards, nats, routes);
         if let Some(previous) = previous {
             today.keep_departed(services, &previous.today);
         }
@@ -285,8 +301,13 @@ mod tests {
         let nat = Arc::new(SourceNat::new(rules, &PoolUses::compile(&["out".to_owned()], None)));
         let services = Services::compile(vec![shop], previous.map(|(services, _)| services));
         let forwards = DestinationNat::new(vec![forward], None);
-        let steering =
-            Steering::compile(&services, &forwards, &nat, &Arc::default(), previous.map(|(_, steering)| steering));
+        let steering = Steering::compile(
+            &services,
+            &forwards,
+            (&nat, &Arc::default()),
+            &[],
+            previous.map(|(_, steering)| steering),
+        );
         (services, steering)
     }
 
