@@ -13,10 +13,14 @@ use crate::{Address, Kind, WireTuple, arch};
 /// Words of key material: three blocks with four round keys of two words each.
 const WORDS: usize = 24;
 
-/// The key of the hash. `Debug` does not show it.
+/// Words of key material that are not the hash's.
+const APART: usize = 4;
+
+/// The key of the hash, and a seed drawn with it. `Debug` does not show it.
 #[derive(Clone)]
 pub struct HashSecret {
     words: [u64; WORDS],
+    apart: [u64; APART],
 }
 
 impl fmt::Debug for HashSecret {
@@ -30,21 +34,34 @@ impl HashSecret {
     #[must_use]
     pub fn random() -> Self {
         let state = RandomState::new();
-        Self { words: core::array::from_fn(|position| state.hash_one(position)) }
+        Self::from_words(|position| state.hash_one(position))
+    }
+
+    fn from_words(mut word: impl FnMut(usize) -> u64) -> Self {
+        let words = core::array::from_fn(&mut word);
+        Self { words, apart: core::array::from_fn(|position| word(WORDS + position)) }
+    }
+
+    /// Key material for a generator of random numbers, independent of what the hash uses.
+    #[must_use]
+    pub fn seed(&self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        for (place, word) in seed.chunks_exact_mut(8).zip(self.apart) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        seed
     }
 
     /// A secret that follows from a seed (SplitMix64): for tests and replays.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         let mut state = seed;
-        Self {
-            words: core::array::from_fn(|_| {
-                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-                mixed ^ mixed >> 31
-            }),
-        }
+        Self::from_words(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ mixed >> 31
+        })
     }
 }
 

@@ -100,7 +100,7 @@ impl<B: Buffer> Shard<B> {
             return Verdict::Drop(DropReason::IcmpUnwanted);
         }
         let mtus = Mtus { v4: self.mtu(port), v6: self.mtu(packet.port) };
-        let identification = u16::try_from(self.roll() >> 16).unwrap_or(0);
+        let identification = self.dice.roll_short();
         let outer = (restored.destination, restored.source);
         let bytes = packet.buffer.bytes_mut();
         let kept = nat64::error_to_v4(bytes, (facts, quote), outer, &restored, mtus, identification);

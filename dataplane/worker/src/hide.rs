@@ -250,7 +250,7 @@ impl<B: Buffer> Shard<B> {
         new: &mut NewSession<A>,
         and: impl Fn(&Self, (IpAddr, u16)) -> bool,
     ) -> Option<(IpAddr, u16)> {
-        let start = self.roll();
+        let start = self.dice.roll();
         let fits = |address: A, port: u16, new: &mut NewSession<A>| {
             set_outside(new, address, port);
             let outside = (address.into_ip(), port);

@@ -4,6 +4,8 @@
 
 use wire::fragment::Example;
 
+use crate::dice::Dice;
+
 /// Counters of IPv4: datagrams to destinations that share one use the numbers up faster, no more.
 const COUNTERS: usize = 1_024;
 
@@ -18,19 +20,15 @@ pub(crate) struct Identifications {
 }
 
 impl Identifications {
-    /// Those of worker `worker` among `workers`; `secret` decides where they begin.
-    pub(crate) fn new(worker: usize, workers: usize, secret: u64) -> Self {
+    /// Those of worker `worker` among `workers`; they begin as `dice` falls.
+    pub(crate) fn new(worker: usize, workers: usize, dice: &mut Dice) -> Self {
         let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let begin = |number: u64| {
-            let mixed = (secret ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            mixed ^ (mixed >> 29)
-        };
         Self {
-            secret,
+            secret: u64::from(dice.roll()) << 32 | u64::from(dice.roll()),
             worker: narrow(worker),
             workers: narrow(workers).max(1),
-            v4: (0..).map(|number| (begin(number) >> 48) as u16).take(COUNTERS).collect(),
-            v6: (begin(u64::MAX) >> 32) as u32,
+            v4: (0..COUNTERS).map(|_| dice.roll_short()).collect(),
+            v6: dice.roll(),
         }
     }
 
@@ -55,6 +53,7 @@ impl Identifications {
 mod tests {
     use std::collections::HashSet;
 
+    use units::WorkerId;
     use wire::{Content, Verify, dissect};
 
     use super::*;
@@ -67,6 +66,10 @@ mod tests {
         Example::of(&frame, &facts).unwrap()
     }
 
+    fn numbers(worker: usize, workers: usize) -> Identifications {
+        Identifications::new(worker, workers, &mut Dice::new([7; 32], WorkerId::new(0)))
+    }
+
     /// RFC 6864: no number comes again before all others have been used, and no other worker has it.
     #[test]
     fn numbers_do_not_repeat_and_workers_do_not_meet() {
@@ -74,7 +77,7 @@ mod tests {
             let mut seen = HashSet::new();
             let mut count = 0;
             for worker in 0..workers {
-                let mut numbers = Identifications::new(worker, workers, 0x5eed);
+                let mut numbers = numbers(worker, workers);
                 for _ in 0..65_536 / workers {
                     let number = numbers.next(&example(), false);
                     assert!(number <= 0xffff && seen.insert(number), "{number} again, of {workers}");
@@ -84,7 +87,7 @@ mod tests {
             assert!(count > 65_530);
             let mut six = HashSet::new();
             for worker in 0..workers {
-                let mut numbers = Identifications::new(worker, workers, 0x5eed);
+                let mut numbers = numbers(worker, workers);
                 assert!((0..10_000).all(|_| six.insert(numbers.next(&example(), true))));
             }
         }

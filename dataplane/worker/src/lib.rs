@@ -17,6 +17,7 @@ mod command;
 mod counters;
 mod decapsulate;
 mod depart;
+mod dice;
 mod end;
 mod error_limit;
 mod establish;

@@ -354,7 +354,7 @@ impl<B: Buffer> Shard<B> {
             // One of an earlier policy, which this one would not give, goes with its last session.
             self.mappings.set_aside(id);
         }
-        let (slice, start) = (self.slice.within(rule.ports), self.roll());
+        let (slice, start) = (self.slice.within(rule.ports), self.dice.roll());
         let at =
             |address: Ipv4Addr, port| Outside { protocol: inside.protocol, address: address.into(), port, far: None };
         let addresses = pool.v4_of(inside.address);

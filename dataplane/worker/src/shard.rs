@@ -20,6 +20,7 @@ use crate::act::{FROM_KERNEL, HALF_OPEN};
 use crate::binding::{BindingId, Bindings};
 use crate::command::Event;
 use crate::counters::WorkerCounters;
+use crate::dice::Dice;
 use crate::end::Resets;
 use crate::error_limit::ErrorLimit;
 use crate::family::Family;
@@ -81,8 +82,8 @@ pub struct Shard<B> {
     pub(crate) error_limit: ErrorLimit,
     pub(crate) log_allowance: Allowance,
     pub(crate) sampler: Sampler,
-    /// Random numbers for ports (xorshift; not a secret, RFC 6056 algorithm 3 in spirit).
-    pub(crate) dice: u64,
+    /// Random numbers for ports and identifications.
+    pub(crate) dice: Dice,
     /// What is written down of a packet that is treated alone.
     pub(crate) noted: Noted,
 }
@@ -142,14 +143,14 @@ impl<B> Shard<B> {
         events: Arc<ArrayQueue<Event>>,
     ) -> Result<Self, OutOfMemory> {
         let turns = vec![0; snapshot.services.len()].into();
-        let dice = snapshot.steer_secret.wrapping_add(u64::from(id.get())).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut dice = Dice::new(secret.seed(), id);
         let mut sessions = Sessions::new(capacity + KERNEL_SESSIONS, secret)?;
         sessions.set_timeouts(&snapshot.timeouts);
         let mut next_hops = NextHops::new();
         next_hops.set_ports(&snapshot.ports);
         let fragments = Fragments {
             waiting: Waiting::new(snapshot.fragments.capacity.div_ceil(workers.max(1))),
-            identifications: Identifications::new(id.index(), workers, snapshot.steer_secret),
+            identifications: Identifications::new(id.index(), workers, &mut dice),
         };
         Ok(Self {
             id,
@@ -160,7 +161,7 @@ impl<B> Shard<B> {
             snapshot,
             turns,
             sessions,
-            mappings: Mappings::new(capacity + KERNEL_SESSIONS, dice.rotate_left(17)),
+            mappings: Mappings::new(capacity + KERNEL_SESSIONS),
             freed: Freed::default(),
             next_hops,
             fragments,
@@ -180,7 +181,7 @@ impl<B> Shard<B> {
             answers: Allowance::new(),
             error_limit: ErrorLimit::new(),
             log_allowance: Allowance::new(),
-            sampler: Sampler::new((dice >> 32) as u32),
+            sampler: Sampler::new(dice.roll()),
             dice,
             noted: Noted::default(),
         })
@@ -227,14 +228,6 @@ impl<B> Shard<B> {
             }
         }
         self.owed.len() + 4 <= OWED
-    }
-
-    /// The next random number.
-    pub(crate) fn roll(&mut self) -> u32 {
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        u32::try_from(self.dice >> 32).unwrap_or(0)
     }
 
     /// Puts new tables in force from the next burst on; the old ones go back to control.

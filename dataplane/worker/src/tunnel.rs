@@ -141,7 +141,7 @@ impl<B: Buffer> Shard<B> {
         slot: Slot,
         direction: Direction,
     ) -> Passed {
-        let id = u16::try_from(self.roll() & 0xffff).unwrap_or(0);
+        let id = self.dice.roll_short();
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
         let binding = BindingId::new(session.binding());
         let Some(backend) = self.bindings.backend(binding) else { return Passed::Not };
@@ -302,7 +302,7 @@ impl<B: Buffer> Shard<B> {
         if !buffer.resize(usize::from(facts.end)) || !buffer.trim_front(usize::from(tags)) {
             return Verdict::Drop(DropReason::BuffersExhausted);
         }
-        let id = u16::try_from(self.roll() & 0xffff).unwrap_or(0);
+        let id = self.dice.roll_short();
         let (source_port, destination_port) = match facts.transport {
             Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
             Transport::Udp { source_port, destination_port, .. } => (source_port, destination_port),

@@ -6,9 +6,10 @@
 //! identifiers. Ports are split among workers, so mappings of two workers never meet. All memory is taken at start and
 //! touched as it is needed; a full table is an outcome. Nothing here reads a clock.
 
+use core::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 
-use crate::balancer::stable_hash::StableHash;
+use crate::Keyed;
 
 use super::bounded::{Bounded, Number};
 use super::{Filtering, Mapping};
@@ -116,7 +117,8 @@ pub struct Mappings {
     sources: Bounded<(u16, IpAddr), u32>,
     /// The mappings that share one of those ports, for different far ends.
     shared: Bounded<Port, u32>,
-    secret: u64,
+    /// Strangers choose ports and addresses.
+    keyed: Keyed,
 }
 
 impl Mapping {
@@ -132,16 +134,16 @@ impl Mapping {
 }
 
 impl Mappings {
-    /// No mappings yet, and room for `capacity`; `secret` keys the hashes, since strangers choose ports and addresses.
+    /// No mappings yet, and room for `capacity`.
     #[must_use]
-    pub fn new(capacity: usize, secret: u64) -> Self {
+    pub fn new(capacity: usize) -> Self {
         Self {
             by_inside: Bounded::new(capacity),
             by_outside: Bounded::new(capacity),
             permits: Bounded::new(capacity),
             sources: Bounded::new(capacity),
             shared: Bounded::new(capacity),
-            secret,
+            keyed: Keyed::default(),
         }
     }
 
@@ -167,12 +169,21 @@ impl Mappings {
             + self.shared.bytes()
     }
 
-    fn hash_end(&self, seed: u64, address: IpAddr, words: u64, far: Option<(IpAddr, Option<u16>)>) -> u64 {
-        let hash = StableHash::new(self.secret ^ seed).address(address).word(words);
-        match far {
-            Some((far, port)) => hash.address(far).word(port.map_or(u64::MAX, u64::from)).finish(),
-            None => hash.finish(),
+    fn hash_end(&self, seed: u8, address: IpAddr, words: u64, far: Option<(IpAddr, Option<u16>)>) -> u64 {
+        let mut hasher = self.keyed.build_hasher();
+        hasher.write_u8(seed);
+        let mut end = |address: IpAddr, words: u64| {
+            match address {
+                IpAddr::V4(v4) => hasher.write_u64(u64::from(v4.to_bits())),
+                IpAddr::V6(v6) => hasher.write(&v6.octets()),
+            }
+            hasher.write_u64(words);
+        };
+        end(address, words);
+        if let Some((far, port)) = far {
+            end(far, port.map_or(u64::MAX, u64::from));
         }
+        hasher.finish()
     }
 
     /// The same whether it is set aside or not.

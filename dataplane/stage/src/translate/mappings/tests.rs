@@ -29,7 +29,7 @@ fn mapped(mapping: Mapping, filtering: Filtering, client: (u8, u16), port: u16, 
 /// RFC 6888 REQ-4: a source has so many ports and no more, and gets one again when one is free.
 #[test]
 fn a_source_is_limited_by_itself() {
-    let mut mappings = Mappings::new(16, 1);
+    let mut mappings = Mappings::new(16);
     let make = |client, port| {
         let filtering = Filtering::default();
         mapped(Mapping::EndpointIndependent, filtering, (client, port), port, (1, 53))
@@ -58,7 +58,7 @@ fn filtering_decides_who_may_open_a_conversation() {
         (M::AddressDependent, F::AddressAndPortDependent, false, false, false),
         (M::AddressAndPortDependent, F::AddressAndPortDependent, false, false, false),
     ] {
-        let mut mappings = Mappings::new(16, 1);
+        let mut mappings = Mappings::new(16);
         let id = mappings.open(mapped(mapping, filtering, (1, 5_000), 6_000, (7, 53)), None).unwrap();
         mappings.retain(id, far(7));
         let admits = |from| mappings.admits(17, POOL.into(), 6_000, far(from)) == Some(id);
@@ -71,7 +71,7 @@ fn filtering_decides_who_may_open_a_conversation() {
 
 #[test]
 fn a_permit_ends_with_the_last_session_to_that_address() {
-    let mut mappings = Mappings::new(16, 1);
+    let mut mappings = Mappings::new(16);
     let client = mapped(Mapping::EndpointIndependent, Filtering::AddressDependent, (1, 5_000), 6_000, (7, 53));
     let id = mappings.open(client, None).unwrap();
     for address in [7, 7, 8] {
@@ -88,7 +88,7 @@ fn a_permit_ends_with_the_last_session_to_that_address() {
 /// A table that is full refuses and is what it was.
 #[test]
 fn a_full_table_refuses_and_changes_nothing() {
-    let mut mappings = Mappings::new(1, 1);
+    let mut mappings = Mappings::new(1);
     let make = |port| mapped(Mapping::EndpointIndependent, Filtering::default(), (1, port), port, (1, 53));
     let id = mappings.open(make(1), Some(5)).unwrap();
     assert_eq!(mappings.open(make(2), Some(5)), Err(NoMapping::Full));
@@ -126,7 +126,7 @@ proptest! {
     fn ends_never_collide_and_nothing_is_left(mode in 0..3_usize, filter in 0..3_usize, limit in 1..20_u32, steps in steps()) {
         let (_, mapping) = Mapping::WORDS[mode];
         let (_, filtering) = Filtering::WORDS[filter.max(mode)];
-        let mut mappings = Mappings::new(64, 9);
+        let mut mappings = Mappings::new(64);
         let mut live: Vec<Live> = Vec::new();
         for step in steps {
             match step {
@@ -198,7 +198,7 @@ proptest! {
 /// A mapping that was set aside keeps its outside end and its sessions; its inside end gets another.
 #[test]
 fn a_mapping_set_aside_is_not_found_again() {
-    let mut mappings = Mappings::new(16, 1);
+    let mut mappings = Mappings::new(16);
     let make = |port| mapped(Mapping::EndpointIndependent, Filtering::default(), (1, 5), port, (1, 53));
     let old = mappings.open(make(5), Some(2)).unwrap();
     mappings.retain(old, far(1));
