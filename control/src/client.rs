@@ -225,7 +225,8 @@ impl Client {
             let (mut sender, connection) = self.connect().await?;
             let request = self.request(Method::GET, call, Bytes::new())?;
             let listening = async {
-                let (head, mut body) = sender.send_request(request).await.map_err(|error| self.odd(&error))?.into_parts();
+                let (head, mut body) =
+                    sender.send_request(request).await.map_err(|error| self.odd(&error))?.into_parts();
                 if !head.status.is_success() {
                     let answer = body.collect().await.map_err(|error| self.odd(&error))?.to_bytes();
                     return Err(self.refusal(head.status, &answer));

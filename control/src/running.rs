@@ -206,25 +206,37 @@ impl Running {
         Arc::clone(&lock(&self.state).snapshot)
     }
 
-    /// A probe has found something; when it changes who can be chosen, the balancer's tables follow.
-    pub fn found(&self, report: &Report) {
+    /// Takes in what probes find until there are no more of them or the appliance is gone, on the thread it is called from.
+    /// When that changes who can be chosen, the balancer's tables follow: once for all that has come meanwhile, since renewing
+    /// them waits for the workers, and for whoever else changes something.
+    pub fn attend_probes(this: &Weak<Self>, reports: &Receiver<Report>) {
+        while let Ok(first) = reports.recv()
+            && let Some(appliance) = this.upgrade()
+        {
+            let renew =
+                reports.try_iter().fold(appliance.take_in(&first), |renew, next| appliance.take_in(&next) || renew);
+            if renew && let Err(refusal) = appliance.rebuild() {
+                log::error!("the balancer's tables could not be renewed: {refusal}");
+            }
+        }
+    }
+
+    /// Takes in what a probe has found; true when it changes who can be chosen.
+    fn take_in(&self, report: &Report) -> bool {
         let snapshot = self.snapshot();
-        let Some(service) = snapshot.services.by_name(&report.service) else { return };
+        let Some(service) = snapshot.services.by_name(&report.service) else { return false };
         let Some(member) = service.members().iter().find(|member| member.backend.name() == report.backend) else {
-            return;
+            return false;
         };
         if member.backend.address() != report.address.ip() {
-            return;
+            return false;
         }
         if let Ok(took) = report.outcome {
             member.backend.set_response_us(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
         }
         // Not judged yet, as after a policy that probes it in another way: what was known holds until it is.
-        if report.health == Health::Unknown {
-            return;
-        }
-        if !member.backend.set_health(report.health) {
-            return;
+        if report.health == Health::Unknown || !member.backend.set_health(report.health) {
+            return false;
         }
         match &report.outcome {
             Ok(_) => log::info!("backend {} of service {} is {}", report.backend, report.service, report.health.name()),
@@ -237,9 +249,7 @@ impl Running {
                 );
             }
         }
-        if let Err(refusal) = self.rebuild() {
-            log::error!("the balancer's tables could not be renewed: {refusal}");
-        }
+        true
     }
 
     /// Renews the balancer's tables when health or administration ask for others.

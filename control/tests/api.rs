@@ -576,6 +576,42 @@ fn slow_callers_keep_nobody_out() {
     assert_eq!(held[1].read(&mut gone).unwrap_or(0), 0);
 }
 
+/// API-03: what callers send is kept whole until it is understood, so large bodies come one at a time. A body that nobody
+/// asks for yet has its "100 Continue" still to come.
+#[test]
+fn large_bodies_come_one_at_a_time() {
+    const LONG: usize = 2 << 20;
+    let served = Served::new();
+    let call = |expected: &str| {
+        let mut stream = UnixStream::connect(served.path()).unwrap();
+        let head = "POST /api/v1/diff?file=x.toml HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue";
+        write!(stream, "{head}\r\n{expected}\r\n\r\n").unwrap();
+        stream
+    };
+    let is_asked = |stream: &mut UnixStream| {
+        let mut said = [0; 25];
+        stream.read_exact(&mut said).is_ok_and(|()| said == *b"HTTP/1.1 100 Continue\r\n\r\n")
+    };
+    let long = format!("Content-Length: {LONG}");
+    let mut first = call(&long);
+    assert!(is_asked(&mut first));
+    for mut other in [call(&long), call("Transfer-Encoding: chunked")] {
+        other.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(!is_asked(&mut other), "it waits");
+    }
+    let mut next = call(&long);
+    assert_eq!(served.http("GET /api/v1/ports", b"").0, 200);
+    assert_eq!(served.http("POST /api/v1/diff?file=x.toml", b"# short\n").0, 200);
+    // Nobody waits for what is too long anyway.
+    let mut giant = call(&format!("Content-Length: {}", 100 << 20));
+    let mut refusal = String::new();
+    giant.read_to_string(&mut refusal).unwrap();
+    assert!(refusal.starts_with("HTTP/1.1 400") && refusal.contains("longer than 64 MiB"), "{refusal}");
+    first.write_all(&[b'\n'; LONG]).unwrap();
+    first.read_to_end(&mut Vec::new()).unwrap();
+    assert!(is_asked(&mut next), "its turn");
+}
+
 #[test]
 fn stopping_removes_the_socket_and_lets_another_start() {
     for _ in 0..100 {

@@ -3,7 +3,7 @@
 //! - [`Appliance`]: what is asked of the running appliance.
 //! - `routes`: one handler for each call.
 //! - `watching`: calls whose answers go on: what happens to packets.
-//! - `callers`: who is on the socket at a time.
+//! - `callers`: who is on the socket at a time; `large_bodies`: who may send much at a time.
 //! - [`user`]: as whom they call.
 //! - [`socket`]: the socket file, its mode and its life.
 //! - [`Server`]: the listener and its end.
@@ -12,6 +12,7 @@
 
 pub mod appliance;
 mod callers;
+mod large_bodies;
 mod routes;
 pub mod socket;
 pub mod user;

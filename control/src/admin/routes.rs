@@ -20,21 +20,20 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Appliance;
+use super::large_bodies;
 use super::user::User;
 use super::watching;
 use crate::cli::{CONFIRM_WITHIN, SESSIONS_SHOWN};
 use crate::generation::Proposal;
 use crate::session_match::SessionMatch;
 use crate::status::{Drain, Refusal, RefusalKind, Reload, Target};
-
-/// Bytes of a policy that are read, as `config` has it for files.
-const BODY_MAX: usize = 64 << 20;
 
 pub(super) type Asked = State<Arc<dyn Appliance>>;
 pub(super) type Answer = Result<Response, Refused>;
@@ -67,7 +66,8 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
         .nest("/api/v1", calls)
         .fallback(|| async { refused(RefusalKind::NotFound, "there is no such call") })
         .method_not_allowed_fallback(|| async { refused(RefusalKind::BadRequest, "the call has another method") })
-        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(DefaultBodyLimit::max(large_bodies::BODY_MAX))
+        .layer(from_fn_with_state(large_bodies::turn(), large_bodies::in_turn))
         .with_state(appliance)
 }
 

@@ -150,12 +150,12 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     confine::refuse_strange_calls();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let server = Server::answer(socket, Arc::clone(&appliance) as Arc<dyn Appliance>, runtime.handle())?;
+    let (finding, found) = unbounded();
     let weak = Arc::downgrade(&appliance);
+    // It ends with the prober.
+    std::thread::Builder::new().name("health".into()).spawn(move || Running::attend_probes(&weak, &found))?;
     appliance.probe_with(Prober::new(runtime.handle().clone(), move |report| {
-        if let Some(appliance) = weak.upgrade() {
-            // Renewing the tables waits for the workers: off the probes' own threads.
-            tokio::task::spawn_blocking(move || appliance.found(&report));
-        }
+        let _ = finding.send(report);
     }));
     let journal = {
         let appliance = Arc::clone(&appliance);

@@ -112,6 +112,14 @@ impl Bench {
         std::thread::spawn(move || work(&appliance))
     }
 
+    /// Probes find this, and end; the appliance attends to it on a thread of its own.
+    fn finds(&self, reports: impl IntoIterator<Item = Report>) -> JoinHandle<()> {
+        let (finding, found) = unbounded();
+        reports.into_iter().for_each(|report| finding.send(report).unwrap());
+        let appliance = Arc::downgrade(&self.appliance);
+        std::thread::spawn(move || Running::attend_probes(&appliance, &found))
+    }
+
     pub(super) fn publication(&self) -> Publication {
         match self.asked.recv().unwrap() {
             Request::Publish(publication) => publication,
@@ -136,21 +144,38 @@ pub(super) fn without_shop_b() -> String {
 fn a_probe_that_has_not_judged_yet_changes_nothing() {
     // A policy that probes in another way starts new tallies: what was known holds until they have judged.
     let bench = Bench::new();
-    bench.appliance.found(&report(Health::Unknown, Ok(Duration::from_micros(700))));
+    bench.finds([report(Health::Unknown, Ok(Duration::from_micros(700)))]).join().unwrap();
     let backend = bench.backend("shop", "shop-a");
     assert_eq!((backend.health(), backend.response_us()), (Health::Up, 700));
     assert!(bench.asked.is_empty(), "no new tables");
-    let found = bench.spawn(|appliance| appliance.found(&report(Health::Failed, Err("refused".into()))));
+    let found = bench.finds([report(Health::Failed, Err("refused".into()))]);
     bench.publication().done.send(()).unwrap();
     found.join().unwrap();
     assert_eq!(bench.backend("shop", "shop-a").health(), Health::Failed);
+}
+
+/// However many backends come and go while the tables cannot be renewed, one thread waits, and renews them once.
+#[test]
+fn what_probes_have_found_meanwhile_is_put_in_force_at_once() {
+    let bench = Bench::new();
+    let second = Report {
+        backend: "shop-b".into(),
+        address: "10.0.0.12:8080".parse().unwrap(),
+        ..report(Health::Failed, Err("refused".into()))
+    };
+    let found = bench.finds([report(Health::Failed, Err("refused".into())), second]);
+    bench.publication().done.send(()).unwrap();
+    found.join().unwrap();
+    assert!(bench.asked.is_empty(), "no second publication");
+    let failed = ["shop-a", "shop-b"].map(|name| bench.backend("shop", name).health());
+    assert_eq!(failed, [Health::Failed; 2]);
 }
 
 #[test]
 fn the_state_is_read_while_a_publication_is_waited_for() {
     // A7: the workers take their time, and every `show` answers all the same.
     let bench = Bench::new();
-    let found = bench.spawn(|appliance| appliance.found(&report(Health::Failed, Err("refused".into()))));
+    let found = bench.finds([report(Health::Failed, Err("refused".into()))]);
     let publication = bench.publication();
     assert_eq!(bench.appliance.services()[0].backends[0].health, crate::status::HealthStatus::Failed);
     assert_eq!(bench.appliance.policy().current.generation, 1);
