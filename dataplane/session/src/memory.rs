@@ -88,8 +88,7 @@ impl<T: Zeroed> Row<T> {
         };
         let layout =
             Layout::from_size_align(room.saturating_add(align), PLAIN_ALIGN).map_err(|_| OutOfMemory { bytes })?;
-        // SAFETY: the layout's size is at least its alignment, so not zero.
-        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(OutOfMemory { bytes })?;
+        let allocation = reserve(layout).ok_or(OutOfMemory { bytes })?;
         let offset = allocation.align_offset(align);
         // SAFETY: `offset` is below `align`, and the allocation is `align` bytes longer than `room`, which holds the row.
         let first = unsafe { allocation.add(offset) }.cast::<T>();
@@ -168,9 +167,43 @@ impl<T: Zeroed> Row<T> {
 
 impl<T> Drop for Row<T> {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; the values have nothing to drop.
-        unsafe { dealloc(self.allocation.as_ptr(), self.layout) };
+        // SAFETY: `reserve` gave it to `new` for this layout; the values have nothing to drop.
+        unsafe { release(self.allocation, self.layout) };
     }
+}
+
+/// Whether memory of this layout is the kernel's, untouched. An allocator may serve from what others gave back: then it zeroes
+/// every byte, so that all is backed at once, and by ordinary pages.
+const fn is_mapped(layout: Layout) -> bool {
+    cfg!(all(target_os = "linux", not(miri))) && layout.size() >= LONG
+}
+
+/// Zeroed memory, `None` when there is not as much.
+fn reserve(layout: Layout) -> Option<NonNull<u8>> {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    if is_mapped(layout) {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, at no address that we name, of no file.
+        let mapped = unsafe { libc::mmap(core::ptr::null_mut(), layout.size(), protection, flags, -1, 0) };
+        return if mapped == libc::MAP_FAILED { None } else { NonNull::new(mapped.cast()) };
+    }
+    // SAFETY: a layout of `Row::new` is larger than its alignment, so not of size zero.
+    NonNull::new(unsafe { alloc_zeroed(layout) })
+}
+
+/// Gives memory back.
+///
+/// # Safety
+/// [`reserve`] gave it for this layout, and nobody uses it.
+unsafe fn release(allocation: NonNull<u8>, layout: Layout) {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    if is_mapped(layout) {
+        // SAFETY: a whole mapping of `reserve`'s, as the caller promises.
+        unsafe { libc::munmap(allocation.as_ptr().cast(), layout.size()) };
+        return;
+    }
+    // SAFETY: as the caller promises.
+    unsafe { dealloc(allocation.as_ptr(), layout) };
 }
 
 /// Asks for large pages behind the whole ones of a row. Advice: the outcome does not matter.
