@@ -180,7 +180,7 @@ impl<B: Buffer> Shard<B> {
         }
         let mut judgements = [Judgement::DENIED; BURST_MAX];
         if let Some(judgements) = judgements.get_mut(..candidates.len()) {
-            snapshot.rules.judge(&candidates, self.now, judgements);
+            snapshot.rules.judge(self.id, &candidates, self.now, judgements);
         }
         if self.noted.on
             && let (Some(newcomer), Some(candidate), [judgement, ..]) =

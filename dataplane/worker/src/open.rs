@@ -116,7 +116,7 @@ impl<B: Buffer> Shard<B> {
         }
         let mut judgements = [Judgement::DENIED; BURST_MAX];
         if let Some(judgements) = judgements.get_mut(..candidates.len()) {
-            self.snapshot.rules.judge(&candidates, self.now, judgements);
+            self.snapshot.rules.judge(self.id, &candidates, self.now, judgements);
         }
         if self.noted.on
             && let (Some((_, applicant)), [judgement, ..]) = (applicants.first(), &judgements)

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use units::{Nanos, RuleId, ZoneId};
+use units::{Nanos, RuleId, WorkerId, ZoneId};
 use wire::Endpoints;
 
 use super::*;
@@ -277,11 +277,11 @@ fn ten_thousand_rules_load_and_work() {
     let ruleset = Ruleset::new(rules.clone(), Action::Reject, Box::new(Linear::new(&rules)), None);
     let asked: Vec<Candidate> = rules.iter().step_by(97).map(|rule| towards(rule, 8_050)).collect();
     let mut judgements = vec![Judgement::DENIED; asked.len()];
-    ruleset.judge(&asked, Nanos::ZERO, &mut judgements);
+    ruleset.judge(WorkerId::new(0), &asked, Nanos::ZERO, &mut judgements);
     for (judgement, (number, rule)) in judgements.iter().zip((0..).zip(&rules).step_by(97)) {
         assert_eq!((judgement.rule, judgement.action), (Some(RuleId::new(number)), rule.action));
     }
-    ruleset.judge(&[towards(&rules[5], 22)], Nanos::ZERO, &mut judgements);
+    ruleset.judge(WorkerId::new(0), &[towards(&rules[5], 22)], Nanos::ZERO, &mut judgements);
     assert_eq!((judgements[0].action, ruleset.default_hits()), (Action::Reject, 1));
 }
 

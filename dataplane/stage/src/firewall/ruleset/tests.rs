@@ -36,7 +36,7 @@ fn in_force(rules: Vec<Rule>, previous: Option<&Ruleset>) -> Ruleset {
 
 fn judged(ruleset: &Ruleset, candidates: &[Candidate], now: Nanos) -> Vec<Judgement> {
     let mut judgements = vec![Judgement::DENIED; candidates.len()];
-    ruleset.judge(candidates, now, &mut judgements);
+    ruleset.judge(WorkerId::new(0), candidates, now, &mut judgements);
     judgements
 }
 
@@ -81,8 +81,8 @@ fn hits_are_counted_in_bursts_of_any_length() {
 fn a_short_slice_of_judgements_limits_what_is_judged_and_counted() {
     let ruleset = in_force(vec![rule("all", Action::Allow)], None);
     let mut judgements = [Judgement::DENIED; 2];
-    ruleset.judge(&[from_source(1); 5], NOW, &mut judgements);
-    ruleset.judge(&[from_source(1)], NOW, &mut judgements);
+    ruleset.judge(WorkerId::new(0), &[from_source(1); 5], NOW, &mut judgements);
+    ruleset.judge(WorkerId::new(0), &[from_source(1)], NOW, &mut judgements);
     assert_eq!(ruleset.counts().map(|counts| counts.hits).sum::<u64>(), 3);
 }
 
