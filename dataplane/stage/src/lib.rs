@@ -5,6 +5,7 @@
 //! persistence) is atomic and bounded.
 #![forbid(unsafe_code)]
 
+pub mod address_set;
 pub mod anti_spoof;
 pub mod balancer;
 pub mod blocklist;
@@ -23,6 +24,7 @@ pub mod syn_cookie;
 pub mod translate;
 pub mod tunnel;
 
+pub use address_set::AddressSet;
 pub use drop_reason::DropReason;
 pub use keyed_hash::Keyed;
 pub use port_range::PortRange;

@@ -18,7 +18,7 @@ use stage::limiter::SourceLimits;
 use stage::translate::nat64::Nat64;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
-use stage::{DropReason, Keyed};
+use stage::{AddressSet, DropReason, Keyed};
 use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
 use wire::{Extensions, MacAddr};
 
@@ -105,7 +105,7 @@ pub struct Snapshot {
     pub own: HashMap<IpAddr, PortId>,
     /// Every address that belongs to the appliance in any way: its own, virtual ones that are not another station's, those
     /// that hide others.
-    pub ours: Arc<HashSet<IpAddr, Keyed>>,
+    pub ours: Arc<AddressSet>,
     /// Of these, the ones that others direct here: the appliance does not answer for them.
     pub unanswered: Arc<HashSet<IpAddr, Keyed>>,
     /// Backends of services that are attracted in line: what they say of themselves on a paired port is told to control.
