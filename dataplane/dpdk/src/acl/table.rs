@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrayvec::ArrayVec;
 use dpdk_sys::{rte_acl_config, rte_acl_ctx, rte_acl_field, rte_acl_param, rte_acl_rule_data};
 use stage::firewall::{Candidate, Entry};
 use units::RuleId;
@@ -98,32 +99,29 @@ impl<K: Key<N>, const N: usize> Table<K, N> {
     }
 
     fn classify_burst(&self, candidates: &[Candidate], matches: &mut [Option<RuleId>]) {
-        let mut keys = [K::default(); BURST_MAX];
-        let mut pointers = [core::ptr::null::<u8>(); BURST_MAX];
-        let mut places = [0_usize; BURST_MAX];
-        let mut count = 0_usize;
-        let slots = keys.iter_mut().zip(&mut pointers).zip(&mut places);
-        let mine = candidates.iter().enumerate().take(matches.len());
-        let mine = mine.filter_map(|(place, candidate)| K::of(candidate).map(|key| (place, key)));
-        for (((slot, pointer), place_of), (place, key)) in slots.zip(mine) {
-            *slot = key;
-            *pointer = (&raw const *slot).cast();
-            *place_of = place;
-            count += 1;
+        let mut keys = ArrayVec::<K, BURST_MAX>::new_const();
+        let mut places = ArrayVec::<usize, BURST_MAX>::new_const();
+        for (place, candidate) in candidates.iter().enumerate().take(matches.len()) {
+            if let Some(key) = K::of(candidate) {
+                keys.push(key);
+                places.push(place);
+            }
         }
         let mut results = [0_u32; BURST_MAX];
         if let Some(context) = self.context
-            && count > 0
+            && !keys.is_empty()
         {
-            #[expect(clippy::cast_possible_truncation, reason = "at most BURST_MAX, the length of the arrays")]
-            let asked = count as u32;
-            // SAFETY: the context is built; the first `asked` pointers lead to whole keys, which outlive the call, and
-            // `results` has a place for each. A refusal leaves zeroes, which say that no rule matches.
+            let mut pointers: ArrayVec<*const u8, BURST_MAX> =
+                keys.iter().map(|key| (&raw const *key).cast()).collect();
+            #[expect(clippy::cast_possible_truncation, reason = "at most BURST_MAX, the room for keys")]
+            let asked = keys.len() as u32;
+            // SAFETY: the context is built; the `asked` pointers lead to whole keys, which outlive the call, and `results`
+            // has a place for each. A refusal leaves zeroes, which say that no rule matches.
             let _ = unsafe {
                 dpdk_sys::rte_acl_classify(context.as_ptr(), pointers.as_mut_ptr(), results.as_mut_ptr(), asked, 1)
             };
         }
-        for (place, result) in places.iter().zip(results).take(count) {
+        for (place, result) in places.iter().zip(results) {
             if let Some(found) = matches.get_mut(*place) {
                 *found = result.checked_sub(1).map(RuleId::new);
             }
