@@ -190,7 +190,9 @@ impl<A: Address> NewSession<A> {
 
 impl<A: Address> Session<A> {
     /// Writes a new session over a vacant one, on no timer list.
+    #[inline]
     pub(crate) fn begin(&mut self, new: &NewSession<A>, now: Tick) {
+        let [ingress, back] = new.ingress;
         *self = Self {
             streams: [Stream::default(); 2],
             counted: [0; 2],
@@ -207,7 +209,7 @@ impl<A: Address> Session<A> {
             previous: 0,
             next: 0,
             list: 0,
-            ingress: new.ingress.map(PortId::get),
+            ingress: [ingress.get(), back.get()],
             flags: u16::from(new.flags)
                 | if new.one_sided { ONE_SIDED } else { 0 }
                 | if new.one_shot { ONE_SHOT } else { 0 }

@@ -110,6 +110,13 @@ impl Index {
         line.0.get(matching.trailing_zeros() as usize).map_or(0, |entry| entry & !self.tag_mask)
     }
 
+    /// Whether no entry that is at home in the bucket of `hash` lives elsewhere.
+    #[inline(always)]
+    pub(crate) const fn is_together(&self, hash: u64) -> bool {
+        let [.., overflowed] = self.buckets.at_fraction(low(hash)).0;
+        overflowed == 0
+    }
+
     /// Slot and direction of an entry without its tag.
     #[inline(always)]
     pub(crate) const fn unpack(entry: u32) -> (Slot, Direction) {

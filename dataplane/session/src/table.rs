@@ -81,6 +81,9 @@ const TOUCHED_AHEAD: usize = 16 << 20;
 /// Sessions whose memory is asked for at once before they end.
 const DUE_AHEAD: usize = 8;
 
+/// Numbers of vacant slots that are asked for before they are read: a burst's.
+const VACANT_AHEAD: u32 = 64;
+
 /// One worker's sessions of one address family.
 ///
 /// Shape: 64 bytes of index for each 3.75 sessions of capacity, and 132 (IPv4) or 196 (IPv6) bytes each; memory of sessions
@@ -190,6 +193,14 @@ impl<A: Address> Table<A> {
         Hint(first)
     }
 
+    /// Whether there was no session with this hash when [`Table::prefetch_session`] gave `hint` for it. False says nothing
+    /// but that [`Table::lookup_hinted`] has to be asked.
+    #[inline(always)]
+    #[must_use]
+    pub fn was_absent(&self, hint: Hint, hash: u64) -> bool {
+        hint == Hint::default() && self.index.is_together(hash)
+    }
+
     /// The session that packets of this kind and tuple belong to, and which way they run. `hash` is theirs.
     #[inline]
     #[must_use]
@@ -237,11 +248,21 @@ impl<A: Address> Table<A> {
         self.insert_hashed(new, hashes, now)
     }
 
+    /// Asks for the memory of the session in `slot`.
+    #[inline]
+    pub fn prefetch_whole(&self, slot: Slot) {
+        self.sessions.prefetch_whole(slot.get());
+    }
+
     /// Asks for the memory of the session that will be inserted when `ahead` others have been.
     #[inline]
     pub fn prefetch_vacant(&self, ahead: u32) {
         let slot = match self.vacant_len.checked_sub(ahead.saturating_add(1)) {
-            Some(place) => *self.vacant.at(place),
+            Some(place) => {
+                // The numbers themselves are read from the end on: those of the next bursts.
+                self.vacant.prefetch(place.saturating_sub(VACANT_AHEAD));
+                *self.vacant.at(place)
+            }
             None => self.fresh.saturating_add(ahead - self.vacant_len),
         };
         self.sessions.prefetch_whole(slot);

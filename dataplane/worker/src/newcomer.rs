@@ -5,8 +5,8 @@
 //! announce  whose it is; what is not common goes back, to be read in full (open, establish)
 //! judge     the firewall over all of them at once
 //! choose    the backend
-//! prepare   next hops and the reply's tuple; its bucket is asked for
-//! settle    the session, and the packet on its way
+//! prepare   next hops and the reply's tuple; its bucket and a vacant session are asked for
+//! settle    the session, and the packet on its way; when some others have been prepared
 //! ```
 //!
 //! A further packet of a flow whose first is in the same burst waits until that has its session: it is judged by the rules
@@ -32,7 +32,7 @@ use wire::{Content, Verify, dissect};
 use crate::act::Acted;
 use crate::establish::translate;
 use crate::family::Family;
-use crate::lane::{Head, Known, Lane, Others, Task};
+use crate::lane::{Head, Known, LAG, Lane, Others, Task};
 use crate::next_hop::{Exit, NextHopId};
 use crate::open::{Bound, refusal};
 use crate::packet::{Answer, Origin, Packet, Verdict};
@@ -171,8 +171,6 @@ impl<B: Buffer> Shard<B> {
                         source_port: head.tuple.source_port,
                         destination_port: head.tuple.destination_port,
                     });
-                    // On its way while the rules are searched.
-                    A::table(&self.sessions).prefetch_vacant(u32::try_from(announced.len()).unwrap_or(0));
                     announced.push(Announced { position, hash, kind, head, bound, tcp });
                 }
                 None => unusual.push(position),
@@ -193,6 +191,7 @@ impl<B: Buffer> Shard<B> {
             *member = self.choose(&snapshot, newcomer, judgement);
         }
         let mut prepared = ArrayVec::<(&Announced<A>, Prepared<A>), BURST_MAX>::new();
+        let mut settled = 0;
         let mut found = Found { reached: [None; REACHED], back: None };
         for (((newcomer, candidate), judgement), member) in
             announced.iter().zip(&candidates).zip(&judgements).zip(members)
@@ -204,8 +203,17 @@ impl<B: Buffer> Shard<B> {
                 Ok(ready) => prepared.push((newcomer, ready)),
                 Err(verdict) => self.turn_away(crowd, newcomer.position, &newcomer.head.tuple, verdict),
             }
+            let waiting = prepared.len() - settled;
+            A::table(&self.sessions).prefetch_vacant(u32::try_from(waiting.saturating_sub(1)).unwrap_or(0));
+            // Its memory has come when as many others as this have been prepared.
+            if waiting > LAG
+                && let Some((newcomer, ready)) = prepared.get(settled)
+            {
+                self.settle(&snapshot, crowd, newcomer, ready);
+                settled += 1;
+            }
         }
-        for (newcomer, ready) in &prepared {
+        for (newcomer, ready) in prepared.iter().skip(settled) {
             self.settle(&snapshot, crowd, newcomer, ready);
         }
         self.bindings.tell_opened();
@@ -429,7 +437,8 @@ impl<B: Buffer> Shard<B> {
         new.generation = self.generation;
         new.rule = ready.rule;
         new.ingress = [crowd.port; 2];
-        new.next_hop = ready.next_hop.map(NextHopId::get);
+        let [forth, back] = ready.next_hop;
+        new.next_hop = [forth.get(), back.get()];
         new.tcp = tcp;
         let service = if let Bound::Service(id) = bound { snapshot.services.service(id) } else { None };
         if let Some(service) = service {

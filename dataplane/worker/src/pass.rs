@@ -124,6 +124,17 @@ impl<B: Buffer> Shard<B> {
         written.then_some(exit.port)
     }
 
+    /// Whether a packet certainly had no session when its bucket was read. What opens sessions comes after that in a burst,
+    /// and looks whether another packet has opened this one.
+    #[inline]
+    pub(crate) fn is_new(&self, known: &Known) -> bool {
+        if known.is_v6 {
+            self.sessions.v6.was_absent(known.hint, known.hash)
+        } else {
+            self.sessions.v4.was_absent(known.hint, known.hash)
+        }
+    }
+
     /// Looks for the session of a packet where it was not expected: its tag is another's too, its bucket was full, or it
     /// came meanwhile.
     #[cold]
@@ -135,7 +146,11 @@ impl<B: Buffer> Shard<B> {
         tuple: WireTuple<A>,
         met: &mut Passed,
     ) -> Option<PortId> {
-        let found = A::table(&self.sessions).lookup_hinted(known.hint, known.hash, known.kind, tuple);
+        let found = if self.is_new(known) {
+            None
+        } else {
+            A::table(&self.sessions).lookup_hinted(known.hint, known.hash, known.kind, tuple)
+        };
         let Some((slot, direction)) = found else {
             *met = Passed::New;
             return None;

@@ -219,6 +219,8 @@ impl<B> Shard<B> {
         let table = A::table_mut(&mut self.sessions);
         let end = table.slots_end();
         let next = from.saturating_add(COLLECTED);
+        // What lies in a row comes together; one after the other, each would be waited for.
+        (from..next.min(end)).for_each(|slot| table.prefetch_whole(Slot::new(slot)));
         for slot in from..next.min(end) {
             let session = table.session_mut(Slot::new(slot));
             if session.is_occupied() && session.has_counted() {

@@ -191,6 +191,7 @@ impl<B: Buffer> Shard<B> {
         for ((place, lane), position) in rest.iter_mut().zip(lanes).zip(0..) {
             let met = met.take();
             let passed = match (&*lane, place.as_mut()) {
+                (Lane::Known(known), Some(_)) if met.is_none() && self.is_new(known) => Passed::New,
                 (Lane::Known(known), Some(buffer)) => met.unwrap_or_else(|| self.pass_one(buffer, known, door)),
                 (Lane::Other(other), _) => {
                     self.act_other(others, *other);
