@@ -2,7 +2,7 @@
 //!
 //! Used by `load` for the default of `[dpdk] buffers` and to say whether they fit, and by the launch for the pool itself.
 
-use units::limits::{BURST_MAX, HANDOVER_RING, HELD_MAX, KERNEL_RING};
+use units::limits::{BURST, BURST_MAX, HANDOVER_RING, HANDOVERS, HELD_MAX, KERNEL_RING};
 
 use crate::policy::Policy;
 
@@ -47,7 +47,7 @@ impl Policy {
         let interfaces = count(self.ports.iter().filter(|port| port.kernel_interface.is_some()).count());
         let at_ports = queues * 2 * DESCRIPTORS;
         let at_workers = workers * (count(HELD_MAX) + CACHE + 4 * count(BURST_MAX));
-        let handed_over = if workers > 1 { workers * count(HANDOVER_RING) } else { 0 };
+        let handed_over = if workers > 1 { workers * count(HANDOVER_RING.max(HANDOVERS * BURST)) } else { 0 };
         let at_kernel = interfaces * (2 * count(KERNEL_RING) + CACHE);
         let in_pieces = count(self.fragments.capacity);
         (at_ports + at_workers + handed_over + at_kernel + in_pieces).next_multiple_of(1_024)

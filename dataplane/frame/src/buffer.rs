@@ -43,6 +43,9 @@ pub trait Buffer: Send + fmt::Debug {
 
     /// What the device found about the checksums.
     fn received_checksum(&self) -> ReceivedChecksum;
+
+    /// Asks for the memory of the packet's description and of its headers, where another processor has had it.
+    fn prefetch(&self) {}
 }
 
 /// Where buffers come from: shared by every thread, taken from without locks.

@@ -47,8 +47,11 @@ pub const HELD_MAX: usize = 1_024;
 /// Pieces one packet is cut into at most, when the next link is smaller: a frame of 9,600 bytes for a link of 256.
 pub const CUT_MAX: usize = 64;
 
-/// Places in a ring that hands packets from one worker to another.
+/// Places in a ring by which a worker sends through another's queue.
 pub const HANDOVER_RING: usize = 2_048;
+
+/// Places in a ring that hands packets from one worker to the owner of their sessions; each takes up to [`BURST`] of them.
+pub const HANDOVERS: usize = 128;
 
 /// Places in the ring of events a worker has for control.
 pub const EVENT_RING: usize = 8_192;

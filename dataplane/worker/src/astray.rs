@@ -26,13 +26,20 @@ use crate::steer::{self, Ends};
 use crate::tunnel_error;
 
 impl<B: Buffer> Shard<B> {
-    /// The worker that a packet goes on to whose session is not here, and who is asked then; `None` where it is opened here.
+    /// The worker that a packet goes on to whose session is not here, and who was asked before; `None` where it is opened
+    /// here. The first is its owner, where this is not.
     fn goes_on(&mut self, ends: &Ends, door: Door) -> Option<(WorkerId, Asked)> {
         if self.workers <= 1 || door.asked == Asked::ALL {
             return None;
         }
         let by = |roles| steer::owner_by(roles, ends, &self.snapshot, &self.slice, self.workers);
         let steering = &self.snapshot.steering;
+        if door.steer {
+            let owner = by(steering.today());
+            if owner != self.id {
+                return Some((owner, Asked::NOBODY));
+            }
+        }
         let asked = door.asked.and(self.id);
         let mut earlier = steering.earlier(ends.addresses(), self.tick).iter().map(|roles| by(roles));
         let next = earlier.find(|&worker| !asked.has(worker)).map(|worker| (worker, asked));

@@ -5,10 +5,10 @@
 //! the one they leave through. From the first packet on for which that is not so, [`treat`](crate::treat) goes on.
 
 use frame::{Buffer, BufferPool, Burst, Nic, ReceivedChecksum};
-use session::{Hint, Kind, Tuple, WireTuple};
+use session::{Hint, Kind, WireTuple};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use units::PortId;
 use units::limits::BURST_MAX;
-use units::{PortId, WorkerId};
 use wire::MacAddr;
 use wire::plain::{self, Network};
 
@@ -16,12 +16,11 @@ use crate::clock::Clock;
 use crate::counters::Measured;
 use crate::exits::Exits;
 use crate::family::Family;
-use crate::lane::{self, GROUP, Known, LAG, Lane};
-use crate::packet::{Arrival, Asked, Origin};
+use crate::lane::{GROUP, Known, LAG, Lane};
+use crate::packet::{Arrival, Asked, Label, Origin};
 use crate::pass::Passed;
 use crate::shard::Shard;
 use crate::snapshot::Pair;
-use crate::steer;
 use crate::stopwatch::Stopwatch;
 
 /// The lanes of a burst, in the order of its packets; those behind the last are of no meaning.
@@ -44,16 +43,19 @@ pub(crate) struct Door {
     pub(crate) pair: Option<Pair>,
 }
 
-/// The ports packets leave through, as far as it matters: whether there is more than one.
+/// Where packets go that need no more, as far as it matters: whether they leave through more than one port, and whether
+/// some are for other workers.
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     /// The bits all their numbers have, and those any has.
     all: u16,
     any: u16,
+    /// Whether any is handed over.
+    handed: bool,
 }
 
 impl Ports {
-    const NONE: Self = Self { all: u16::MAX, any: 0 };
+    const NONE: Self = Self { all: u16::MAX, any: 0, handed: false };
 
     #[inline(always)]
     const fn add(&mut self, port: PortId) {
@@ -103,7 +105,12 @@ impl<B: Buffer> Shard<B> {
             Some(_) => self.pass_all_through(burst, &mut lanes, &mut ports, &mut met, door, watch),
         };
         match (odd, ports.only()) {
-            (None, Some(port)) => exits.forward_all(&self.counters, port, burst),
+            (None, Some(port)) => {
+                if ports.handed {
+                    self.part(exits, burst, &lanes, door);
+                }
+                exits.forward_all(&self.counters, port, burst);
+            }
             _ => self.treat_rest(exits, burst, &mut lanes, (odd.unwrap_or(count), met), door, watch),
         }
         watch.lap(Measured::Transmit, count, &self.counters);
@@ -194,37 +201,24 @@ impl<B: Buffer> Shard<B> {
             None => {}
             Some(Network::V4) => {
                 let Some(plain) = plain::read_v4(bytes, verify) else { return };
-                self.know::<Ipv4Addr>(lane, plain.tcp, WireTuple::new(plain.addresses, plain.ports), false, door);
+                self.know::<Ipv4Addr>(lane, plain.tcp, WireTuple::new(plain.addresses, plain.ports), false);
             }
             Some(Network::V6) => {
                 let Some(plain) = plain::read_v6(bytes, verify) else { return };
-                self.know::<Ipv6Addr>(lane, plain.tcp, WireTuple::new(plain.addresses, plain.ports), true, door);
+                self.know::<Ipv6Addr>(lane, plain.tcp, WireTuple::new(plain.addresses, plain.ports), true);
             }
         }
     }
 
-    /// A plain packet with this key, its bucket asked for, or on its way to the worker that has its session. Each outcome
-    /// is written where it is decided: joined with the others, it would be put together in memory first.
+    /// A plain packet with this key, its bucket asked for. Whose it is, is asked only where its session is not here: what a
+    /// device delivers to the right worker costs nothing more than with one.
     #[inline(always)]
-    fn know<A: Family>(&self, lane: &mut Lane, tcp: bool, tuple: WireTuple<A>, is_v6: bool, door: Door) {
+    fn know<A: Family>(&self, lane: &mut Lane, tcp: bool, tuple: WireTuple<A>, is_v6: bool) {
         let kind = if tcp { Kind::Tcp } else { Kind::Udp };
-        if door.steer
-            && let Some(owner) = self.owner_elsewhere::<A>(kind, tuple.into())
-        {
-            *lane = Lane::HandOver(owner, door.origin, Asked::NOBODY);
-            return;
-        }
         let table = A::table(&self.sessions);
         let hash = table.hash_wire(kind, tuple);
         table.prefetch_bucket(hash);
         *lane = Lane::Known(Known { hash, hint: Hint::default(), kind, is_v6 });
-    }
-
-    /// The worker that owns a plain packet's session, if that is another.
-    #[inline(never)]
-    fn owner_elsewhere<A: Family>(&self, kind: Kind, tuple: Tuple<A>) -> Option<WorkerId> {
-        let owner = steer::owner(&lane::ends_of(kind, &tuple), &self.snapshot, &self.slice, self.workers);
-        (owner != self.id).then_some(owner)
     }
 
     /// Reads the buckets and asks for the sessions.
@@ -260,12 +254,52 @@ impl<B: Buffer> Shard<B> {
                 (true, _) => self.pass::<Ipv6Addr>(buffer, known, met),
                 (false, _) => self.pass::<Ipv4Addr>(buffer, known, met),
             };
-            let Some(port) = passed else { return Some(left) };
+            let Some(port) = passed else {
+                if !THROUGH && self.is_anothers(buffer, lane, met, door) {
+                    ports.handed = true;
+                    left -= 1;
+                    continue;
+                }
+                return Some(left);
+            };
             *lane = Lane::Forward(port);
             ports.add(port);
             left -= 1;
         }
         None
+    }
+
+    /// Whether a plain packet that did not pass is another worker's, and the packets behind it may go on as if it had not
+    /// been there: its lane says where it goes then.
+    #[cold]
+    #[inline(never)]
+    fn is_anothers(&mut self, buffer: &B, lane: &mut Lane, met: &mut Passed, door: Door) -> bool {
+        let (Lane::Known(known), Passed::New, true) = (&*lane, *met, door.steer) else { return false };
+        let Some((worker, asked)) = self.plain_goes_on(buffer, known, door) else { return false };
+        *lane = Lane::HandOver(worker, door.origin, asked);
+        *met = Passed::Not;
+        true
+    }
+
+    /// Takes those packets out of a burst that are for other workers.
+    #[cold]
+    #[inline(never)]
+    fn part<N, P>(&self, exits: &mut Exits<N, P>, burst: &mut Burst<B>, lanes: &Lanes, door: Door)
+    where
+        N: Nic<Buffer = B>,
+        P: BufferPool<Buffer = B>,
+    {
+        let mut own = Burst::new_const();
+        for (buffer, lane) in burst.drain(..).zip(lanes) {
+            match *lane {
+                Lane::HandOver(owner, origin, asked) => {
+                    let label = Label { port: door.port, origin, asked, generation: self.generation };
+                    exits.hand_over(&self.counters, owner, label, buffer);
+                }
+                _ => own.push(buffer),
+            }
+        }
+        *burst = own;
     }
 }
 

@@ -1,7 +1,6 @@
 //! The ways out of a worker: its own queues, the rings to other workers' queues, to the workers that own other sessions,
 //! and to the kernel. Whatever finds its way out full is dropped and counted.
 
-use core::cell::Cell;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -13,7 +12,7 @@ use units::{PortId, WorkerId};
 
 use crate::counters::WorkerCounters;
 use crate::kernel_rings::KernelRings;
-use crate::packet::Handover;
+use crate::packet::{Handover, Label};
 use crate::poll::HandoverRing;
 use crate::ports::{Output, QueuePair};
 use crate::trace::{DEPARTURES_MAX, Departure};
@@ -41,8 +40,12 @@ pub struct Exits<N: Nic, P> {
     departures: ArrayVec<Departure, DEPARTURES_MAX>,
     pub(crate) kernel: Vec<KernelSide<N::Buffer>>,
     peers: Vec<HandoverRing<N::Buffer>>,
+    /// What is about to be handed over, by worker.
+    leaving: Vec<Option<Handover<N::Buffer>>>,
+    /// A bit for each worker something is about to be handed over to.
+    addressed: u64,
     /// A bit for each worker that was handed packets and has not been seen to have room since.
-    handed: Cell<u64>,
+    handed: u64,
 }
 
 const _: () = assert!(WORKERS_MAX <= 64);
@@ -58,7 +61,8 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
     ) -> Self {
         let aside = outputs.iter().map(|_| Output::Noted).collect();
         let departures = ArrayVec::new();
-        Self { pool, queues, outputs, aside, departures, kernel, peers, handed: Cell::new(0) }
+        let leaving = peers.iter().map(|_| None).collect();
+        Self { pool, queues, outputs, aside, departures, kernel, peers, leaving, addressed: 0, handed: 0 }
     }
 
     /// Where buffers come from.
@@ -172,37 +176,71 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
         }
     }
 
-    /// Gives a packet to the worker that owns its session.
-    pub fn hand_over(&self, counters: &WorkerCounters, owner: WorkerId, handover: Handover<N::Buffer>) {
-        self.handed.set(self.handed.get() | 1_u64.unbounded_shl(u32::from(owner.get())));
-        match self.peers.get(owner.index()).map(|ring| ring.push(handover)) {
-            Some(Ok(())) => counters.handed_over.add(1),
-            Some(Err(_)) | None => counters.drop_one(DropReason::HandoverFull),
+    /// Gives a packet to the worker that owns its session, together with those before it that have as much in common, at the
+    /// end of the turn at the latest.
+    pub(crate) fn hand_over(&mut self, counters: &WorkerCounters, owner: WorkerId, label: Label, buffer: N::Buffer) {
+        let Some(leaving) = self.leaving.get_mut(owner.index()) else {
+            return counters.drop_one(DropReason::HandoverFull);
+        };
+        if let Some(handover) = leaving
+            && handover.label == label
+            && !handover.buffers.is_full()
+        {
+            return handover.buffers.push(buffer);
+        }
+        self.addressed |= bit(owner.index());
+        if let Some(whole) = leaving.replace(Handover::of(label, buffer)) {
+            self.put_over(counters, owner.index(), whole);
+        }
+    }
+
+    /// Puts packets on the ring of another worker.
+    fn put_over(&mut self, counters: &WorkerCounters, owner: usize, handover: Handover<N::Buffer>) {
+        self.handed |= bit(owner);
+        let count = handover.buffers.len();
+        match self.peers.get(owner).map(|ring| ring.push(handover)) {
+            Some(Ok(())) => counters.handed_over.add(count as u64),
+            Some(Err(_)) | None => (0..count).for_each(|_| counters.drop_one(DropReason::HandoverFull)),
         }
     }
 
     /// Whether the workers that were handed packets lately have room for whatever a burst may bring. Others are not asked:
     /// their rings are memory that somebody else writes to.
-    pub(crate) fn has_room_between_workers(&self) -> bool {
-        let mut full = self.handed.get();
-        if full != 0 {
+    pub(crate) fn has_room_between_workers(&mut self) -> bool {
+        if self.handed != 0 {
             for (owner, ring) in self.peers.iter().enumerate() {
-                let bit = 1_u64.unbounded_shl(u32::try_from(owner).unwrap_or(u32::MAX));
-                if full & bit != 0 && ring.len() + BURST_MAX <= ring.capacity() {
-                    full &= !bit;
+                if self.handed & bit(owner) != 0 && ring.len() + BURST_MAX <= ring.capacity() {
+                    self.handed &= !bit(owner);
                 }
             }
-            self.handed.set(full);
         }
-        full == 0
+        self.handed == 0
     }
 
-    /// Sends what has gathered.
-    pub fn flush(&mut self) {
+    /// Sends what has gathered, through the ports and to other workers.
+    pub fn flush(&mut self, counters: &WorkerCounters) {
         for queue in &mut self.queues {
             queue.flush();
         }
+        if self.addressed != 0 {
+            self.flush_to_workers(counters);
+        }
     }
+
+    /// Sends what has gathered to other workers.
+    pub(crate) fn flush_to_workers(&mut self, counters: &WorkerCounters) {
+        for owner in 0..self.leaving.len() {
+            if let Some(handover) = self.leaving.get_mut(owner).and_then(Option::take) {
+                self.put_over(counters, owner, handover);
+            }
+        }
+        self.addressed = 0;
+    }
+}
+
+/// The bit of a worker.
+const fn bit(worker: usize) -> u64 {
+    if worker < 64 { 1 << worker } else { 0 }
 }
 
 /// Puts packets on the ring of another worker's queue; those behind the first that finds no room stay.

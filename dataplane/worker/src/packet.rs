@@ -1,8 +1,9 @@
 //! A packet on its way through one worker, and what becomes of it.
 
+use arrayvec::ArrayVec;
 use frame::Buffer;
 use stage::DropReason;
-use units::limits::WORKERS_MAX;
+use units::limits::{BURST, WORKERS_MAX};
 use units::{PortId, WorkerId};
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, Frame, Verify, dissect};
@@ -106,19 +107,34 @@ impl Arrival {
     }
 }
 
-/// A packet on its way to the worker that owns its session, or may have it.
-#[derive(Debug)]
-pub struct Handover<B> {
-    /// The bytes.
-    pub(crate) buffer: B,
-    /// The port it came by.
+/// What packets have in common that one worker hands over to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// The port they came by.
     pub(crate) port: PortId,
     /// From the wire or the kernel.
     pub(crate) origin: Origin,
     /// Who has been asked.
     pub(crate) asked: Asked,
-    /// The policy by which it goes there, as sessions remember it.
+    /// The policy by which they go there, as sessions remember it.
     pub(crate) generation: u16,
+}
+
+/// Packets on their way to the worker that owns their sessions, or may have them: as many as fit into one place of its ring,
+/// since what a ring costs, it costs for each place. Never empty.
+#[derive(Debug)]
+pub struct Handover<B> {
+    pub(crate) label: Label,
+    pub(crate) buffers: ArrayVec<B, BURST>,
+}
+
+impl<B> Handover<B> {
+    /// One packet; others follow.
+    pub(crate) fn of(label: Label, buffer: B) -> Self {
+        let mut buffers = ArrayVec::new_const();
+        buffers.push(buffer);
+        Self { label, buffers }
+    }
 }
 
 /// What the sender of a refused packet is told.

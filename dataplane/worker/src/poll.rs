@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 use frame::{Buffer, BufferPool, Burst, Nic};
 use stage::DropReason;
-use units::limits::{BURST, BURST_MAX, HANDOVER_RING};
+use units::limits::{BURST, BURST_MAX, HANDOVERS};
 use units::{Nanos, Tick};
 use wire::emit;
 
@@ -22,7 +22,7 @@ use crate::command::{Command, Event};
 use crate::counters::Measured;
 use crate::exits::Exits;
 use crate::originate;
-use crate::packet::{Arrival, Asked, Handover, Origin};
+use crate::packet::{Arrival, Asked, Handover, Label, Origin};
 use crate::ports::QueuePair;
 use crate::processor::Processor;
 use crate::shard::Shard;
@@ -56,7 +56,7 @@ pub type HandoverRing<B> = Arc<ArrayQueue<Handover<B>>>;
 /// An empty ring for handed-over packets.
 #[must_use]
 pub fn handover_ring<B>() -> HandoverRing<B> {
-    Arc::new(ArrayQueue::new(HANDOVER_RING))
+    Arc::new(ArrayQueue::new(HANDOVERS))
 }
 
 /// One worker: its queues, its shard, its rings.
@@ -151,7 +151,7 @@ where
             self.shard.sessions.touch_ahead();
         }
         let before = if self.sampled { self.clock.cycles() } else { 0 };
-        self.exits.flush();
+        self.exits.flush(&self.shard.counters);
         if self.sampled && busy {
             // The packets themselves were counted when they were put into the batch.
             self.measure(Measured::Transmit, 0, before);
@@ -215,26 +215,29 @@ where
         if self.handed.is_empty() {
             return false;
         }
-        let mut busy = false;
+        let mut taken = 0;
         let mut burst = Burst::new_const();
         let mut alike: Option<Arrival> = None;
-        for _ in 0..BURST_MAX {
-            let Some(Handover { buffer, port, origin, asked, generation }) = self.handed.pop() else { break };
-            busy = true;
+        while taken < BURST_MAX
+            && let Some(Handover { label: Label { port, origin, asked, generation }, buffers }) = self.handed.pop()
+        {
+            // Another processor has written them last: all of them are on their way here while the first are treated.
+            buffers.iter().for_each(Buffer::prefetch);
+            taken += buffers.len();
             let stale = generation != self.shard.generation;
             let arrival = Arrival { port, origin, steer: false, asked, stale };
             if let Some(before) = alike
-                && before != arrival
+                && (before != arrival || burst.remaining_capacity() < buffers.len())
             {
                 self.treat_handed(&mut burst, before);
             }
             alike = Some(arrival);
-            burst.push(buffer);
+            burst.extend(buffers);
         }
         if let Some(arrival) = alike {
             self.treat_handed(&mut burst, arrival);
         }
-        busy
+        taken > 0
     }
 
     fn treat_handed(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {

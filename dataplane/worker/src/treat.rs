@@ -26,7 +26,7 @@ use crate::lane::{Known, Lane, Others, Places, Task};
 use crate::local::{self, Audience};
 use crate::newcomer::Crowd;
 use crate::originate;
-use crate::packet::{Answer, Asked, Handover, Origin, Packet, Verdict};
+use crate::packet::{Answer, Asked, Label, Origin, Packet, Verdict};
 use crate::pass::Passed;
 use crate::shard::Shard;
 use crate::stopwatch::Stopwatch;
@@ -351,8 +351,8 @@ impl<B: Buffer> Shard<B> {
                     }
                 }
                 (&Lane::HandOver(owner, origin, asked), Some(buffer)) => {
-                    let handover = Handover { buffer, port: door.port, origin, asked, generation: self.generation };
-                    exits.hand_over(&self.counters, owner, handover);
+                    let label = Label { port: door.port, origin, asked, generation: self.generation };
+                    exits.hand_over(&self.counters, owner, label, buffer);
                 }
                 _ => {}
             }
@@ -542,8 +542,8 @@ impl<B: Buffer> Shard<B> {
             }
             Verdict::HandOver(owner, asked) => {
                 let Packet { buffer, port, origin, .. } = packet;
-                let handover = Handover { buffer, port, origin, asked, generation: self.generation };
-                exits.hand_over(&self.counters, owner, handover);
+                let label = Label { port, origin, asked, generation: self.generation };
+                exits.hand_over(&self.counters, owner, label, buffer);
             }
             Verdict::Consumed => self.counters.consumed.add(1),
             Verdict::Drop(reason) => self.counters.drop_one(reason),

@@ -181,10 +181,13 @@ where
         let flow = facts.and_then(flow_of);
         let before = flow.and_then(|flow| self.shard.meet(&flow));
         let asked = facts.and_then(|facts| self.shard.service_asked(bytes, facts));
+        self.exits.flush_to_workers(&self.shard.counters);
         let tally = Tally::of(&self.shard);
         self.shard.noted = Noted { on: true, decision: None };
         self.exits.note_departures();
         self.treat_by(self.processor, alone, arrival);
+        // What is handed over is counted when it goes.
+        self.exits.flush_to_workers(&self.shard.counters);
         let mut departures = self.exits.departures();
         let decision = core::mem::take(&mut self.shard.noted).decision;
         let after_all = Tally::of(&self.shard);
