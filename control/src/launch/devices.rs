@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::Policy;
-use dpdk::{Eal, Mbuf, Pool, PoolOptions, Port, PortOptions, Queue};
+use dpdk::{Eal, Mbuf, Pool, PoolOptions, Port, PortOptions, Queue, Side};
+use stage::balancer::Mode;
+use stage::forward::{LinearRoutes, RouteTable};
 use units::{Nanos, PortId};
 use wire::{MacAddr, solicited_node};
 use worker::{Clock, KernelRings, Snapshot};
@@ -58,6 +60,7 @@ pub(super) fn open(eal: &Eal, policy: &Policy) -> Result<Ports, Refused> {
     };
     let pool = Pool::new(eal, &options)?;
     let workers = u16::try_from(policy.cores.workers.len()).unwrap_or(u16::MAX);
+    let routes = LinearRoutes::new(&policy.route_table());
     let (mut ports, mut queues, mut isolations) = (Vec::new(), Vec::new(), Vec::new());
     for (port, number) in policy.ports.iter().zip((0..).map(PortId::new)) {
         // A device whose interface is missing is refused below, in one sentence.
@@ -75,6 +78,7 @@ pub(super) fn open(eal: &Eal, policy: &Policy) -> Result<Ports, Refused> {
             mtu: port.mtu,
             mac: port.mac,
             groups: groups(own),
+            side: side_of(policy, &routes, number),
             // What passes through is for other stations.
             promiscuous: policy.pair_of(number).is_some(),
             ..PortOptions::default()
@@ -85,6 +89,18 @@ pub(super) fn open(eal: &Eal, policy: &Policy) -> Result<Ports, Refused> {
         queues.push(pairs);
     }
     Ok(Ports { pool, ports, queues, isolations })
+}
+
+/// What a port's packets are best spread by. Where services rewrite the other end, only the client's is the same in both
+/// directions: the source of what comes in, the destination of what the backends behind this port answer.
+fn side_of(policy: &Policy, routes: &LinearRoutes, port: PortId) -> Side {
+    let mut rewritten = policy.services.iter().filter(|service| service.spec.mode == Mode::Nat).peekable();
+    if rewritten.peek().is_none() {
+        return Side::Both;
+    }
+    let is_behind = |address| routes.lookup(address).is_some_and(|route| route.port == port);
+    let answers = rewritten.flat_map(|service| &service.spec.backends).any(|backend| is_behind(backend.address));
+    if answers { Side::Destination } else { Side::Source }
 }
 
 /// The multicast groups that neighbor discovery for these addresses uses.

@@ -50,5 +50,5 @@ pub use mempool::{Pool, PoolOptions};
 pub use multicast::Multicast;
 pub use port::{Port, PortOptions};
 pub use queue::Queue;
-pub use rss::Rss;
+pub use rss::{Rss, Side};
 pub use stats::{Link, PortStats};

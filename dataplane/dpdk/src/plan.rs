@@ -53,7 +53,7 @@ impl Plan {
         }
         let mtu = mtu(device, info, options.mtu).map_err(refused)?;
         let is_pci = device.kind() == DeviceKind::Pci;
-        let hash_functions = if is_pci { rss::functions(info) } else { 0 };
+        let hash_functions = if is_pci { rss::functions(info, options.side) } else { 0 };
         let offered = info.max_rx_queues.min(info.max_tx_queues).max(1);
         // A NIC that cannot hash sends everything to its first queue.
         let usable = if is_pci && hash_functions == 0 { 1 } else { offered };

@@ -8,7 +8,7 @@ use wire::MacAddr;
 
 use crate::ethdev::{Ethdev, driver_name};
 use crate::plan::Plan;
-use crate::{Device, Eal, Error, Link, Multicast, Pool, PortStats, Queue, Rss, rss};
+use crate::{Device, Eal, Error, Link, Multicast, Pool, PortStats, Queue, Rss, Side, rss};
 
 /// What a port wants of its device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct PortOptions {
     pub mac: Option<MacAddr>,
     /// Descriptors of each receive and transmit queue; rounded to what the device takes.
     pub descriptors: u16,
+    /// What packets are spread over the queues by, where the device can choose.
+    pub side: Side,
     /// Whether frames to other MAC addresses are received too.
     pub promiscuous: bool,
     /// Multicast groups to listen to from the start: the solicited-node groups of the port's addresses and
@@ -30,7 +32,15 @@ pub struct PortOptions {
 
 impl Default for PortOptions {
     fn default() -> Self {
-        Self { queues: 1, mtu: 1_500, mac: None, descriptors: 1_024, promiscuous: false, groups: Vec::new() }
+        Self {
+            queues: 1,
+            mtu: 1_500,
+            mac: None,
+            descriptors: 1_024,
+            side: Side::Both,
+            promiscuous: false,
+            groups: Vec::new(),
+        }
     }
 }
 
@@ -197,7 +207,7 @@ fn configure(ethdev: &Ethdev, info: &rte_eth_dev_info, plan: &Plan) -> Result<Rs
         conf.rx_adv_conf.rss_conf.rss_key = key;
         conf.rx_adv_conf.rss_conf.rss_key_len = length;
         if ethdev.configure(plan.queues, &conf).is_ok() {
-            return Ok(Rss::Symmetric);
+            return Ok(rss::spread(plan.hash_functions));
         }
         conf.rx_adv_conf.rss_conf.rss_key = core::ptr::null_mut();
         conf.rx_adv_conf.rss_conf.rss_key_len = 0;

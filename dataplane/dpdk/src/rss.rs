@@ -1,10 +1,22 @@
-//! Receive-side scaling: how a NIC spreads packets over a port's queues. The key below makes Toeplitz hashes symmetric, so
-//! that both directions of a conversation arrive at the same queue (Woo and Park, "Scalable TCP Session Monitoring with
-//! Symmetric Receive-side Scaling", 2012): its period of 16 bits makes source and destination interchangeable.
+//! Receive-side scaling: how a NIC spreads packets over a port's queues. Its key and its table are those by which workers
+//! share sessions ([`wire::toeplitz`]), so that what is spread by the end that decides arrives at its owner.
 
 use core::sync::atomic::AtomicU8;
 
 use dpdk_sys::{rte_eth_dev_info, rte_eth_rss_reta_entry64};
+use wire::toeplitz;
+
+/// What of a packet a NIC is to spread by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Both ends.
+    #[default]
+    Both,
+    /// Its source alone: the port clients send to.
+    Source,
+    /// Its destination alone: the port that servers answer by.
+    Destination,
+}
 
 /// How packets find their queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +25,8 @@ pub enum Rss {
     None,
     /// Both directions of a conversation arrive at the same queue, as long as neither end is rewritten.
     Symmetric,
+    /// What has the same source, or the same destination, arrives at the same queue.
+    OneSided,
     /// The directions of a conversation may arrive at different queues.
     Asymmetric,
 }
@@ -22,7 +36,8 @@ const KEY_MAX: usize = 64;
 
 /// The symmetric key. Static, because drivers keep the pointer and read it again when they start; of atomics, because C
 /// takes the pointer as one it might write through.
-static KEY: [[AtomicU8; 2]; KEY_MAX / 2] = [const { [AtomicU8::new(0x6d), AtomicU8::new(0x5a)] }; KEY_MAX / 2];
+static KEY: [[AtomicU8; 2]; KEY_MAX / 2] =
+    [const { [AtomicU8::new(toeplitz::KEY[0]), AtomicU8::new(toeplitz::KEY[1])] }; KEY_MAX / 2];
 
 /// The key's length unless the NIC names another.
 const KEY_USUAL: u8 = 40;
@@ -30,6 +45,7 @@ const KEY_USUAL: u8 = 40;
 const TABLE_MAX: usize = 4_096;
 /// Entries of one group of the redirection table, as DPDK takes them.
 const GROUP: usize = 64;
+const _: () = assert!(GROUP == toeplitz::TABLE);
 
 /// The symmetric key and how much of it this NIC wants; `None` when it wants more than there is.
 pub(crate) fn symmetric_key(info: &rte_eth_dev_info) -> Option<(*mut u8, u8)> {
@@ -37,26 +53,38 @@ pub(crate) fn symmetric_key(info: &rte_eth_dev_info) -> Option<(*mut u8, u8)> {
     (usize::from(length) <= KEY_MAX).then(|| (KEY.as_ptr().cast::<u8>().cast_mut(), length))
 }
 
-/// The hash functions we want of those this NIC has: addresses and, for TCP and UDP, ports.
-pub(crate) const fn functions(info: &rte_eth_dev_info) -> u64 {
-    info.flow_type_rss_offloads & dpdk_sys::MILLRACE_RSS_IP_TCP_UDP
+/// The hash functions we want of those this NIC has: addresses and, for TCP and UDP, ports; of one side, where it can leave
+/// the other out.
+pub(crate) const fn functions(info: &rte_eth_dev_info, side: Side) -> u64 {
+    let both = info.flow_type_rss_offloads & dpdk_sys::MILLRACE_RSS_IP_TCP_UDP;
+    let only = match side {
+        Side::Both => 0,
+        Side::Source => dpdk_sys::MILLRACE_RSS_SOURCE_ONLY,
+        Side::Destination => dpdk_sys::MILLRACE_RSS_DESTINATION_ONLY,
+    };
+    if both != 0 && info.flow_type_rss_offloads & only == only { both | only } else { both }
 }
 
-/// The NIC's redirection table with all `queues` in turn; `None` when it has no table of a size we write.
+/// How packets spread by these functions, under the key of ours.
+pub(crate) const fn spread(functions: u64) -> Rss {
+    if functions & (dpdk_sys::MILLRACE_RSS_SOURCE_ONLY | dpdk_sys::MILLRACE_RSS_DESTINATION_ONLY) == 0 {
+        Rss::Symmetric
+    } else {
+        Rss::OneSided
+    }
+}
+
+/// The NIC's redirection table as workers share sessions; `None` when it has no table of a size we write.
 pub(crate) fn even_table(info: &rte_eth_dev_info, queues: u16) -> Option<Vec<rte_eth_rss_reta_entry64>> {
     let size = usize::from(info.reta_size);
     if size == 0 || size > TABLE_MAX || !size.is_multiple_of(GROUP) || queues == 0 {
         return None;
     }
-    let mut queue = (0..queues).cycle();
-    let group = |_| {
-        let mut entry = rte_eth_rss_reta_entry64 { mask: u64::MAX, ..rte_eth_rss_reta_entry64::default() };
-        for place in &mut entry.reta {
-            *place = queue.next().unwrap_or(0);
-        }
-        entry
-    };
-    Some((0..size / GROUP).map(group).collect())
+    let mut group = rte_eth_rss_reta_entry64 { mask: u64::MAX, ..rte_eth_rss_reta_entry64::default() };
+    for (place, hash) in group.reta.iter_mut().zip(0..) {
+        *place = u16::try_from(toeplitz::part(hash, usize::from(queues))).unwrap_or(0);
+    }
+    Some(vec![group; size / GROUP])
 }
 
 #[cfg(test)]
@@ -107,6 +135,23 @@ mod tests {
     }
 
     #[test]
+    fn one_side_is_asked_of_nics_that_can_leave_the_other_out() {
+        let able = |more| rte_eth_dev_info {
+            flow_type_rss_offloads: dpdk_sys::MILLRACE_RSS_IP_TCP_UDP | more,
+            ..rte_eth_dev_info::default()
+        };
+        let (source, destination) = (dpdk_sys::MILLRACE_RSS_SOURCE_ONLY, dpdk_sys::MILLRACE_RSS_DESTINATION_ONLY);
+        let nic = able(source | destination);
+        assert_eq!(functions(&nic, Side::Source), dpdk_sys::MILLRACE_RSS_IP_TCP_UDP | source);
+        assert_eq!(functions(&nic, Side::Destination), dpdk_sys::MILLRACE_RSS_IP_TCP_UDP | destination);
+        assert_eq!(spread(functions(&nic, Side::Source)), Rss::OneSided);
+        for plain in [functions(&nic, Side::Both), functions(&able(0), Side::Source)] {
+            assert_eq!((plain, spread(plain)), (dpdk_sys::MILLRACE_RSS_IP_TCP_UDP, Rss::Symmetric));
+        }
+        assert_eq!(functions(&rte_eth_dev_info::default(), Side::Source), 0);
+    }
+
+    #[test]
     fn keys_have_the_length_the_nic_wants() {
         assert_eq!(symmetric_key(&info(0, 0)).unwrap().1, 40);
         assert_eq!(symmetric_key(&info(52, 0)).unwrap().1, 52);
@@ -120,6 +165,7 @@ mod tests {
         assert!(table.iter().all(|group| group.mask == u64::MAX));
         let places: Vec<u16> = table.iter().flat_map(|group| group.reta).collect();
         assert!((0..4).all(|queue| places.iter().filter(|&&place| place == queue).count() == 32));
+        assert_eq!(usize::from(places[64 + 37]), toeplitz::part(37, 4), "larger tables repeat the smallest");
         assert!(even_table(&info(0, 0), 4).is_none() && even_table(&info(0, 100), 4).is_none());
     }
 }

@@ -27,6 +27,7 @@ mod quote;
 mod seq;
 pub mod tcp;
 pub mod tcp_options;
+pub mod toeplitz;
 mod transport;
 pub mod udp;
 pub mod vlan;

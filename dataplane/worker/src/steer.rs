@@ -1,5 +1,7 @@
 //! Which worker owns a packet's session, computed from the packet and the policy alone, so that every worker finds the
-//! same answer whichever of them received it (design, section 2, sharding).
+//! same answer whichever of them received it (design, section 2, sharding). Ends of conversations are hashed as NICs hash
+//! them ([`wire::toeplitz`]): one that spreads packets by the client's side, or by both ends where neither is rewritten,
+//! delivers them to their owner.
 //!
 //! The client's side decides where it is visible in both directions: a virtual service's or a forward's client on the way
 //! in, the receiver of what a backend sends on the way out. Where source NAT hides the client, the port it was given tells,
@@ -9,7 +11,7 @@ use std::net::IpAddr;
 
 use stage::translate::{PortSlice, Together};
 use units::WorkerId;
-use wire::{Endpoints, Facts, QuotedTransport, Transport};
+use wire::{Endpoints, Facts, QuotedTransport, Transport, toeplitz};
 
 use crate::snapshot::Snapshot;
 use crate::steering::Roles;
@@ -92,7 +94,12 @@ pub(crate) fn mix(value: u64) -> u64 {
     value ^ (value >> 29)
 }
 
-fn choose(hash: u64, workers: usize) -> WorkerId {
+fn choose(hash: u16, workers: usize) -> WorkerId {
+    WorkerId::new(u16::try_from(toeplitz::part(hash, workers)).unwrap_or(0))
+}
+
+/// As [`choose`], for what no NIC spreads in a way that would help.
+fn choose_keyed(hash: u64, workers: usize) -> WorkerId {
     // Multiply-shift instead of a division; workers are few.
     let scaled = (u128::from(hash) * workers as u128) >> 64;
     WorkerId::new(u16::try_from(scaled).unwrap_or(0))
@@ -103,7 +110,7 @@ fn choose(hash: u64, workers: usize) -> WorkerId {
 pub(crate) fn collector(endpoints: &Endpoints, snapshot: &Snapshot, workers: usize) -> WorkerId {
     let secret = snapshot.steer_secret;
     let (source, destination) = (endpoints.source(), endpoints.destination());
-    choose(mix(fold(secret, source, 0) ^ fold(secret.rotate_left(17), destination, 0)), workers)
+    choose_keyed(mix(fold(secret, source, 0) ^ fold(secret.rotate_left(17), destination, 0)), workers)
 }
 
 /// The worker that owns the session of these ends, among `workers`; `slice` is any worker's share of the ports.
@@ -119,13 +126,12 @@ pub(crate) fn owner(ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers
 #[must_use]
 pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &PortSlice, workers: usize) -> WorkerId {
     let Ends { source, destination, protocol, source_port, destination_port } = *ends;
-    let secret = snapshot.steer_secret;
-    let by_source = || choose(fold(secret, source, source_port), workers);
-    let by_destination = || choose(fold(secret, destination, destination_port), workers);
+    let by_source = || choose(toeplitz::end(source, source_port), workers);
+    let by_destination = || choose(toeplitz::end(destination, destination_port), workers);
     let by_client = |position, client, port| {
         // Counted clients stay together with all their ports.
         let counted = roles.nat64().rule(position).is_some_and(|rule| rule.ports_per_source.is_some());
-        choose(fold(secret, client, if counted { 0 } else { port }), workers)
+        choose(toeplitz::end(client, if counted { 0 } else { port }), workers)
     };
 
     if roles.asked(destination, protocol, destination_port) {
@@ -136,7 +142,7 @@ pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &
     }
     if !matches!(protocol, TCP | UDP | ICMP | ICMPV6) {
         // Without ports nothing would tell the answers behind a pool address: one worker has each such protocol.
-        return choose(mix(secret ^ u64::from(protocol)), workers);
+        return choose_keyed(mix(snapshot.steer_secret ^ u64::from(protocol)), workers);
     }
     if let IpAddr::V6(asked) = destination
         && !roles.nat64().is_empty()
@@ -172,11 +178,11 @@ pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &
         (false, true) => by_source(),
         (true, true) | (false, false) => {
             if roles.nat().keeps_mappings()
-                && let Some(owner) = of_hidden_client(roles, ends, secret, workers)
+                && let Some(owner) = of_hidden_client(roles, ends, workers)
             {
                 return owner;
             }
-            choose(mix(fold(secret, source, source_port) ^ fold(secret, destination, destination_port)), workers)
+            choose(toeplitz::end(source, source_port) ^ toeplitz::end(destination, destination_port), workers)
         }
     }
 }
@@ -184,12 +190,12 @@ pub(crate) fn owner_by(roles: &Roles, ends: &Ends, snapshot: &Snapshot, slice: &
 /// The owner of what a client says whose sessions share a mapping or are counted, and of what is said to such a client
 /// without translation: for both the client's side decides. Which side that is follows from the routes of the same policy, so
 /// that both directions find the same.
-fn of_hidden_client(roles: &Roles, ends: &Ends, secret: u64, workers: usize) -> Option<WorkerId> {
+fn of_hidden_client(roles: &Roles, ends: &Ends, workers: usize) -> Option<WorkerId> {
     let (near, far) = (roles.zone(ends.source)?, roles.zone(ends.destination)?);
     let nat = roles.nat();
     let by = |together, address, port| match together {
-        Together::Endpoint => choose(fold(secret, address, port), workers),
-        Together::Address => choose(fold(secret, address, 0), workers),
+        Together::Endpoint => choose(toeplitz::end(address, port), workers),
+        Together::Address => choose(toeplitz::end(address, 0), workers),
     };
     if let Some(together) = nat.together(near, far, ends.source) {
         return Some(by(together, ends.source, ends.source_port));

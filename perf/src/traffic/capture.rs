@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wire::{Content, Tcp, Transport, Verify, dissect};
+use wire::{Content, Tcp, Transport, Verify, dissect, toeplitz};
 
 use super::{Clients, Draw, Family, Frames, Order, Reader, Size, pcap};
 use crate::Outcome;
@@ -112,11 +112,44 @@ impl Capture {
         Ok(Self { path: path.canonicalize()?, packets, sessions, longest })
     }
 
+    /// What a NIC delivers to each of `queues` that spreads these packets by their source, as the appliance shares sessions
+    /// between workers: a capture for each, beside this one.
+    ///
+    /// # Errors
+    /// When this one cannot be read, or another not be written.
+    pub fn spread(&self, queues: usize) -> Outcome<Vec<Self>> {
+        let to = |queue| -> Outcome<Self> {
+            let path = self.path.with_extension(format!("{queue}-of-{queues}.pcap"));
+            let mut reader = Reader::open(&self.path)?;
+            let mut packets = 0;
+            pcap::write_each(&path, |frame| {
+                while reader.next_into(frame)? {
+                    if queue_of(frame, queues) == Some(queue) {
+                        packets += 1;
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            })?;
+            Ok(Self { path, packets, ..self.clone() })
+        };
+        (0..queues).map(to).collect()
+    }
+
     /// The device string that replays it without end.
     #[must_use]
     pub fn device(&self, number: u32) -> String {
         format!("net_pcap{number},rx_pcap={},infinite_rx=1", self.path.display())
     }
+}
+
+/// The queue of a frame by its source; `None` for what has no ports.
+fn queue_of(frame: &[u8], queues: usize) -> Option<usize> {
+    let Content::Ip(facts) = dissect(frame, Verify::Nothing).ok()?.content else { return None };
+    let (Transport::Udp { source_port, .. } | Transport::Tcp(Tcp { source_port, .. })) = facts.transport else {
+        return None;
+    };
+    Some(toeplitz::part(toeplitz::end(facts.endpoints.source(), source_port), queues))
 }
 
 #[cfg(test)]
@@ -136,6 +169,9 @@ mod tests {
         assert_eq!(std::fs::metadata(&made.path).unwrap().modified().unwrap(), modified);
         let read = Capture::read(&made.path).unwrap();
         assert_eq!((read.packets, read.sessions, read.longest), (500, 500, 1_514));
+        let queues = made.spread(3).unwrap();
+        assert_eq!(queues.iter().map(|queue| queue.packets).sum::<u32>(), 500);
+        assert!(queues.iter().all(|queue| queue.packets > 100 && Capture::read(&queue.path).unwrap().packets > 100));
         let other = Traffic { size: Size::Bytes(64), ..traffic };
         assert_ne!(Capture::of(&other, folder.path()).unwrap().path, made.path);
     }

@@ -18,6 +18,14 @@ const PACKET_MAX: u32 = 65_535;
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, mut frames: Frames) -> io::Result<()> {
+    write_each(path, |frame| Ok(frames.next_into(frame)))
+}
+
+/// As [`write`], of what `next` puts into the frame it is given, until it says that there is no more.
+///
+/// # Errors
+/// When the file cannot be written, or `next` fails.
+pub fn write_each(path: &Path, mut next: impl FnMut(&mut Vec<u8>) -> io::Result<bool>) -> io::Result<()> {
     let part = path.with_extension("part");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&part)?);
     // Magic, version 2.4, no time zone, no accuracy, whole packets, Ethernet.
@@ -25,7 +33,7 @@ pub fn write(path: &Path, mut frames: Frames) -> io::Result<()> {
         file.write_all(&word.to_le_bytes())?;
     }
     let mut frame = Vec::new();
-    while frames.next_into(&mut frame) {
+    while next(&mut frame)? {
         let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
         for word in [0, 0, length, length] {
             file.write_all(&word.to_le_bytes())?;
