@@ -172,6 +172,7 @@ impl Appliance {
         for _ in 0..turns {
             let mut burst = Burst::new_const();
             self.copier.receive(&mut burst);
+            self.copier.receive(&mut burst);
             self.copier.transmit(&mut burst);
         }
     }

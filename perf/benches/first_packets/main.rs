@@ -3,7 +3,7 @@
 //! 60 bytes a packet, which is measured by itself as `card`.
 //!
 //! `cargo bench -p millrace-perf --bench first_packets`, with free hugepages (1 GiB). Each case prints the
-//! lowest, the fifth percentile and the median of windows of 64 bursts in TSC cycles a packet beside criterion's own report:
+//! lowest, the fifth percentile and the median of windows of 32 turns in TSC cycles a packet beside criterion's own report:
 //! on a machine that does other things, too, low windows are what disturbance only raises.
 #![allow(
     clippy::unwrap_used,
@@ -27,10 +27,10 @@ use appliance::Appliance;
 use policy::Shape;
 use traffic::Opening;
 
-/// Packets of one burst.
-const BURST: u64 = 32;
-/// Bursts in a window.
-const WINDOW: u64 = 64;
+/// Packets of one turn: a full burst of 32 is followed by another.
+const TURN: u64 = 64;
+/// Turns in a window.
+const WINDOW: u64 = 32;
 
 /// The cycles of each window, and what a case ends with.
 #[derive(Default)]
@@ -39,18 +39,18 @@ struct Windows(Vec<u64>);
 impl Windows {
     /// Has `window` treat a window's packets, as often as criterion asks for packets, and takes the time.
     fn measure(&mut self, packets: u64, hertz: u64, mut window: impl FnMut() -> u64) -> Duration {
-        let windows = packets.div_ceil(BURST * WINDOW);
+        let windows = packets.div_ceil(TURN * WINDOW);
         let before = self.0.len();
         self.0.extend((0..windows).map(|_| window()));
         let cycles: u64 = self.0[before..].iter().sum();
         let whole = u128::from(cycles) * 1_000_000_000 / u128::from(hertz);
-        let asked = whole * u128::from(packets) / u128::from(windows * BURST * WINDOW);
+        let asked = whole * u128::from(packets) / u128::from(windows * TURN * WINDOW);
         Duration::from_nanos(u64::try_from(asked).unwrap())
     }
 
     fn print(mut self, name: &str) {
         self.0.sort_unstable();
-        let each = |cycles: u64| cycles / (BURST * WINDOW);
+        let each = |cycles: u64| cycles / (TURN * WINDOW);
         let at = |percent: usize| self.0.get(self.0.len() * percent / 100).copied().map_or(0, each);
         println!("{name}: lowest {}, p5 {}, median {} cycles a packet", at(0), at(5), at(50));
     }
@@ -89,7 +89,7 @@ fn first_packets(c: &mut Criterion) {
             group.bench_function(&name, |b| {
                 b.iter_custom(|packets| {
                     windows.measure(packets, hertz, || {
-                        if !appliance.has_clients(BURST * WINDOW) {
+                        if !appliance.has_clients(TURN * WINDOW) {
                             appliance.expire_all();
                         }
                         let before = Clock::cycles();
@@ -108,7 +108,7 @@ fn first_packets(c: &mut Criterion) {
             group.bench_function(&established, |b| {
                 b.iter_custom(|packets| {
                     windows.measure(packets, hertz, || {
-                        if !appliance.has_clients(BURST * WINDOW) {
+                        if !appliance.has_clients(TURN * WINDOW) {
                             appliance.again();
                         }
                         let before = Clock::cycles();
@@ -125,7 +125,7 @@ fn first_packets(c: &mut Criterion) {
             group.bench_function(&card, |b| {
                 b.iter_custom(|packets| {
                     windows.measure(packets, hertz, || {
-                        if !appliance.has_clients(BURST * WINDOW) {
+                        if !appliance.has_clients(TURN * WINDOW) {
                             appliance.again();
                         }
                         let before = Clock::cycles();

@@ -50,7 +50,7 @@ impl Case for Connections {
     fn method(&self) -> &'static str {
         "As established, UDP over IPv4, but watched while the table fills. The appliance starts with no rule and denies all; \
          then the rules are applied to the running appliance, and for one pass of the capture every packet is the first of its \
-         session. Counters are read as often as they can be; the first and last tenth of the pass are left out. Then the rules \
+         session. Counters are read every few milliseconds; the first and last tenth of the pass are left out. Then the rules \
          are taken away, the sessions end with their next packet, and it begins again. A filling in which a packet is dropped for another reason, or \
          a session stays missing, is no result. The rules share the clients out by address and range of source ports."
     }

@@ -18,6 +18,9 @@ use crate::statistics::precise;
 /// How long it may take to start: reading a capture of ten million packets is slow.
 const START_MAX: Duration = Duration::from_secs(300);
 
+/// The pause between two looks at a change: who asks without end takes from the worker what their processors share.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// A running appliance.
 #[derive(Debug)]
 pub struct Millrace {
@@ -108,7 +111,7 @@ impl Millrace {
         self.connection.borrow_mut().get("memory")
     }
 
-    /// Applies another configuration, as `millrace apply` does, and calls `watch` with the counters, over and over, until
+    /// Applies another configuration, as `millrace apply` does, and calls `watch` with the counters, some hundred times a second, until
     /// it has seen enough (true), but never ends before the configuration is in force.
     ///
     /// # Errors
@@ -124,6 +127,7 @@ impl Millrace {
             let mut enough = false;
             while !enough {
                 enough = watch(&self.read()?);
+                thread::sleep(LOOK);
                 if applying.is_finished() && !enough {
                     // A refusal ends the wait: nothing will come.
                     break;
@@ -132,6 +136,7 @@ impl Millrace {
             applying.join().map_err(|_| "the thread that applies ended by a fault")??;
             while !enough {
                 enough = watch(&self.read()?);
+                thread::sleep(LOOK);
             }
             Ok(())
         })
