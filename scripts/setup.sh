@@ -36,6 +36,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 packages=(
     gcc g++ libc6-dev clang libclang-dev pkg-config libdpdk-dev
     iproute2 ethtool kmod procps util-linux dpkg-dev lintian
+    lua5.4 python3
     curl iperf3 nginx-light bind9-dnsutils dnsmasq-base iputils-ping iputils-tracepath traceroute netcat-openbsd hping3 jq tcpdump ca-certificates
 )
 
@@ -43,6 +44,8 @@ packages=(
 have() {
     case "$1" in
         gcc | g++ | clang | ethtool | curl | hping3 | iperf3 | tcpdump | jq) command -v "$1" >/dev/null ;;
+        lua5.4) command -v luac5.4 >/dev/null ;;
+        python3) command -v python3 >/dev/null ;;
         kmod) command -v modprobe >/dev/null ;;
         nginx-light) command -v nginx >/dev/null ;;
         dnsmasq-base) command -v dnsmasq >/dev/null ;;
