@@ -46,6 +46,7 @@ pub enum GueVariant {
 const IPV4_IN_IP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
 const GRE: u8 = 47;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// Bytes of the headers.
@@ -205,7 +206,7 @@ impl Outer {
     }
 
     /// UDP's source port, length, and checksum: none over IPv4 (RFC 768 leaves it free, and the inner packet has its own),
-    /// a whole one over IPv6 (RFC 8200 section 8.1).
+    /// one over all of it over IPv6 (RFC 8200 section 8.1), which mostly follows from the inner packet's.
     fn write_udp(&self, packet: &mut [u8], entropy: u32) -> bool {
         let network = if self.source.is_ipv4() { IPV4 } else { IPV6 };
         let Some(datagram) = packet.get_mut(network..) else { return false };
@@ -216,12 +217,47 @@ impl Outer {
         [*l0, *l1] = length.to_be_bytes();
         if let (IpAddr::V6(source), IpAddr::V6(destination)) = (self.source, self.destination) {
             let endpoints = wire::Endpoints::V6 { source, destination };
-            let sum = checksum::or_ones(checksum::transport(&endpoints, UDP, datagram));
+            let own = usize::from(self.len).saturating_sub(network);
+            let sealed = datagram.split_at_checked(own).and_then(|(own, inner)| {
+                Some(checksum::pseudo(&endpoints, UDP, length) + checksum::sum(own) + sum_of_sealed(inner)?)
+            });
+            let sum = sealed.map_or_else(|| checksum::transport(&endpoints, UDP, datagram), checksum::finish);
+            let sum = checksum::or_ones(sum);
             let Some([.., c0, c1]) = datagram.first_chunk_mut::<UDP_HEADER>() else { return false };
             [*c0, *c1] = sum.to_be_bytes();
         }
         true
     }
+}
+
+/// What a TCP or UDP packet whose checksum is right adds to a sum over it, without reading its payload: together with the
+/// pseudo header its segment comes to all ones, so alone it comes to what the pseudo header lacks. `None` for any other
+/// packet, for a fragment, and for a datagram without a checksum.
+fn sum_of_sealed(packet: &[u8]) -> Option<u32> {
+    let (network, endpoints, protocol) = match *packet.first_chunk::<IPV4>()? {
+        [0x45, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3]
+            if f0 & 0x3f == 0 && f1 == 0 =>
+        {
+            let (source, destination) = ([s0, s1, s2, s3].into(), [d0, d1, d2, d3].into());
+            (IPV4, wire::Endpoints::V4 { source, destination }, protocol)
+        }
+        [0x60..=0x6f, _, _, _, _, _, protocol, ..] => {
+            let addresses = packet.get(8..IPV6)?.first_chunk::<32>()?;
+            let [source, destination] = [addresses.first_chunk::<16>()?, addresses.last_chunk::<16>()?];
+            let (source, destination) = ((*source).into(), (*destination).into());
+            (IPV6, wire::Endpoints::V6 { source, destination }, protocol)
+        }
+        _ => return None,
+    };
+    let (header, segment) = packet.split_at_checked(network)?;
+    let has_checksum = match protocol {
+        TCP => segment.len() >= 20,
+        UDP => segment.get(6..8)? != [0, 0],
+        _ => false,
+    };
+    let length = u16::try_from(segment.len()).ok().filter(|_| has_checksum)?;
+    let lacks = checksum::finish(checksum::pseudo(&endpoints, protocol, length));
+    Some(checksum::sum(header) + u32::from(lacks))
 }
 
 fn low_half(value: u32) -> u16 {

@@ -147,6 +147,38 @@ proptest! {
         prop_assert!(matches!(&ours, Ok(frame) if matches!(frame.content, Content::Ip(_))), "{:?}", ours);
     }
 
+    /// The outer checksum follows from the inner one only where there is one over all of the packet; it is right everywhere.
+    #[test]
+    fn the_outer_checksum_is_right_whatever_is_inside(
+        mode in prop::sample::select(&MODES[3..]),
+        v6: bool,
+        what in 0..5_u8,
+        data in prop::collection::vec(any::<u8>(), 0..1_400),
+    ) {
+        let mut packet = inside(v6, 0, false, &data);
+        let transport = if v6 { 40 } else { 20 };
+        match what {
+            // No checksum; a fragment; another protocol; a segment too short for TCP.
+            0 => packet[transport + 6..transport + 8].fill(0),
+            1 if !v6 => packet[6] = 0x20,
+            2 => packet[if v6 { 6 } else { 9 }] = 47,
+            3 => (packet[if v6 { 6 } else { 9 }], packet[transport]) = (6, 1),
+            _ => {}
+        }
+        if what == 3 {
+            packet.truncate(transport + data.len().min(19));
+        }
+        let frame = wrapped(mode, V6, v6, &packet, 7, 7);
+        let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
+        let (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Udp(udp))) = (&sliced.net, &sliced.transport) else {
+            return Err(TestCaseError::fail("UDP over IPv6"));
+        };
+        let header = udp.to_header();
+        let ip = ip.header();
+        let sum = header.calc_checksum_ipv6_raw(ip.source(), ip.destination(), udp.payload()).unwrap();
+        prop_assert_eq!(header.checksum, if sum == 0 { 0xffff } else { sum });
+    }
+
     /// What is not an IP packet is not wrapped.
     #[test]
     fn other_bytes_are_refused(first in (0u8..16).prop_filter("neither 4 nor 6", |v| ![4, 6].contains(v)), len in 0usize..60) {
