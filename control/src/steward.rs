@@ -219,7 +219,7 @@ impl<C: Clock> Steward<C> {
         let mut due = self.clock.now();
         let addresses = answered_addresses(&snapshot);
         let known = before.map(|before| &before.ours);
-        for &address in addresses.iter().filter(|address| !known.is_some_and(|known| known.contains(*address))) {
+        for &address in addresses.iter().filter(|address| !known.is_some_and(|known| known.contains(address))) {
             for (port, facts) in (0..).map(PortId::new).zip(&snapshot.ports) {
                 if facts.addresses.iter().any(|net| net.contains(&address)) {
                     self.announcements.push(Announcement { port, address, left: ANNOUNCEMENTS, due });

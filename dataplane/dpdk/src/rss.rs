@@ -31,6 +31,10 @@ pub enum Rss {
     Asymmetric,
 }
 
+/// The hash functions that leave out the destination, and the source.
+const SOURCE_ONLY: u64 = (dpdk_sys::MILLRACE_RSS_SOURCE_ONLY_UPPER as u64) << 32;
+const DESTINATION_ONLY: u64 = (dpdk_sys::MILLRACE_RSS_DESTINATION_ONLY_UPPER as u64) << 32;
+
 /// Bytes of the longest key a NIC takes.
 const KEY_MAX: usize = 64;
 
@@ -59,19 +63,15 @@ pub(crate) const fn functions(info: &rte_eth_dev_info, side: Side) -> u64 {
     let both = info.flow_type_rss_offloads & dpdk_sys::MILLRACE_RSS_IP_TCP_UDP;
     let only = match side {
         Side::Both => 0,
-        Side::Source => dpdk_sys::MILLRACE_RSS_SOURCE_ONLY,
-        Side::Destination => dpdk_sys::MILLRACE_RSS_DESTINATION_ONLY,
+        Side::Source => SOURCE_ONLY,
+        Side::Destination => DESTINATION_ONLY,
     };
     if both != 0 && info.flow_type_rss_offloads & only == only { both | only } else { both }
 }
 
 /// How packets spread by these functions, under the key of ours.
 pub(crate) const fn spread(functions: u64) -> Rss {
-    if functions & (dpdk_sys::MILLRACE_RSS_SOURCE_ONLY | dpdk_sys::MILLRACE_RSS_DESTINATION_ONLY) == 0 {
-        Rss::Symmetric
-    } else {
-        Rss::OneSided
-    }
+    if functions & (SOURCE_ONLY | DESTINATION_ONLY) == 0 { Rss::Symmetric } else { Rss::OneSided }
 }
 
 /// The NIC's redirection table as workers share sessions; `None` when it has no table of a size we write.
@@ -140,7 +140,7 @@ mod tests {
             flow_type_rss_offloads: dpdk_sys::MILLRACE_RSS_IP_TCP_UDP | more,
             ..rte_eth_dev_info::default()
         };
-        let (source, destination) = (dpdk_sys::MILLRACE_RSS_SOURCE_ONLY, dpdk_sys::MILLRACE_RSS_DESTINATION_ONLY);
+        let (source, destination) = (SOURCE_ONLY, DESTINATION_ONLY);
         let nic = able(source | destination);
         assert_eq!(functions(&nic, Side::Source), dpdk_sys::MILLRACE_RSS_IP_TCP_UDP | source);
         assert_eq!(functions(&nic, Side::Destination), dpdk_sys::MILLRACE_RSS_IP_TCP_UDP | destination);

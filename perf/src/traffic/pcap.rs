@@ -25,7 +25,7 @@ pub fn write(path: &Path, mut frames: Frames) -> io::Result<()> {
 ///
 /// # Errors
 /// When the file cannot be written, or `next` fails.
-pub fn write_each(path: &Path, mut next: impl FnMut(&mut Vec<u8>) -> io::Result<bool>) -> io::Result<()> {
+pub(super) fn write_each(path: &Path, mut next: impl FnMut(&mut Vec<u8>) -> io::Result<bool>) -> io::Result<()> {
     let part = path.with_extension("part");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&part)?);
     // Magic, version 2.4, no time zone, no accuracy, whole packets, Ethernet.
