@@ -9,6 +9,7 @@ mod across;
 mod across_error;
 mod act;
 mod astray;
+mod beside;
 mod binding;
 mod burst;
 mod challenge;

@@ -3,7 +3,7 @@
 //!
 //! Such a session names the special next hop [`NextHopId::SPLICED`] in both directions, and its entry here in its lease.
 //! So packets of all other sessions pay nothing for it: the plain path leaves special next hops to
-//! [`join`](crate::join). Entries are taken and given back in constant time; their memory is touched as they are used.
+//! [`join`](crate::join).
 
 use std::collections::VecDeque;
 
@@ -17,6 +17,7 @@ use wire::emit::{self, Segment};
 use wire::tcp_options::{OPTIONS_MAX, Timestamps};
 use wire::{Endpoints, MacAddr, SeqNumber, Tcp, TcpFlags, TcpOptions};
 
+use crate::beside::Beside;
 use crate::next_hop::NextHopId;
 
 /// Segments made in one turn: what a burst from backends can call for, and as many repeated SYNs.
@@ -254,21 +255,10 @@ pub(crate) enum Due {
     GiveUp,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Entry {
-    Taken(Splice),
-    /// The next vacant one.
-    Vacant(u32),
-}
-
-/// No further vacant entry.
-const END: u32 = u32::MAX;
-
 /// The connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Splices {
-    entries: Vec<Entry>,
-    vacant: u32,
+    kept: Beside<Splice>,
     serial: u32,
     waiting: VecDeque<Waiting>,
     pub(crate) made: ArrayVec<Made, MADE>,
@@ -278,8 +268,7 @@ impl Splices {
     /// Room for as many as there are sessions.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            entries: Vec::with_capacity(capacity),
-            vacant: END,
+            kept: Beside::new(capacity),
             serial: 0,
             waiting: VecDeque::with_capacity(WAITING_MAX),
             made: ArrayVec::new(),
@@ -294,49 +283,23 @@ impl Splices {
     /// Keeps a connection; `None` when there is no room.
     pub(crate) fn take(&mut self, splice: Splice) -> Option<u32> {
         self.serial = self.serial.wrapping_add(1);
-        let entry = Entry::Taken(Splice { serial: self.serial, ..splice });
-        let number = self.vacant;
-        if let Some(place) = usize::try_from(number).ok().and_then(|number| self.entries.get_mut(number)) {
-            if let Entry::Vacant(next) = *place {
-                self.vacant = next;
-            }
-            *place = entry;
-            return Some(number);
-        }
-        if self.entries.len() == self.entries.capacity() {
-            return None;
-        }
-        let number = u32::try_from(self.entries.len()).ok()?;
-        self.entries.push(entry);
-        Some(number)
+        self.kept.keep(Splice { serial: self.serial, ..splice })
     }
 
     /// Forgets a connection; returns the next hops it held on to, and the session's lease.
     pub(crate) fn release(&mut self, number: u32) -> ([NextHopId; 2], u32) {
-        let vacant = self.vacant;
-        let Some(place) = usize::try_from(number).ok().and_then(|number| self.entries.get_mut(number)) else {
-            return ([NextHopId::NONE; 2], 0);
-        };
-        let Entry::Taken(splice) = *place else { return ([NextHopId::NONE; 2], 0) };
-        *place = Entry::Vacant(vacant);
-        self.vacant = number;
-        (splice.hops, splice.lease)
+        let splice = self.kept.give_back(number);
+        splice.map_or(([NextHopId::NONE; 2], 0), |splice| (splice.hops, splice.lease))
     }
 
     /// A connection.
     pub(crate) fn get(&self, number: u32) -> Option<&Splice> {
-        match self.entries.get(usize::try_from(number).ok()?)? {
-            Entry::Taken(splice) => Some(splice),
-            Entry::Vacant(_) => None,
-        }
+        self.kept.get(number)
     }
 
     /// A connection, to change.
     pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Splice> {
-        match self.entries.get_mut(usize::try_from(number).ok()?)? {
-            Entry::Taken(splice) => Some(splice),
-            Entry::Vacant(_) => None,
-        }
+        self.kept.get_mut(number)
     }
 
     /// Looks after a connection until its backend answers.
@@ -378,23 +341,6 @@ mod tests {
     fn splice(sequence: u32) -> Splice {
         let offer = Offer { segment_size: 1_460, window_scale: None, sack_permitted: false };
         Splice::new(ServiceId::new(0), SeqNumber::new(sequence), SeqNumber::new(0), offer)
-    }
-
-    #[test]
-    fn entries_are_used_again_and_never_more_than_there_is_room_for() {
-        let mut splices = Splices::new(3);
-        let taken: Vec<_> = (0..3).map(|n| splices.take(splice(n)).unwrap()).collect();
-        assert_eq!((taken.as_slice(), splices.take(splice(9))), (&[0, 1, 2][..], None));
-        splices.release(1);
-        splices.release(0);
-        assert!(splices.get(1).is_none());
-        assert_eq!([0, 1].map(|n| splices.take(splice(10 + n))), [Some(0), Some(1)]);
-        assert_eq!(splices.get(1).unwrap().opener.get(), 11);
-        assert_eq!(splices.take(splice(9)), None);
-        // Twice given back is once given back.
-        splices.release(2);
-        splices.release(2);
-        assert_eq!([0, 1].map(|_| splices.take(splice(5))), [Some(2), None]);
     }
 
     #[test]
