@@ -109,6 +109,23 @@ name = "a"
 address = "10.0.0.11"
 port = 8080
 [[virtual_service]]
+name = "tiered"
+address = "198.51.100.40"
+protocol = "tcp"
+ports = ["80"]
+marker_vlan = 100
+[[virtual_service.tier]]
+[[virtual_service.tier.backend]]
+name = "a"
+address = "10.0.0.41"
+[[virtual_service.tier.backend]]
+name = "b"
+address = "10.0.0.42"
+[[virtual_service.backend]]
+name = "a"
+address = "10.0.0.11"
+port = 8080
+[[virtual_service]]
 name = "wrapped"
 address = "198.51.100.30"
 protocol = "tcp"
@@ -140,6 +157,8 @@ fn burst(round: u16) -> Vec<(Side, Packet)> {
         (OUTSIDE, tcp(&end(&host), "198.51.100.20:80").syn().seq(1)),
         (OUTSIDE, tcp(&end(&host), "198.51.100.30:80").syn().seq(1).tcp_options(&[2, 4, 5, 0xb4])),
         (OUTSIDE, tcp(&end(&host), "198.51.100.30:80").ack(9).seq(2).data(b"GET /")),
+        (OUTSIDE, tcp(&end(&host), "198.51.100.40:80").syn().seq(1)),
+        (INSIDE, tcp(&end(&host), "198.51.100.40:80").syn().seq(1).tagged(101)),
         (INSIDE, icmp_error("10.0.0.254", "10.0.0.1", 3, 4, 1_300, &wrapped, 100)),
         (OUTSIDE, tcp(&end(&host), "10.0.0.13:80").syn().seq(1)),
         (OUTSIDE, tcp(&six, "[2001:db8:10::11]:80").syn().seq(1)),

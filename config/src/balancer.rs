@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use stage::PortRange;
 use stage::balancer::{Algorithm, Attract, BackendSpec, Mode, OnBackendFailure, QuicIds, ServiceProtocol, ServiceSpec};
 use stage::introduction::Introduction;
-use units::{Nanos, PortId};
+use units::{Nanos, PortId, ServiceId};
 
 use crate::address::host;
 use crate::connection_ids;
@@ -20,6 +20,7 @@ use crate::policy::{Probe, Service};
 use crate::port_list::{port, port_range};
 use crate::section::Section;
 use crate::syn_cookies::{half_open_limit, syn_cookies};
+use crate::tiers;
 use crate::translate::{has_family, pool};
 use crate::tunnel::{self, TunnelKind};
 
@@ -29,7 +30,7 @@ pub(crate) const PROTOCOLS: &[(&str, ServiceProtocol)] =
 const ATTRACTS: &[(&str, Attract)] =
     &[("inline", Attract::InLine), ("own-address", Attract::OwnAddress), ("external", Attract::External)];
 
-const ALGORITHMS: &[(&str, Algorithm)] = &[
+pub(crate) const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("round-robin", Algorithm::RoundRobin),
     ("least-connections", Algorithm::LeastConnections),
     ("least-load", Algorithm::LeastLoad),
@@ -64,10 +65,10 @@ const DRAIN_TIMEOUT: Nanos = Nanos::from_secs(30);
 const DAY: Nanos = Nanos::from_secs(86_400);
 
 /// Largest weight: what the balancers people come from take.
-const WEIGHT_MAX: u32 = 65_535;
+pub(crate) const WEIGHT_MAX: u32 = 65_535;
 
 /// Most hops: what a hop limit can count.
-const HOPS_MAX: u32 = 255;
+pub(crate) const HOPS_MAX: u32 = 255;
 
 /// A service, and where its parts are written.
 #[derive(Debug)]
@@ -94,7 +95,22 @@ pub(crate) fn services(
 ) -> Vec<ServiceRead> {
     let mut names = Names::of("virtual services", findings);
     let sections = file.tables("virtual_service");
-    sections.into_iter().map(|section| service(section, &mut names, links, pairs, findings)).collect()
+    let read: Vec<_> =
+        sections.into_iter().map(|section| service(section, &mut names, links, pairs, findings)).collect();
+    let (mut services, tiers): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+    // Tiers are services that nobody asks, behind all others.
+    for (number, tiers) in tiers.into_iter().enumerate() {
+        for tier in tiers {
+            let id = ServiceId::new(u32::try_from(services.len()).unwrap_or(u32::MAX));
+            names.take(&At { value: tier.service.spec.name.clone(), spot: tier.spot.clone() });
+            if let Some(service) = services.get_mut(number) {
+                service.service.spec.tiers.push(id);
+            }
+            services.push(tier);
+        }
+    }
+    tiers::markers(&services, findings);
+    services
 }
 
 fn service(
@@ -103,7 +119,7 @@ fn service(
     links: &Links,
     pairs: &[[PortId; 2]],
     findings: &Findings,
-) -> ServiceRead {
+) -> (ServiceRead, Vec<ServiceRead>) {
     let name = section.name();
     names.take(&name);
     let address = section.required("address", host, "say what clients ask: address = \"198.51.100.10\"");
@@ -145,10 +161,12 @@ fn service(
         on_backend_failure,
         syn_cookies,
         half_open_limit,
+        tiers: Vec::new(),
+        marker_vlan: None,
         backends: backends.iter().map(|(spec, _)| spec.clone()).collect(),
         probed: health.kind != Probe::None,
     };
-    let read = ServiceRead {
+    let mut read = ServiceRead {
         service: Service { spec, health },
         spot: section.spot.clone(),
         title: section.title.clone(),
@@ -158,8 +176,9 @@ fn service(
         source_address,
         backends: backends.into_iter().filter_map(|(_, address)| address).collect(),
     };
+    let tiers = tiers::tiers(&mut section, &mut read, findings);
     section.finish();
-    read
+    (read, tiers)
 }
 
 /// Reads `mode`, and what belongs to a tunnel: its encapsulation and where it begins.

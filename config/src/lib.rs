@@ -49,6 +49,7 @@ mod section;
 mod sessions;
 mod size;
 mod syn_cookies;
+mod tiers;
 mod translate;
 mod tunnel;
 mod validate;

@@ -239,10 +239,17 @@ fn backends(services: &[ServiceRead], links: &Links, routes: &Routes, taken: &Ta
                 && links.complete
                 && links.port_of(address).is_none()
             {
-                let message = format!(
-                    "the backend {address} is behind a router, and mode \"direct\" reaches only what is on a link"
-                );
-                let advice = format!("write mode = \"nat\", or move it; {}", links.words(address.is_ipv4()));
+                let (message, advice) = if read.service.spec.is_tier() {
+                    let message = format!(
+                        "the instance {address} is behind a router, and packets that it hands back would not be told from others"
+                    );
+                    (message, format!("move it; {}", links.words(address.is_ipv4())))
+                } else {
+                    let message = format!(
+                        "the backend {address} is behind a router, and mode \"direct\" reaches only what is on a link"
+                    );
+                    (message, format!("write mode = \"nat\", or move it; {}", links.words(address.is_ipv4())))
+                };
                 findings.report(Finding::error("backend-not-on-link", &backend.spot, message).advice(advice));
             }
         }
@@ -260,7 +267,7 @@ fn zones_of_services(file: &File, findings: &Findings) {
         let port = file.links.port_of(address).or_else(routed)?;
         file.ports.ports.get(port.index()).map(|read| read.port.zone)
     };
-    for read in &file.services {
+    for read in file.services.iter().filter(|read| !read.service.spec.is_tier()) {
         // Of another version than the service they can only be in a tunnel; elsewhere that is told already.
         let tunneled = matches!(read.service.spec.mode, Mode::Tunnel(_));
         let version = |backend: &&At<IpAddr>| {
@@ -342,7 +349,7 @@ fn closed_services(services: &[ServiceRead], firewall: &FirewallRead, findings: 
             by_destination.entry(destination).or_default().push(rule);
         }
     }
-    for read in services {
+    for read in services.iter().filter(|read| !read.service.spec.is_tier()) {
         let spec = &read.service.spec;
         let there = by_destination.containing(spec.address).flat_map(|(_, rules)| rules.iter());
         if !anywhere.iter().chain(there).any(|rule| may_open(rule, spec.protocol, &spec.ports)) {

@@ -23,7 +23,7 @@ use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
-use worker::{Behind, FragmentBounds, Pair, PortFacts, Snapshot, Steering};
+use worker::{Behind, FragmentBounds, Pair, PortFacts, Snapshot, Steering, Tiering};
 
 use crate::blocklist;
 
@@ -175,6 +175,7 @@ pub fn compile_with(
     let source_nat = SourceNat::new(policy.source_nat.clone(), &pool_uses);
     let nat64 = Nat64::new(policy.nat64.clone(), &pool_uses, policy.source_nat.len());
     let mut numbers = (policy.source_nat.len() + policy.nat64.len()..).map(|position| pool_uses.number(position));
+    let tiering = Tiering::compile(&services, &*routes);
     let behind = policy
         .services
         .iter()
@@ -218,6 +219,7 @@ pub fn compile_with(
         ours: Arc::new(ours),
         unanswered: Arc::new(unanswered),
         watched: Arc::new(watched),
+        tiering: Arc::new(tiering),
         broadcast: broadcasts(policy),
         rules: Arc::new(rules),
         services: Arc::new(services),

@@ -167,7 +167,10 @@ pub fn sessions(sessions: &[SessionStatus]) -> String {
     ]);
     for session in sessions {
         let backend = match (&session.service, &session.backend) {
-            (Some(service), Some(backend)) => format!("{service}/{backend}"),
+            (Some(service), Some(backend)) => {
+                let way = session.tiers.iter().fold(String::new(), |way, tier| way + tier + " > ");
+                format!("{way}{service}/{backend}")
+            }
             (service, backend) => or_dash(service.as_ref().or(backend.as_ref())),
         };
         table.add_row([
@@ -216,10 +219,19 @@ pub fn services(services: &[ServiceStatus]) -> String {
         ("RESPONSE", NUMBERS),
     ]);
     for service in services {
-        let place = format!("{} {} {}", service.address, service.protocol, service.ports.join(","));
+        let place = match &service.tier_of {
+            Some(whole) => format!("tier of {whole}"),
+            None => format!("{} {} {}", service.address, service.protocol, service.ports.join(",")),
+        };
         let how = match service.attract.as_str() {
+            _ if service.tier_of.is_some() => service.algorithm.clone(),
             "own-address" | "" => format!("{}, {}", service.algorithm, service.mode),
             attract => format!("{}, {}, {attract}", service.algorithm, service.mode),
+        };
+        let how = match service.tiers.len() {
+            0 => how,
+            1 => format!("{how}, behind a tier"),
+            count => format!("{how}, behind {count} tiers"),
         };
         let cookies = service.syn_cookies.as_ref().map_or_else(String::new, |cookies| {
             let state = if cookies.engaged { "on" } else { "off" };
@@ -495,6 +507,8 @@ mod tests {
             syn_cookies: None,
             half_open: None,
             half_open_limit: None,
+            tiers: Vec::new(),
+            tier_of: None,
             name: "shop".into(),
             address: "198.51.100.10".parse().unwrap(),
             protocol: "tcp".into(),

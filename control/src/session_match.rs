@@ -114,11 +114,12 @@ impl Term {
         let SessionStatus { original, reply, .. } = session;
         let addresses = [original.source, original.destination, reply.source, reply.destination];
         let ports = [original.source_port, original.destination_port, reply.source_port, reply.destination_port];
+        let instances = || session.tiers.iter().filter_map(|stop| stop.split_once('/'));
         match self {
             Self::Protocol(name) => *name == session.protocol,
             Self::State(name) => session.state.eq_ignore_ascii_case(name),
-            Self::Service(name) => session.service.as_ref() == Some(name),
-            Self::Backend(name) => session.backend.as_ref() == Some(name),
+            Self::Service(name) => session.service.as_ref() == Some(name) || instances().any(|(tier, _)| tier == name),
+            Self::Backend(name) => session.backend.as_ref() == Some(name) || instances().any(|(_, it)| it == name),
             Self::Graph(name) => session.graph.as_ref() == Some(name),
             Self::Address(net) => addresses.iter().any(|address| net.contains(address)),
             Self::Source(net) => net.contains(&original.source),
@@ -174,6 +175,7 @@ mod tests {
     fn session() -> SessionStatus {
         SessionStatus {
             in_line: false,
+            tiers: vec!["shop.tier-1/scrub-a".into()],
             protocol: "tcp".into(),
             state: "established".into(),
             original: TupleStatus {

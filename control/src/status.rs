@@ -186,6 +186,9 @@ pub struct SessionStatus {
     pub service: Option<String>,
     /// The backend it was given.
     pub backend: Option<String>,
+    /// The instances of tiers its client's packets pass before, in order, each as `service/backend`; those that are chosen.
+    #[serde(default)]
+    pub tiers: Vec<String>,
     /// The service graph it passes through.
     pub graph: Option<String>,
     /// Packets, both directions.
@@ -282,6 +285,12 @@ pub struct ServiceStatus {
     /// How many may be.
     #[serde(default)]
     pub half_open_limit: Option<u32>,
+    /// The tiers its clients' packets pass before a backend, by the names they are listed under.
+    #[serde(default)]
+    pub tiers: Vec<String>,
+    /// The service whose tier it is; null for those that clients ask.
+    #[serde(default)]
+    pub tier_of: Option<String>,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }

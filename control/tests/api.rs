@@ -101,6 +101,7 @@ impl Appliance for Fake {
             owner: 0,
             from_kernel: number.is_multiple_of(2),
             in_line: false,
+            tiers: Vec::new(),
         };
         Ok((1000..2000).map(session).filter(|session| wanted.matches(session)).take(limit).collect())
     }
@@ -124,6 +125,8 @@ impl Appliance for Fake {
             syn_cookies: None,
             half_open: None,
             half_open_limit: None,
+            tiers: Vec::new(),
+            tier_of: None,
             name: "shop".into(),
             address: "198.51.100.10".parse().unwrap(),
             protocol: "tcp".into(),

@@ -59,6 +59,7 @@ pub(super) fn session_status(record: &SessionRecord) -> SessionStatus {
         reply: tuple(&record.reply),
         service: record.backend.as_ref().map(|backend| backend.service().to_owned()),
         backend: record.backend.as_ref().map(|backend| backend.name().to_owned()),
+        tiers: record.tiers.iter().map(|instance| format!("{}/{}", instance.service(), instance.name())).collect(),
         graph: None,
         packets: record.packets,
         bytes: record.bytes,
@@ -138,6 +139,17 @@ fn syn_cookies(service: &stage::balancer::Service) -> Option<SynCookieStatus> {
     })
 }
 
+/// The names of these services.
+fn names(services: &Services, named: &[units::ServiceId]) -> Vec<String> {
+    named.iter().filter_map(|&id| services.service(id)).map(|service| service.spec().name.clone()).collect()
+}
+
+/// The name of the service whose tier this one is.
+fn tier_of(services: &Services, tier: units::ServiceId) -> Option<String> {
+    let whole = services.iter().find(|service| service.spec().tiers.contains(&tier))?;
+    Some(whole.spec().name.clone())
+}
+
 pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceStatus> {
     let backends = |service: &stage::balancer::Service| {
         let written = &service.spec().backends;
@@ -179,6 +191,8 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
                 syn_cookies: syn_cookies(service),
                 half_open: service.spec().counts_handshakes().then(|| service.guard().counts().half_open),
                 half_open_limit: service.spec().half_open_limit,
+                tiers: names(services, &spec.tiers),
+                tier_of: if spec.is_tier() { tier_of(services, service.id()) } else { None },
                 backends: backends(service),
             }
         })

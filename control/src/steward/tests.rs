@@ -146,6 +146,7 @@ fn record(number: u16) -> SessionRecord {
         original: ends,
         reply: ends,
         backend: None,
+        tiers: [].into_iter().collect(),
         packets: 1,
         bytes: 60,
         idle: 0,

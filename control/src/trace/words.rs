@@ -240,6 +240,7 @@ impl Teller<'_> {
             Leads::Spliced => text += ", its sequence numbers are shifted",
             Leads::Across => text += ", leads to the other IP version (NAT64)",
             Leads::Through => text += ", passes through a pair of ports",
+            Leads::Tiers => text += ", passes the tiers of its service before its backend",
         }
         text
     }

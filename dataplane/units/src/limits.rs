@@ -29,12 +29,18 @@ pub const ZONES_MAX: usize = 255;
 /// Workers of one appliance.
 pub const WORKERS_MAX: usize = 64;
 
+/// Tiers of one service before its backends: each is one more way through the appliance for every packet of a client.
+pub const TIERS_MAX: usize = 7;
+
+/// Instances of one tier: a packet that opens a session is compared with all of them, where it came by their port.
+pub const INSTANCES_MAX: usize = 64;
+
 /// Pairs of ports that frames pass through: two ports each.
 pub const PAIRS_MAX: usize = PORTS_MAX / 2;
 
-/// Next hops a worker knows: sessions name them in 16 bits, six values of which mean the kernel, a tunnel, none, a connection that
-/// began with a SYN cookie, and either side of NAT64, and some a pair of ports.
-pub const NEXT_HOPS_MAX: usize = 65_530 - PAIRS_MAX;
+/// Next hops a worker knows: sessions name them in 16 bits, seven values of which mean the kernel, a tunnel, none, a connection
+/// that began with a SYN cookie, either side of NAT64, and a service with tiers, and some a pair of ports.
+pub const NEXT_HOPS_MAX: usize = 65_529 - PAIRS_MAX;
 
 /// Backends with sessions on one worker at one time: sessions name them in 16 bits; beyond, traffic flows uncounted.
 pub const BINDINGS_MAX: usize = 65_535;

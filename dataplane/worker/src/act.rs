@@ -41,9 +41,6 @@ pub(crate) enum Acted {
 impl<B: Buffer> Shard<B> {
     /// Treats a packet of the session in `slot`.
     pub(crate) fn act<A: Family>(&mut self, packet: &mut Packet<B>, slot: Slot, direction: Direction) -> Acted {
-        let Content::Ip(facts) = packet.frame.content else {
-            return Acted::Verdict(Verdict::Drop(DropReason::UnknownEthertype));
-        };
         let session = A::table(&self.sessions).session(slot);
         if packet.origin != Origin::Kernel && speaks_for_kernel(session, direction) {
             return Acted::Verdict(Verdict::Drop(DropReason::SourceOwnAddress));
@@ -56,6 +53,12 @@ impl<B: Buffer> Shard<B> {
         {
             return Acted::Verdict(in_line::told(packet, verdict));
         }
+        if let Some(acted) = self.act_on_journey::<A>(packet, slot, direction) {
+            return acted;
+        }
+        let Content::Ip(facts) = packet.frame.content else {
+            return Acted::Verdict(Verdict::Drop(DropReason::UnknownEthertype));
+        };
         if let Some(verdict) = self.ends_here::<A>(packet, &facts, slot, direction) {
             return Acted::Verdict(verdict);
         }
@@ -122,15 +125,26 @@ impl<B: Buffer> Shard<B> {
         if session.count(direction, len) {
             self.bindings.collect(session);
         }
-        let binding = BindingId::new(session.binding());
         if retimed && self.retime::<A>(slot) {
             let verdict = self.dispatch::<A>(packet, &facts, slot, direction);
             self.close::<A>(slot);
             return Acted::Verdict(verdict);
         }
+        self.go_on::<A>(packet, &facts, slot, direction)
+    }
+
+    /// Goes on with a packet that its session has taken in: on its way, unless its backend has failed or drained.
+    pub(crate) fn go_on<A: Family>(
+        &mut self,
+        packet: &mut Packet<B>,
+        facts: &Facts,
+        slot: Slot,
+        direction: Direction,
+    ) -> Acted {
+        let binding = BindingId::new(A::table(&self.sessions).session(slot).binding());
         match self.bindings.fate(binding) {
-            Fate::Stays => Acted::Verdict(self.dispatch::<A>(packet, &facts, slot, direction)),
-            fate => match self.bereaved::<A>(&facts, slot, direction, binding, fate) {
+            Fate::Stays => Acted::Verdict(self.dispatch::<A>(packet, facts, slot, direction)),
+            fate => match self.bereaved::<A>(facts, slot, direction, binding, fate) {
                 Acted::Verdict(verdict) => Acted::Verdict(in_line::told(packet, verdict)),
                 Acted::Anew => Acted::Anew,
             },
@@ -214,6 +228,7 @@ impl<B: Buffer> Shard<B> {
         for direction in [Direction::Original, Direction::Reply] {
             self.find_way_again::<A>(slot, direction);
         }
+        self.plan_journey_again::<A>(slot);
         let short = self.snapshot.generation.short();
         A::table_mut(&mut self.sessions).session_mut(slot).readmit(short, rule);
         Ok(())
@@ -245,26 +260,10 @@ impl<B: Buffer> Shard<B> {
         self.set_hop::<A>(slot, direction, new);
     }
 
-    /// The way over a next hop: its port, its MAC, and whether that is known. Control is asked where it is not.
-    pub(crate) fn way_over(&mut self, hop: NextHopId) -> Result<(PortId, MacAddr, bool), DropReason> {
-        match self.next_hops.way(hop, self.tick) {
-            Some(Way::Open(port, mac)) => Ok((port, mac, true)),
-            Some(Way::Wait { ask }) => {
-                if let Some((port, address)) = ask {
-                    self.tell(Event::Resolve { port, address });
-                }
-                let port = self.next_hops.port(hop).ok_or(DropReason::NoRoute)?;
-                Ok((port, MacAddr::ZERO, false))
-            }
-            Some(Way::Closed(_)) => Err(DropReason::NeighborUnresolved),
-            None => Err(DropReason::NoRoute),
-        }
-    }
-
     /// Sends off a packet that has become the answer to itself, for `to`: to the station it came from. Out of a tunnel that
     /// was the tunnel's other end, so there the answer takes the route.
     pub(crate) fn answered(&mut self, packet: &mut Packet<B>, to: IpAddr) -> Verdict {
-        if packet.origin != Origin::Tunnel {
+        if !matches!(packet.origin, Origin::Tunnel | Origin::Tier(_)) {
             return Verdict::Answered(packet.port);
         }
         match self.hop_to(to).and_then(|hop| Ok((hop, self.way_over(hop)?))) {
@@ -297,6 +296,11 @@ impl<B: Buffer> Shard<B> {
         if packet.origin == Origin::Kernel {
             // The kernel has routed and addressed it.
             return Verdict::Forward(packet.port);
+        }
+        if direction == Direction::Original
+            && let Some(verdict) = self.send_on_journey::<A>(packet, slot)
+        {
+            return verdict;
         }
         let mut hop = self.hop_of::<A>(slot, direction);
         match hop {
@@ -397,6 +401,22 @@ impl<B> Shard<B> {
     pub(crate) fn hop_to(&mut self, target: IpAddr) -> Result<NextHopId, DropReason> {
         let route = self.snapshot.routes.lookup(target).ok_or(DropReason::NoRoute)?;
         self.next_hops.obtain(route.port, route.next_hop(target)).ok_or(DropReason::NextHopsFull)
+    }
+
+    /// The way over a next hop: its port, its MAC, and whether that is known. Control is asked where it is not.
+    pub(crate) fn way_over(&mut self, hop: NextHopId) -> Result<(PortId, MacAddr, bool), DropReason> {
+        match self.next_hops.way(hop, self.tick) {
+            Some(Way::Open(port, mac)) => Ok((port, mac, true)),
+            Some(Way::Wait { ask }) => {
+                if let Some((port, address)) = ask {
+                    self.tell(Event::Resolve { port, address });
+                }
+                let port = self.next_hops.port(hop).ok_or(DropReason::NoRoute)?;
+                Ok((port, MacAddr::ZERO, false))
+            }
+            Some(Way::Closed(_)) => Err(DropReason::NeighborUnresolved),
+            None => Err(DropReason::NoRoute),
+        }
     }
 }
 

@@ -15,8 +15,9 @@ use crate::exits::Exits;
 use crate::fragments::Follow;
 use crate::packet::{Origin, Packet, Verdict};
 use crate::shard::Shard;
+use crate::tag::{TAG, retag, tag_of};
 
-/// Where the IP header of a packet begins that has waited for its next hop.
+/// Where the IP header of a packet begins that has waited for its next hop, behind its marker if it has one.
 const NETWORK: usize = wire::plain::NETWORK;
 
 impl<B: Buffer> Shard<B> {
@@ -50,6 +51,7 @@ impl<B: Buffer> Shard<B> {
             packet.frame.content = Content::Ip(first);
         }
         let macs = packet.buffer.bytes().first_chunk::<12>().copied();
+        let marker = tag_of(packet.buffer.bytes());
         // The sender of a refused datagram is told once.
         self.finish(exits, packet, verdict);
         let verdict = match verdict {
@@ -58,11 +60,14 @@ impl<B: Buffer> Shard<B> {
         };
         while let Some(held) = self.fragments.waiting.next(rest.datagram) {
             let mut buffer = held.buffer;
-            let Ok(frame) = dissect(buffer.bytes(), Verify::Nothing) else {
+            let Ok(mut frame) = dissect(buffer.bytes(), Verify::Nothing) else {
                 self.counters.drop_one(DropReason::FragmentOverlap);
                 continue;
             };
             let mut verdict = verdict;
+            if origin != Origin::InLine && !retag(&mut buffer, &mut frame, marker) {
+                verdict = Verdict::Drop(DropReason::BuffersExhausted);
+            }
             if let (Some(example), Content::Ip(facts)) = (&example, &frame.content) {
                 let bytes = buffer.bytes_mut();
                 let written = example.apply(bytes, usize::from(facts.network))
@@ -221,8 +226,9 @@ impl<B: Buffer> Shard<B> {
         P: BufferPool<Buffer = B>,
     {
         let mtu = self.snapshot.port(port).map_or(u16::MAX, |facts| facts.mtu);
-        let cut = Cut::new(buffer.bytes(), NETWORK, mtu);
-        match cut.or_else(|| self.cut_across(buffer.bytes(), NETWORK, mtu)) {
+        let network = if tag_of(buffer.bytes()).is_some() { NETWORK + TAG } else { NETWORK };
+        let cut = Cut::new(buffer.bytes(), network, mtu);
+        match cut.or_else(|| self.cut_across(buffer.bytes(), network, mtu)) {
             Some(cut) => self.forward_cut(exits, port, buffer, &cut),
             None => exits.forward(&self.counters, port, buffer),
         }

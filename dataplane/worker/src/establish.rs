@@ -69,6 +69,9 @@ impl<B: Buffer> Shard<B> {
                 if self.speaks_too_early(service, facts) {
                     return Err(DropReason::TcpInvalidState);
                 }
+                if !self.may_enter_tiers(packet, service) {
+                    return Err(DropReason::NoBackend);
+                }
                 let named = self.named_backend(service, packet, facts);
                 let pair = if packet.origin == Origin::InLine { self.snapshot.pair(packet.port) } else { None };
                 self.open_service(service, new, named, pair)
@@ -90,7 +93,8 @@ impl<B: Buffer> Shard<B> {
         };
         if let Bound::Service(service) = applicant.bound
             && applicant.proof.is_none()
-            && !self.begin_introduction::<A>(packet, facts, slot, service)
+            && (!self.begin_introduction::<A>(packet, facts, slot, service)
+                || !self.enter_tiers::<A>(packet, slot, service))
         {
             self.close::<A>(slot);
             return Err(DropReason::SessionTableFull);
@@ -146,7 +150,7 @@ impl<B: Buffer> Shard<B> {
     ) -> Result<Verdict, DropReason> {
         let snapshot = Arc::clone(&self.snapshot);
         let service = snapshot.services.service(service).ok_or(DropReason::NoBackend)?;
-        if !service.spec().mode.returns_directly() {
+        if !service.spec().can_go_untracked() {
             return Err(DropReason::SessionTableFull);
         }
         if facts.hop_limit <= 1 {

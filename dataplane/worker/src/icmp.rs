@@ -101,6 +101,12 @@ impl<B: Buffer> Shard<B> {
         if claims_a_tiny_link(packet.buffer.bytes(), facts) {
             return Verdict::Drop(DropReason::IcmpMtuFloor);
         }
+        if let Some(verdict) = self.error_from_tier(packet, facts, quote) {
+            return verdict;
+        }
+        if packet.frame.link.tags > 0 && packet.origin == Origin::Wire {
+            return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+        }
         // What the quoted packet's answer would look like here is what the error travels with.
         let found = match Flow::against(quote) {
             Some(Flow::V4(kind, tuple)) if !facts.endpoints.is_v6() => find(&self.sessions.v4, kind, &tuple)

@@ -141,7 +141,9 @@ impl<B: Buffer> Shard<B> {
         let way = NextHopId::new(session.next_hop(Direction::Original));
         match packet.origin {
             Origin::InLine => self.snapshot.pair(packet.port).is_some_and(|pair| way == NextHopId::through(pair)),
-            Origin::Wire | Origin::Tunnel | Origin::Kernel => !way.is_through(),
+            // What instances of tiers mark is for sessions with tiers.
+            Origin::Wire => !way.is_through() && (packet.frame.link.tags == 0 || way == NextHopId::TIERED),
+            Origin::Tunnel | Origin::Kernel | Origin::Tier(_) => !way.is_through(),
         }
     }
 

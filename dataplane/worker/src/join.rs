@@ -64,12 +64,14 @@ impl<B> Shard<B> {
         self.splices.get_mut(session.lease())
     }
 
-    /// The next hop of one direction of a session; towards the IPv4 side of NAT64, that its packets become IPv4 first.
+    /// The next hop of one direction of a session; towards the IPv4 side of NAT64, that its packets become IPv4 first; of one
+    /// with tiers, the backend's.
     pub(crate) fn hop_of<A: Family>(&self, slot: Slot, direction: Direction) -> NextHopId {
         match NextHopId::new(A::table(&self.sessions).session(slot).next_hop(direction)) {
             NextHopId::SPLICED => {
                 self.splice_of::<A>(slot).map_or(NextHopId::NONE, |splice| *direction.of(&splice.hops))
             }
+            NextHopId::TIERED => self.journey_of::<A>(slot).map_or(NextHopId::NONE, |journey| journey.last),
             NextHopId::INSIDE => self.hop_beside::<A>(slot, direction),
             hop => hop,
         }
@@ -77,6 +79,12 @@ impl<B> Shard<B> {
 
     /// Changes the next hop of one direction of a session.
     pub(crate) fn set_hop<A: Family>(&mut self, slot: Slot, direction: Direction, hop: NextHopId) {
+        if direction == Direction::Original
+            && let Some(journey) = self.journey_mut::<A>(slot)
+        {
+            journey.last = hop;
+            return;
+        }
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
         match NextHopId::new(session.next_hop(direction)) {
             NextHopId::SPLICED => {

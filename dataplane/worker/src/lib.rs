@@ -33,6 +33,7 @@ mod in_line;
 mod inbound;
 mod introduce;
 mod join;
+mod journey;
 mod kernel_rings;
 mod lane;
 mod local;
@@ -56,7 +57,10 @@ mod steer;
 mod steering;
 mod stopwatch;
 mod sweep;
+mod tag;
 mod talkers;
+mod tiering;
+mod tiers;
 mod trace;
 mod treat;
 mod tunnel;
@@ -77,6 +81,7 @@ pub use shard::Shard;
 pub use snapshot::{Behind, FragmentBounds, Midstream, Pair, PortFacts, Snapshot};
 pub use steering::Steering;
 pub use sweep::{Cursor, Dump, Ends, Flush, SessionRecord};
+pub use tiering::Tiering;
 pub use trace::{
     Came, DEPARTURES_MAX, Decision, Departure, Fate, Leads, Met, PacketMatch, PacketTerm, ServiceAsked, TERMS_MAX,
     Trace, TraceOrder, TraceRecord,

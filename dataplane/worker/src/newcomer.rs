@@ -158,7 +158,12 @@ impl<B: Buffer> Shard<B> {
                 && !snapshot.nat64.owns(head.tuple.destination.into_ip())
                 && let Some(reason) = snapshot.refuses_source(crowd.port, head.tuple.source.into_ip(), Origin::Wire)
             {
-                self.turn_away(crowd, position, &head.tuple, Verdict::Drop(reason));
+                // What an instance of a tier hands back may be excused, and is read in full.
+                if snapshot.tiering.asked(head.tuple.destination.into_ip()).is_empty() {
+                    self.turn_away(crowd, position, &head.tuple, Verdict::Drop(reason));
+                } else {
+                    unusual.push(position);
+                }
                 continue;
             }
             match Self::announce(&snapshot, buffer, kind, &head, crowd.port, &mut asked) {
@@ -258,6 +263,7 @@ impl<B: Buffer> Shard<B> {
                     let common = matches!(spec.mode, Mode::Nat | Mode::Direct)
                         && !spec.algorithm.counts_sessions()
                         && spec.quic.is_none()
+                        && spec.tiers.is_empty()
                         && !spec.one_shot
                         && (kind != Kind::Tcp
                             || (spec.mss_clamp.is_none()

@@ -35,6 +35,10 @@ impl NextHopId {
     /// the next hop is kept beside.
     pub(crate) const INSIDE: Self = Self(u16::MAX - 5);
 
+    /// The service has tiers: where a packet goes depends on those it has passed (`tiers`); the backend's next hop is kept with
+    /// the session's journey.
+    pub(crate) const TIERED: Self = Self(u16::MAX - 6);
+
     /// The other port of a pair: the packet leaves in line, its link header as it came. Which port that is follows from
     /// the one it came by.
     #[must_use]
@@ -68,7 +72,7 @@ impl NextHopId {
 }
 
 /// The first pair; the others are below.
-const THROUGH: u16 = u16::MAX - 6;
+const THROUGH: u16 = u16::MAX - 7;
 /// The last of them.
 const THROUGH_LAST: u16 = THROUGH - 31;
 
@@ -260,6 +264,16 @@ impl<B> NextHops<B> {
     pub(crate) fn release(&mut self, id: NextHopId) {
         if let Some(entry) = self.entries.get_mut(usize::from(id.0)) {
             entry.sessions = entry.sessions.saturating_sub(1);
+        }
+    }
+
+    /// The port behind which this next hop is, and the MAC it answers at, if that is known.
+    #[must_use]
+    pub(crate) fn station(&self, id: NextHopId) -> Option<(PortId, MacAddr)> {
+        let entry = self.entries.get(usize::from(id.0))?;
+        match entry.reach {
+            Reach::Resolved(mac) => Some((entry.port, mac)),
+            Reach::Asked(_) | Reach::Failed(_) => None,
         }
     }
 

@@ -136,7 +136,7 @@ impl<B: Buffer> Shard<B> {
             return Err(Verdict::Drop(DropReason::UnknownEthertype));
         };
         let (source, destination) = (facts.endpoints.source(), facts.endpoints.destination());
-        if let Some(reason) = self.snapshot.refuses_source(packet.port, source, packet.origin) {
+        if let Some(reason) = self.refuses_source(packet) {
             return Err(Verdict::Drop(reason));
         }
         let (source_port, destination_port) = ports_of(facts)?;
@@ -217,7 +217,7 @@ impl<B: Buffer> Shard<B> {
     fn passes_without_session(&self, bound: Bound, flags: TcpFlags) -> bool {
         match bound {
             Bound::Here => flags.contains(TcpFlags::ACK) && !flags.intersects(TcpFlags::SYN | TcpFlags::RST),
-            Bound::Service(service) => self.returns_directly(service) && self.has_untracked(service),
+            Bound::Service(service) => self.can_go_untracked(service) && self.has_untracked(service),
             Bound::Forward(_)
             | Bound::Mapped(_)
             | Bound::Across(_)
@@ -236,8 +236,8 @@ impl<B: Buffer> Shard<B> {
         self.is_full() || service.is_some_and(|service| service.untracked().may_live(self.tick, longest))
     }
 
-    fn returns_directly(&self, service: ServiceId) -> bool {
-        self.snapshot.services.service(service).is_some_and(|service| service.spec().mode.returns_directly())
+    fn can_go_untracked(&self, service: ServiceId) -> bool {
+        self.snapshot.services.service(service).is_some_and(|service| service.spec().can_go_untracked())
     }
 
     /// Opens the session of a judged packet, or refuses it.
@@ -253,6 +253,9 @@ impl<B: Buffer> Shard<B> {
         }
         if let Some(proof) = &applicant.proof {
             return self.open_proven(packet, applicant, proof, judgement.rule);
+        }
+        if let Err(reason) = self.come_back(packet, applicant.bound) {
+            return Verdict::Drop(reason);
         }
         let Content::Ip(facts) = packet.frame.content else { return Verdict::Drop(DropReason::UnknownEthertype) };
         let opened = match Flow::of(&facts) {

@@ -90,7 +90,7 @@ pub(crate) fn answer<P: BufferPool>(
             // Between two ports that pass as one wire, what the destination would have said is said in its name.
             let source = match packet.origin {
                 Origin::InLine => facts.endpoints.destination(),
-                Origin::Wire | Origin::Tunnel | Origin::Kernel => {
+                Origin::Wire | Origin::Tunnel | Origin::Kernel | Origin::Tier(_) => {
                     snapshot.address_like(port, facts.endpoints.source())?
                 }
             };

@@ -23,6 +23,8 @@ pub(crate) enum Origin {
     InLine,
     /// From the kernel, through the port's kernel interface.
     Kernel,
+    /// From the wire, handed back by an instance: it has passed so many tiers of the service it asks. Known once its session is.
+    Tier(u8),
 }
 
 /// A packet, its bytes owned, its facts read.
@@ -50,6 +52,14 @@ impl<B: Buffer> Packet<B> {
 }
 
 impl<B> Packet<B> {
+    /// How many tiers of its service it has passed.
+    pub(crate) const fn tiers_passed(&self) -> u8 {
+        match self.origin {
+            Origin::Tier(passed) => passed,
+            Origin::Wire | Origin::Tunnel | Origin::InLine | Origin::Kernel => 0,
+        }
+    }
+
     /// Bytes of the IP packet, in all its fragments. `facts` are its own.
     pub(crate) fn len(&self, facts: &Facts) -> u32 {
         self.rest.map_or_else(|| u32::from(facts.end.saturating_sub(facts.network)), |rest| rest.bytes)

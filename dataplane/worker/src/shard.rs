@@ -17,6 +17,7 @@ use units::{Nanos, PortId, Tick, WorkerId};
 use wire::MacAddr;
 
 use crate::act::{FROM_KERNEL, HALF_OPEN};
+use crate::beside::Beside;
 use crate::binding::{BindingId, Bindings};
 use crate::command::Event;
 use crate::counters::WorkerCounters;
@@ -27,6 +28,7 @@ use crate::family::Family;
 use crate::fragments::Fragments;
 use crate::hide::{Freed, Leased};
 use crate::identification::Identifications;
+use crate::journey::Journey;
 use crate::next_hop::{NextHopId, NextHops};
 use crate::originate::Allowance;
 use crate::pair;
@@ -68,6 +70,7 @@ pub struct Shard<B> {
     owed: ArrayVec<Event, OWED>,
     pub(crate) resets: Resets,
     pub(crate) splices: Splices,
+    pub(crate) journeys: Beside<Journey>,
     /// When it was last asked whether floods are over.
     pub(crate) relaxed: Tick,
     /// Sessions there may be, those of the kernel not counted.
@@ -102,6 +105,7 @@ pub(crate) struct Held {
     /// The port it came by, if its source's count has it.
     counted_at: Option<PortId>,
     splice: Option<u32>,
+    journey: Option<u32>,
 }
 
 impl Held {
@@ -124,6 +128,7 @@ impl Held {
             half_open: session.flags() & HALF_OPEN != 0,
             counted_at: counted_at(session),
             splice: spliced.then(|| session.lease()),
+            journey: (forth == NextHopId::TIERED).then(|| session.lease()),
         }
     }
 }
@@ -172,6 +177,7 @@ impl<B> Shard<B> {
             owed: ArrayVec::new(),
             resets: Resets::new(),
             splices: Splices::new(capacity),
+            journeys: Beside::new(capacity),
             relaxed: Tick::new(0),
             capacity,
             kernel_sessions: 0,
@@ -187,11 +193,13 @@ impl<B> Shard<B> {
         })
     }
 
-    /// Takes in the next hops the operator named, before the first packet: a flood right after the start finds them open.
+    /// Takes in the next hops the operator named, before the first packet: a flood right after the start finds them open. Those of
+    /// instances are asked for.
     pub fn place(&mut self, neighbors: impl IntoIterator<Item = (PortId, IpAddr, MacAddr)>) {
         for (port, address, mac) in neighbors {
             self.next_hops.place(port, address, mac);
         }
+        self.look_for_instances();
     }
 
     /// Bytes set aside for sessions and for the mappings of source NAT.
@@ -244,6 +252,9 @@ impl<B> Shard<B> {
         self.generation = self.snapshot.generation.short();
         self.counters.generation.set(self.snapshot.generation.get());
         self.deliver(Event::Retired { snapshot: old_snapshot, turns: old_turns });
+        if !same_policy {
+            self.look_for_instances();
+        }
     }
 
     /// Asks the firewall about one packet of a session admitted by an earlier policy.
@@ -308,8 +319,13 @@ impl<B> Shard<B> {
         self.bindings.close(held.binding);
         self.leave_tunnel(held.binding);
         let spliced = held.splice.map(|entry| self.splices.release(entry));
-        let (hops, leased) =
+        let (mut hops, mut leased) =
             spliced.map_or((held.hops, held.leased), |(hops, lease)| (hops, held.leased.with_lease(lease)));
+        if let Some(number) = held.journey {
+            let (last, lease) = self.end_journey(number);
+            let [_, back] = hops;
+            (hops, leased) = ([last, back], leased.with_lease(lease));
+        }
         for hop in hops {
             self.next_hops.release(hop);
         }

@@ -24,6 +24,7 @@ use wire::{Extensions, MacAddr};
 
 use crate::packet::Origin;
 use crate::steering::Steering;
+use crate::tiering::Tiering;
 
 /// What a worker knows of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub struct Snapshot {
     pub unanswered: Arc<HashSet<IpAddr, Keyed>>,
     /// Backends of services that are attracted in line: what they say of themselves on a paired port is told to control.
     pub watched: Arc<HashSet<IpAddr, Keyed>>,
+    /// The tiers of services, and what tells those a packet has passed.
+    pub tiering: Arc<Tiering>,
     /// Broadcast addresses of the connected prefixes.
     pub broadcast: Vec<Ipv4Addr>,
     /// The routes, connected prefixes included.

@@ -284,6 +284,8 @@ mod tests {
             on_backend_failure: OnBackendFailure::Reselect,
             syn_cookies: CookieMode::Off,
             half_open_limit: None,
+            tiers: Vec::new(),
+            marker_vlan: None,
             backends: backends.iter().map(backend).collect(),
             probed: false,
         };

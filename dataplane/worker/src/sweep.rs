@@ -5,8 +5,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use session::{Direction, Kind, Session, Slot, State};
 use stage::balancer::Backend;
+use units::limits::TIERS_MAX;
 use units::{Tick, WorkerId};
 
 use crate::act::FROM_KERNEL;
@@ -50,6 +52,8 @@ pub struct SessionRecord {
     pub reply: Ends,
     /// The backend that serves it.
     pub backend: Option<Arc<Backend>>,
+    /// The instances of tiers that its packets pass, as far as they are chosen; in order.
+    pub tiers: ArrayVec<Arc<Backend>, TIERS_MAX>,
     /// Packets, both directions.
     pub packets: u64,
     /// Bytes of IP, both directions.
@@ -251,6 +255,7 @@ impl<B> Shard<B> {
             original: ends(session, Direction::Original),
             reply: ends(session, Direction::Reply),
             backend: self.bindings.backend(BindingId::new(session.binding())).cloned(),
+            tiers: self.instances_of::<A>(slot),
             packets: packets + reply_packets,
             bytes: bytes + reply_bytes,
             idle: u64::from(session.idle(self.tick)),
@@ -287,7 +292,7 @@ impl<B> Shard<B> {
                 Walk::Doomed => self.is_doomed::<A>(slot),
                 Walk::Flush { begun } => {
                     let binding = BindingId::new(session.binding());
-                    session.created() <= begun && self.bindings.is_flushed(binding)
+                    session.created() <= begun && (self.bindings.is_flushed(binding) || self.passes_flushed::<A>(slot))
                 }
             };
             if ends {

@@ -188,6 +188,8 @@ pub enum Leads {
     Across,
     /// The other port of a pair.
     Through,
+    /// The tiers of its service, and then the backend.
+    Tiers,
 }
 
 /// A session as a packet met it.

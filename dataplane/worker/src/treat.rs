@@ -129,13 +129,13 @@ impl<B: Buffer> Shard<B> {
         let Content::Ip(facts) = packet.frame.content else { return Ok(packet) };
         let collects = match packet.origin {
             Origin::InLine => !local::is_discovery_message(&facts),
-            Origin::Wire | Origin::Tunnel | Origin::Kernel => self.collects(&packet.frame, &facts),
+            Origin::Wire | Origin::Tunnel | Origin::Kernel | Origin::Tier(_) => self.collects(&packet.frame, &facts),
         };
         if facts.fragment == Fragment::No || !collects {
             return Ok(packet);
         }
         // Who may open nothing is not waited for either.
-        if let Some(reason) = self.snapshot.refuses_source(door.port, facts.endpoints.source(), packet.origin) {
+        if let Some(reason) = self.refuses_source(&packet) {
             self.counters.drop_one(reason);
             self.note(Outcome::Dropped, facts.endpoints.source(), facts.endpoints.destination());
             return Err(Lane::Gone);
@@ -384,7 +384,10 @@ impl<B: Buffer> Shard<B> {
         if door.origin == Origin::Wire && destination != door.station && !destination.is_multicast() {
             return Err(DropReason::NotOurMac);
         }
-        if frame.link.tags > 0 && in_line::origin_of(&frame, door) != Origin::InLine {
+        if frame.link.tags > 0
+            && in_line::origin_of(&frame, door) != Origin::InLine
+            && !self.is_marked(buffer, &frame, door)
+        {
             return Err(DropReason::UnknownVlan);
         }
         Ok(frame)
@@ -394,6 +397,12 @@ impl<B: Buffer> Shard<B> {
     fn sort(&self, packet: &mut Packet<B>, verdict: &mut Verdict) -> Task {
         if packet.origin == Origin::InLine {
             return self.sort_in_line(packet, verdict);
+        }
+        if packet.frame.link.tags > 0
+            && let Some(decided) = self.sort_marked(packet)
+        {
+            *verdict = decided;
+            return Task::Done;
         }
         let decided = match packet.frame.content {
             Content::Arp(arp) => local::arp(&self.snapshot, packet, &arp, &mut |event| self.tell(event)),
@@ -450,7 +459,7 @@ impl<B: Buffer> Shard<B> {
             (None, _) => {}
         }
         *verdict = match packet.origin {
-            Origin::Wire | Origin::Tunnel | Origin::InLine => Verdict::Drop(DropReason::IcmpUnwanted),
+            Origin::Wire | Origin::Tunnel | Origin::InLine | Origin::Tier(_) => Verdict::Drop(DropReason::IcmpUnwanted),
             Origin::Kernel => Verdict::Forward(packet.port),
         };
         Task::Done
@@ -462,7 +471,7 @@ impl<B: Buffer> Shard<B> {
         const LINK_GROUP: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
         match packet.origin {
             Origin::Kernel => Verdict::Forward(packet.port),
-            Origin::Wire | Origin::Tunnel | Origin::InLine => {
+            Origin::Wire | Origin::Tunnel | Origin::InLine | Origin::Tier(_) => {
                 let destination = packet.frame.link.destination;
                 if !destination.is_multicast() || destination.octets().starts_with(&LINK_GROUP) {
                     self.punt_or(packet.port, DropReason::UnknownEthertype)
@@ -511,7 +520,7 @@ impl<B: Buffer> Shard<B> {
         match (packet.origin, packet.frame.content) {
             (Origin::Kernel, Content::Ip(facts)) => Some(self.open_for_kernel(packet, &facts)),
             (Origin::Kernel, _) => Some(Verdict::Forward(packet.port)),
-            (Origin::Wire | Origin::Tunnel | Origin::InLine, _) => None,
+            (Origin::Wire | Origin::Tunnel | Origin::InLine | Origin::Tier(_), _) => None,
         }
     }
 
@@ -579,9 +588,9 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// The port behind which a packet's sender is told something, and the MACs where they are not those the packet came with:
-    /// out of a tunnel, where the sender is not the station that wrapped it. `None` while that way is not known.
+    /// out of a tunnel or from an instance of a tier, where the sender is not the station it came from. `None` while that way is not known.
     fn way_to_sender(&mut self, packet: &Packet<B>) -> Option<(PortId, Option<[MacAddr; 2]>)> {
-        if packet.origin != Origin::Tunnel {
+        if !matches!(packet.origin, Origin::Tunnel | Origin::Tier(_)) {
             return Some((packet.port, None));
         }
         let Content::Ip(facts) = packet.frame.content else { return None };

@@ -148,7 +148,7 @@ impl<B: Buffer> Shard<B> {
             QuotedTransport::Echo { .. } | QuotedTransport::Other => return None,
         };
         if direction != Direction::Reply
-            || session.next_hop(Direction::Original) != NextHopId::TUNNEL.get()
+            || self.hop_of::<A>(slot, Direction::Original) != NextHopId::TUNNEL
             || !session.has_sent(Direction::Original, sequence)
         {
             return None;

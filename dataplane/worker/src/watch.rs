@@ -303,6 +303,7 @@ impl<B: Buffer> Shard<B> {
             NextHopId::TUNNEL => Leads::Tunnel,
             NextHopId::SPLICED => Leads::Spliced,
             NextHopId::ACROSS => Leads::Across,
+            NextHopId::TIERED => Leads::Tiers,
             hop if hop.is_through() => Leads::Through,
             _ => Leads::NextHop,
         };
@@ -366,8 +367,10 @@ fn came(arrival: &Arrival) -> Came {
     match arrival.origin {
         Origin::Kernel => Came::FromKernel,
         Origin::Tunnel => Came::OutOfTunnel,
-        Origin::Wire | Origin::InLine if !arrival.steer || arrival.asked != Asked::NOBODY => Came::HandedOver,
-        Origin::Wire | Origin::InLine => Came::ByWire,
+        Origin::Wire | Origin::InLine | Origin::Tier(_) if !arrival.steer || arrival.asked != Asked::NOBODY => {
+            Came::HandedOver
+        }
+        Origin::Wire | Origin::InLine | Origin::Tier(_) => Came::ByWire,
     }
 }
 

@@ -306,3 +306,68 @@ fn an_introduction_that_no_backend_can_get() {
         assert_eq!(codes(&with(protocol, mode)), ["meaningless-key"], "{protocol} {mode}");
     }
 }
+
+/// The full file with one more service, whose tiers have these instances, each a list of its own.
+fn with_tiers(keys: &str, tiers: &[&[&str]]) -> String {
+    let instance = |(number, address): (usize, &&str)| {
+        format!("[[virtual_service.tier.backend]]\nname = \"i{number}\"\naddress = \"{address}\" # here\n")
+    };
+    let tier = |instances: &&[&str]| {
+        "[[virtual_service.tier]]\n".to_owned() + &instances.iter().enumerate().map(instance).collect::<String>()
+    };
+    let tiers: String = tiers.iter().map(tier).collect();
+    format!(
+        "{FULL}\n[[virtual_service]]\nname = \"web\"\naddress = \"198.51.100.33\"\nprotocol = \"tcp\"\nports = [\"8088\"]\n{keys}\n\
+         {tiers}[[virtual_service.backend]]\nname = \"b\"\naddress = \"10.0.0.60\"\n"
+    )
+}
+
+/// SE-68, SE-72: tiers are services that nobody asks, and something has to tell them apart.
+#[test]
+fn tiers_and_what_marks_them() {
+    let policy = valid(&with_tiers("marker_vlan = 200", &[&["10.0.0.61"], &["10.0.0.62", "10.0.0.63"]])).policy;
+    let web = policy.services.iter().find(|service| service.spec.name == "web").unwrap();
+    let tiers: Vec<_> = web.spec.tiers.iter().map(|id| &policy.services[id.index()].spec).collect();
+    let names: Vec<_> = tiers.iter().map(|spec| (spec.name.as_str(), spec.backends.len(), spec.is_tier())).collect();
+    assert_eq!(
+        (names.as_slice(), web.spec.marker_vlan),
+        (&[("web.tier-1", 1, true), ("web.tier-2", 2, true)][..], Some(200))
+    );
+    let two: &[&[&str]] = &[&["10.0.0.61"], &["10.0.0.62"]];
+    let alike: &[&[&str]] = &[&["10.0.0.61"], &["10.0.0.61"]];
+    let refusals: [(&str, &[&[&str]], &str); 12] = [
+        ("marker_vlan = 200", &[], "meaningless-key"),
+        ("marker_vlan = 4094", &[&["10.0.0.61"]], "out-of-bounds"),
+        ("marker_vlan = 99", two, "overlapping-markers"),
+        ("", alike, "tiers-alike"),
+        ("", &[&["10.0.0.61", "10.0.0.61"]], "duplicate-backend"),
+        ("marker_vlan = 200", &[&["10.0.0.61", "10.0.0.61"]], "duplicate-backend"),
+        ("", &[&["2001:db8:10::61"]], "family-mismatch"),
+        ("", &[&["198.51.100.33"]], "backend-loop"),
+        ("", &[&[]], "missing-key"),
+        ("", &[&["203.0.113.61"]], "backend-not-on-link"),
+        ("client_address = \"proxy-v2\"", two, "meaningless-key"),
+        ("syn_cookies = {}", two, "meaningless-key"),
+    ];
+    for (keys, tiers, code) in refusals {
+        assert_eq!(only(&with_tiers(keys, tiers)).code, code, "{keys} {tiers:?}");
+    }
+    valid(&with_tiers("marker_vlan = 200", alike));
+    let many: Vec<String> = (61..69).map(|last| format!("10.0.0.{last}")).collect();
+    let many: Vec<[&str; 1]> = many.iter().map(|address| [address.as_str()]).collect();
+    let many: Vec<&[&str]> = many.iter().map(|tier| &tier[..]).collect();
+    assert_eq!(only(&with_tiers("", &many)).code, "too-many");
+    let crowd: Vec<String> = (60..125).map(|last| format!("10.0.0.{last}")).collect();
+    let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
+    assert_eq!(only(&with_tiers("", &[&crowd])).code, "too-many");
+    let probed = with_tiers("", two).replacen(
+        "[[virtual_service.tier]]\n[[",
+        "[[virtual_service.tier]]\nhealth = { kind = \"tcp\" }\n[[",
+        1,
+    );
+    assert_eq!(only(&probed).code, "missing-key");
+    let named_so = with_tiers("", two).replace("name = \"mail\"", "name = \"web.tier-1\"");
+    assert_eq!(only(&named_so).code, "duplicate-name");
+    let in_line = PAIRED.to_owned() + &with_tiers("attract = \"inline\"", two)[FULL.len()..];
+    assert_eq!(only(&in_line).code, "attract-with-tiers");
+}

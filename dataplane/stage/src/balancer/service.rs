@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use units::Nanos;
+use units::{Nanos, ServiceId};
 
 use super::quic::QuicIds;
 use crate::PortRange;
@@ -206,6 +206,11 @@ pub struct ServiceSpec {
     pub syn_cookies: CookieMode,
     /// Handshakes that may be under way at a time; those of clients that have proven theirs are not among them. TCP.
     pub half_open_limit: Option<u32>,
+    /// What packets of clients pass before they come to a backend, in order: each tier is a service of the same policy that
+    /// nobody asks, with its instances as backends.
+    pub tiers: Vec<ServiceId>,
+    /// The VLAN of the first tier less one, where VLANs tell what tiers a packet has passed.
+    pub marker_vlan: Option<u16>,
     /// The backends, at least one.
     pub backends: Vec<BackendSpec>,
     /// Whether backends are probed; without probes every backend counts as up from the start, with them it is out until
@@ -214,6 +219,19 @@ pub struct ServiceSpec {
 }
 
 impl ServiceSpec {
+    /// Whether it is a tier of another service: nobody asks it.
+    #[must_use]
+    pub const fn is_tier(&self) -> bool {
+        self.ports.is_empty()
+    }
+
+    /// Whether its clients' packets may go to a backend that follows from the client alone, without a session: where the backend
+    /// answers by itself, and nothing stands before it.
+    #[must_use]
+    pub const fn can_go_untracked(&self) -> bool {
+        self.mode.returns_directly() && self.tiers.is_empty()
+    }
+
     /// Whether the handshakes under way are counted.
     #[must_use]
     pub const fn counts_handshakes(&self) -> bool {

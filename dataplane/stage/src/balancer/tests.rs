@@ -30,6 +30,8 @@ fn backend(n: u8, weight: u32, hops: u32) -> BackendSpec {
 fn spec(name: &str, algorithm: Algorithm, backends: Vec<BackendSpec>) -> ServiceSpec {
     ServiceSpec {
         attract: Attract::OwnAddress,
+        tiers: Vec::new(),
+        marker_vlan: None,
         name: name.into(),
         address: address("198.51.100.10"),
         protocol: ServiceProtocol::Tcp,
