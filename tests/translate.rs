@@ -463,6 +463,31 @@ fn only_an_error_about_what_was_really_sent_passes() {
     }
 }
 
+/// EVA-22: the same of a ping, which has an identifier instead of numbers and ports.
+#[test]
+fn only_an_error_about_a_ping_that_was_sent_passes() {
+    for (inside, shown, server, router, kind) in [
+        ("10.0.0.11", "198.51.100.1", "198.51.100.7", "198.51.100.99", 3_u8),
+        ("2001:db8:10::11", "2001:db8:51::1", "2001:db8:51::7", "2001:db8:51::99", 1),
+    ] {
+        let mut rig = Rig::new(BROWSE);
+        let sent = ping(shown, server, 5_000).routed();
+        rig.passes("a ping", ((INSIDE, ping(inside, server, 5_000)), (OUTSIDE, sent.clone())));
+        let about = |quote: &Packet| icmp_error(router, shown, kind, 0, 0, quote, 1_000);
+        for (sentence, quote) in [
+            ("with a wrong id", ping(shown, server, 5_001)),
+            ("of another host", ping(shown, router, 5_000)),
+            ("that is an answer", pong(shown, server, 5_000)),
+            ("of the far end", ping(server, shown, 5_000)),
+            ("as nobody outside has seen it", ping(inside, server, 5_000)),
+        ] {
+            rig.drops_all(&format!("about a ping {sentence}"), &[(OUTSIDE, about(&quote))], IcmpErrorUnmatched);
+        }
+        let restored = icmp_error(router, inside, kind, 0, 0, &ping(inside, server, 5_000).routed(), 1_000).routed();
+        rig.passes("the true one", ((OUTSIDE, about(&sent)), (INSIDE, restored)));
+    }
+}
+
 /// EVA-23: an MTU that no link has is not believed; the least that is, passes.
 #[test]
 fn errors_that_claim_a_tiny_link_are_dropped() {

@@ -148,6 +148,12 @@ impl<B: Buffer> Shard<B> {
         let session = A::table(&self.sessions).session(slot);
         let shift = self.shift_of::<A>(slot);
         let toward = if direction == Direction::Original { Toward::Backend } else { Toward::Client };
+        // Of a ping only the question, and of an answer only that, can have been sent.
+        if let QuotedTransport::Echo { request, .. } = quote.transport
+            && request != (direction == Direction::Reply)
+        {
+            return Verdict::Drop(DropReason::IcmpErrorUnmatched);
+        }
         if let QuotedTransport::Ports { sequence, .. } = quote.transport {
             let by_client = shift.filter(|_| toward == Toward::Backend);
             let sequence = by_client.map_or(sequence, |shift| shift.as_backend_counts(sequence));
