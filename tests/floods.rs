@@ -269,6 +269,26 @@ fn who_floods_stands_out() {
     assert_eq!(rig.talks("198.51.100.8").sum(), 0, "it is over");
 }
 
+/// FLD-10: who sends what is no packet is known by the addresses it claims, where it has an IP header to claim them.
+#[test]
+fn who_sends_malformed_packets_stands_out() {
+    let mut rig = Rig::new(ALLOW);
+    let kinds: [fn() -> Packet; 5] = [
+        || udp("198.51.100.8:1", "10.0.0.11:9").wrong_checksum(1),
+        || udp("198.51.100.8:1", "10.0.0.11:9").wrong_ip_checksum(1),
+        || udp("198.51.100.8:1", "10.0.0.11:9").header_words(15),
+        || tcp("[2001:db8:51::8]:1", "[2001:db8:10::11]:9").syn().data_offset(3),
+        || udp("198.51.100.8:1", "10.0.0.11:9").version(5),
+    ];
+    for kind in kinds {
+        flood(&mut rig, 1_000, |_| kind());
+    }
+    let near = |count: u64, expected: u64| count.abs_diff(expected) < expected / 4;
+    let (four, six) = (rig.talks("198.51.100.8"), rig.talks("2001:db8:51::"));
+    assert!(near(four.dropped, 3_000) && four.opened == 0, "{four:?}");
+    assert!(near(six.dropped, 1_000), "{six:?}");
+}
+
 /// FLD-08: while one flow keeps a worker busy, what the kernel sends (health probes, adverts of routing protocols) leaves with
 /// the next turn, not behind the flow.
 #[test]

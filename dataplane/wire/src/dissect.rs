@@ -1,7 +1,9 @@
 //! One frame's bytes to facts. Called by a worker for each packet received, before any table is looked at; total for all
 //! bytes, bounded by [`limits`](units::limits), without allocation. Only what bytes alone can tell is judged here.
 
-use crate::{Content, Frame, Malformed, arp, ethernet, ipv4, ipv6};
+use zerocopy::FromBytes;
+
+use crate::{Content, Endpoints, Frame, Malformed, arp, ethernet, ipv4, ipv6};
 
 /// Which checksums to verify. ICMP's is verified in every case, and in none that of a fragment, which has only a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,24 @@ pub fn dissect(bytes: &[u8], verify: Verify) -> Result<Frame, Malformed> {
         ethernet::IPV6 => ipv6::read(link, payload, verify),
         ethernet::ARP => Ok(Frame { link: link.finish(), content: Content::Arp(arp::read(payload)?) }),
         _ => Ok(Frame { link: link.finish(), content: Content::Other }),
+    }
+}
+
+/// The addresses that a frame claims which [`dissect`] has refused, as far as there is an IP header to claim them. Nothing of it is
+/// judged: they are for counting who sends such frames.
+#[must_use]
+pub fn claimed(bytes: &[u8]) -> Option<Endpoints> {
+    let (link, payload) = ethernet::read(bytes).ok()?;
+    match link.tags.ethertype {
+        ethernet::IPV4 => {
+            let (header, _) = ipv4::Ipv4Header::ref_from_prefix(payload).ok().filter(|(it, _)| it.version() == 4)?;
+            Some(Endpoints::V4 { source: header.source(), destination: header.destination() })
+        }
+        ethernet::IPV6 => {
+            let (header, _) = ipv6::Ipv6Header::ref_from_prefix(payload).ok().filter(|(it, _)| it.version() == 6)?;
+            Some(Endpoints::V6 { source: header.source(), destination: header.destination() })
+        }
+        _ => None,
     }
 }
 

@@ -32,7 +32,7 @@ mod transport;
 pub mod udp;
 pub mod vlan;
 
-pub use dissect::{Verify, dissect};
+pub use dissect::{Verify, claimed, dissect};
 pub use facts::{
     Arp, Content, Endpoints, Extensions, Facts, Fragment, Frame, Link, Quote, QuotedTransport, Tcp, Transport,
 };

@@ -3,8 +3,12 @@
 
 use std::net::IpAddr;
 
+use stage::DropReason;
 use stage::heavy_hitters::Outcome;
+use wire::claimed;
 
+use crate::burst::Door;
+use crate::packet::Origin;
 use crate::shard::Shard;
 
 impl<B> Shard<B> {
@@ -13,6 +17,17 @@ impl<B> Shard<B> {
     pub(crate) fn note(&mut self, outcome: Outcome, source: IpAddr, target: IpAddr) {
         if self.sampler.is_due() {
             self.count_talker(outcome, source, target);
+        }
+    }
+
+    /// Notes a frame that was dropped because it is no packet, by the addresses it claims.
+    #[cold]
+    pub(crate) fn note_unread(&mut self, bytes: &[u8], reason: DropReason, door: Door) {
+        if let DropReason::Malformed(_) = reason
+            && door.origin != Origin::Kernel
+            && let Some(claimed) = claimed(bytes)
+        {
+            self.note(Outcome::Dropped, claimed.source(), claimed.destination());
         }
     }
 

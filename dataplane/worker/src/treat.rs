@@ -96,6 +96,7 @@ impl<B: Buffer> Shard<B> {
             }
             Err(reason) => {
                 self.counters.drop_one(reason);
+                self.note_unread(buffer.bytes(), reason, door);
                 return Lane::Gone;
             }
         };
