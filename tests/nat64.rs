@@ -172,6 +172,28 @@ fn sizes_are_told_in_the_senders_terms() {
     Across(udp, 33_000, 33_000).answers(&mut rig, |p| p.data(&[9; 1_452]).dont_fragment());
 }
 
+/// RFC 7915 changes no segment size, and none has to be changed: an end announces what its own link carries behind headers of its own
+/// version, and those are what packets have there. So the 20 bytes that the headers differ in are in the numbers already.
+#[test]
+fn segments_of_the_announced_sizes_fit_on_both_sides() {
+    for (mtu, announced) in [(1_500, 1_440_u16), (9_000, 8_940), (1_280, 1_220)] {
+        let inside = format!("name = \"inside\"\nmtu = {mtu}\n");
+        let mut rig = Rig::of(&format!("{}{RULES}", TWO_PORTS.replace("name = \"inside\"\n", &inside)));
+        let web = Across(tcp, 33_000, 33_000);
+        let size = |size: u16| [[2, 4], size.to_be_bytes()].concat();
+        web.asks(&mut rig, |p| p.syn().seq(1_000).tcp_options(&size(announced)));
+        web.answers(&mut rig, |p| p.syn_ack(1_001).seq(5_000).tcp_options(&size(1_460)).dont_fragment());
+        let full = vec![7; usize::from(announced.min(1_460))];
+        web.answers(&mut rig, |p| p.ack(1_001).seq(5_001).data(&full).dont_fragment());
+        // What leaves as IPv4 may not be cut if it was longer than the least that IPv6 carries.
+        let said = 5_001 + u32::from(announced.min(1_460));
+        let sent = tcp(&end(CLIENT, 33_000), &end(SERVER6, 443)).ack(said).seq(1_001).data(&full);
+        let shown = tcp(&end(POOL, 33_000), &end(SERVER, 443)).ack(said).seq(1_001).data(&full).routed();
+        let shown = if mtu > 1_280 { shown.dont_fragment() } else { shown };
+        crosses(&mut rig, "a full segment", (INSIDE, sent), (OUTSIDE, shown));
+    }
+}
+
 #[test]
 fn hop_limits_run_out_on_both_sides() {
     let mut rig = Rig::new(RULES);
