@@ -185,6 +185,34 @@ fn the_firewall_judges_what_passes() {
     assert!(rig.sessions().iter().all(|session| session.in_line));
 }
 
+/// Frames that pass are counted: plain packets of sessions, packets read in full, what is no IP; nothing that was dropped, answered or routed.
+#[test]
+fn what_passes_is_counted() {
+    let mut rig = bump(WEB);
+    let passed = |rig: &Rig| rig.count(|counters| &counters.passed_in_line);
+    passes(&mut rig, "LLDP", OUTSIDE, &ethernet(ROUTER, LLDP, 0x88cc, &[2, 7, 4, 2, 0xaa, 0, 0, 0, 1, 0, 0]));
+    passes(&mut rig, "ARP that is cut off", INSIDE, &ethernet(ROUTER, MacAddr::BROADCAST, 0x0806, &[0, 1, 8]));
+    assert_eq!(passed(&rig), 2);
+    for ((client, server), so_far) in ENDS.into_iter().zip([2, 10]) {
+        let up = |what: &dyn Fn(Packet) -> Packet| inward(what(tcp(client, server)));
+        passes(&mut rig, "SYN", OUTSIDE, &up(&|p| p.syn().seq(1000)));
+        passes(&mut rig, "SYN-ACK", INSIDE, &outward(tcp(server, client).syn_ack(1001).seq(5000)));
+        passes(&mut rig, "ACK", OUTSIDE, &up(&|p| p.ack(5001).seq(1001)));
+        passes(&mut rig, "in a tag", OUTSIDE, &up(&|p| p.ack(5001).seq(1001)).tagged(7));
+        assert_eq!(passed(&rig), so_far + 4);
+        let data = up(&|p| p.ack(5001).seq(1001).data(b"GET /"));
+        let blind = up(&|p| p.ack(5001).seq(900_000_000).data(b"x"));
+        let burst = [&data, &data, &blind, &data, &data].map(|packet| (OUTSIDE, packet.clone()));
+        rig.case("a burst", &burst, &vec![(INSIDE, data.clone()); 4], &[TcpOutOfWindow]);
+        assert_eq!(passed(&rig), so_far + 8);
+        let asks = udp(&at(if client.contains('[') { "2001:db8:e::7" } else { "192.0.2.7" }, 1), client);
+        rig.put(EAST, &asks);
+        rig.settle();
+        rig.take();
+        assert_eq!(passed(&rig), so_far + 8, "what is routed is no business of a pair");
+    }
+}
+
 /// What is for many is judged, too; the link's own groups with it, but for discovery.
 #[test]
 fn multicast_and_broadcast_are_judged() {

@@ -121,6 +121,9 @@ pub struct WorkerStatus {
     pub encapsulated: u64,
     /// Packets taken out of tunnels that end here.
     pub decapsulated: u64,
+    /// Frames that passed through a pair of ports.
+    #[serde(default)]
+    pub passed_in_line: u64,
     /// Sessions given up half open for new ones because the table was full.
     #[serde(default)]
     pub half_open_given_up: u64,

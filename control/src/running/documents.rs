@@ -349,6 +349,7 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         forwarded_untracked: counters.forwarded_untracked.get(),
         encapsulated: counters.encapsulated.get(),
         decapsulated: counters.decapsulated.get(),
+        passed_in_line: counters.passed_in_line.get(),
         half_open_given_up: counters.half_open_given_up.get(),
         stages,
     }

@@ -102,7 +102,11 @@ impl<B: Buffer> Shard<B> {
         let mut met = Passed::Not;
         let odd = match door.pair {
             None => self.pass_all::<false, C>(burst, &mut lanes, &mut ports, &mut met, door, watch),
-            Some(_) => self.pass_all_through(burst, &mut lanes, &mut ports, &mut met, door, watch),
+            Some(_) => {
+                let odd = self.pass_all_through(burst, &mut lanes, &mut ports, &mut met, door, watch);
+                self.counters.passed_in_line.add(odd.unwrap_or(count) as u64);
+                odd
+            }
         };
         match (odd, ports.only()) {
             (None, Some(port)) => {

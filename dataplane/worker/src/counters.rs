@@ -114,6 +114,8 @@ pub struct WorkerCounters {
     pub encapsulated: Counter,
     /// Packets taken out of tunnels that end here.
     pub decapsulated: Counter,
+    /// Frames that passed through a pair of ports.
+    pub passed_in_line: Counter,
     /// Sessions given up half open, because the table was full.
     pub half_open_given_up: Counter,
     /// Events control had no room for.
@@ -154,6 +156,7 @@ impl Default for WorkerCounters {
             forwarded_untracked: Counter::default(),
             encapsulated: Counter::default(),
             decapsulated: Counter::default(),
+            passed_in_line: Counter::default(),
             half_open_given_up: Counter::default(),
             events_lost: Counter::default(),
             log_suppressed: Counter::default(),

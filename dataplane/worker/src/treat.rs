@@ -91,6 +91,7 @@ impl<B: Buffer> Shard<B> {
         let frame = match self.parse(&mut buffer, door) {
             Ok(frame) => frame,
             Err(DropReason::Malformed(fault)) if door.pair.is_some() && in_line::is_no_matter(fault) => {
+                self.counters.passed_in_line.add(1);
                 *place = Some(buffer);
                 return door.pair.map_or(Lane::Gone, |pair| Lane::Forward(pair.other));
             }
@@ -201,6 +202,7 @@ impl<B: Buffer> Shard<B> {
                 _ => continue,
             };
             if let Passed::Forward(port) = passed {
+                self.counters.passed_in_line.add(u64::from(door.pair.is_some()));
                 *lane = Lane::Forward(port);
                 continue;
             }
@@ -538,6 +540,9 @@ impl<B: Buffer> Shard<B> {
         }
         if packet.rest.is_some() {
             return self.depart(exits, packet, verdict);
+        }
+        if packet.origin == Origin::InLine && matches!(verdict, Verdict::Forward(_) | Verdict::Hold(_)) {
+            self.counters.passed_in_line.add(1);
         }
         match verdict {
             Verdict::Forward(port) => match self.cut_for(&mut packet, port) {
