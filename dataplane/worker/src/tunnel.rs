@@ -141,7 +141,6 @@ impl<B: Buffer> Shard<B> {
         slot: Slot,
         direction: Direction,
     ) -> Passed {
-        let id = self.dice.roll_short();
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
         let binding = BindingId::new(session.binding());
         let Some(backend) = self.bindings.backend(binding) else { return Passed::Not };
@@ -193,7 +192,7 @@ impl<B: Buffer> Shard<B> {
         // Behind the packet there may be padding, which is not wrapped.
         let written = buffer.resize(end)
             && buffer.bytes_mut().get_mut(overhead..).is_some_and(|inner| A::pass(inner, tcp, hop, None))
-            && tunnel.outer.write(buffer.bytes_mut(), entropy, id);
+            && tunnel.outer.write(buffer.bytes_mut(), entropy, self.dice.roll_short());
         set_macs(buffer.bytes_mut(), hop.destination, hop.source);
         self.counters.encapsulated.add(1);
         // A plain packet has the headers that are read and written here: it is always so.
