@@ -5,9 +5,9 @@
 use millrace_tests::introduced::{
     OPTION, PROXY, Seen, Told, V4, V6, came, exchange, header, one, option_of, rig, shops,
 };
-use millrace_tests::packet::{icmp_error, tcp};
+use millrace_tests::packet::{host, icmp_error, tcp};
 use millrace_tests::shop::ALLOW;
-use millrace_tests::{INSIDE, OUTSIDE};
+use millrace_tests::{INSIDE, OUTSIDE, Rig};
 use stage::DropReason::TcpInvalidState;
 use units::Nanos;
 use wire::tcp_options::Timestamps;
@@ -152,6 +152,29 @@ fn errors_policies_and_resets_count_as_each_end_does() {
     let ends = exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_004).seq(1_401))]);
     let resets: Vec<_> = ends.iter().filter(|seen| seen.tcp.flags.contains(TcpFlags::RST)).map(Seen::numbers).collect();
     assert_eq!(resets, [(OUTSIDE, 9_004, 1_401, 0), (INSIDE, 1_429, 9_004, 0)]);
+}
+
+/// RFC 1191 section 4, RFC 8201: a link behind the appliance has room for a segment and the option, until the option is heard.
+#[test]
+fn a_smaller_link_behind_has_room_for_the_option() {
+    for (cast, router, kind, code, longer) in [(&V4, "10.0.0.99", 3, 4, 8), (&V6, "2001:db8:10::99", 2, 0, 20)] {
+        let mut rig = rig(OPTION, "nat");
+        let talk = Told::syn(&mut rig, cast, &[]);
+        exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000))]);
+        exchange(&mut rig, &[talk.data(1_001, &[7; 1_400])]);
+        let told = |rig: &mut Rig| {
+            let quoted = tcp(&talk.seen_at, cast.server).ack(9_001).seq(1_001).data(&[7; 1_400]);
+            rig.put(INSIDE, &icmp_error(router, host(cast.client), kind, code, 1_400, &quoted, 200));
+            rig.settle();
+            let (_, error) = rig.take().remove(0);
+            let Content::Ip(facts) = dissect(&error, Verify::All).unwrap().content else { panic!("IP") };
+            let at = usize::from(facts.transport_offset) + 4;
+            u32::from_be_bytes(error[at..at + 4].try_into().unwrap())
+        };
+        assert_eq!(told(&mut rig), 1_400 - longer);
+        exchange(&mut rig, &[(INSIDE, talk.server().ack(2_401).seq(9_001))]);
+        assert_eq!(told(&mut rig), 1_400);
+    }
 }
 
 /// The option stands in what the client sends until the backend has taken something; then the session goes on without.

@@ -27,6 +27,16 @@ impl Introduction {
             (Self::TcpOption, _) => 0,
         }
     }
+
+    /// Bytes that what the client sends first grows by.
+    #[must_use]
+    pub const fn longer(self, v6: bool) -> u16 {
+        match (self, v6) {
+            (Self::ProxyV2, _) => 0,
+            (Self::TcpOption, false) => 8,
+            (Self::TcpOption, true) => 20,
+        }
+    }
 }
 
 /// Bytes of the longest header.
@@ -78,16 +88,10 @@ pub fn proxy_header(out: &mut [u8; HEADER_MAX], asked: &Endpoints, ports: [u16; 
     end
 }
 
-/// Bytes a segment grows by with the option of a client with this address.
-#[must_use]
-pub const fn option_len(client: IpAddr) -> usize {
-    if client.is_ipv6() { OPTION_V6 } else { OPTION_V4 }
-}
-
 /// Writes the option that names a client by its address and port. Returns its bytes.
 #[must_use]
 pub fn option(out: &mut [u8; OPTION_MAX], (client, port): (IpAddr, u16)) -> usize {
-    let len = option_len(client);
+    let len = if client.is_ipv6() { OPTION_V6 } else { OPTION_V4 };
     let [kind, size, p0, p1, address @ ..] = out;
     (*kind, *size) = (OPTION, u8::try_from(len).unwrap_or(0));
     [*p0, *p1] = port.to_be_bytes();
@@ -272,7 +276,10 @@ mod tests {
                 let len = option(&mut bytes, (client, 40_000));
                 assert_eq!(
                     (len, bytes[..4].to_vec()),
-                    (option_len(client), vec![254, u8::try_from(len).unwrap(), 0x9c, 0x40])
+                    (
+                        usize::from(Introduction::TcpOption.longer(client.is_ipv6())),
+                        vec![254, u8::try_from(len).unwrap(), 0x9c, 0x40]
+                    )
                 );
                 match client {
                     IpAddr::V4(v4) => assert_eq!(bytes[4..len], v4.octets()),

@@ -16,6 +16,8 @@ pub const ECHO_REPLY: u8 = 0;
 pub const UNREACHABLE: u8 = 3;
 /// Source quench (deprecated, RFC 6633).
 pub const SOURCE_QUENCH: u8 = 4;
+/// The code of an unreachable that means: too large for a link, and not to be fragmented.
+pub const FRAGMENTATION_NEEDED: u8 = 4;
 /// Redirect.
 pub const REDIRECT: u8 = 5;
 /// Echo request.

@@ -9,7 +9,6 @@ use session::{Kind, Tuple};
 use stage::balancer::SegmentClamp;
 use stage::firewall::Action;
 use stage::heavy_hitters::Outcome;
-use stage::introduction::{Introduction, option_len};
 use stage::syn_cookie::{CookieMode, Handshake, Offer, stamp};
 use stage::{DropReason, balancer};
 use units::{RuleId, ServiceId};
@@ -125,12 +124,9 @@ impl<B: Buffer> Shard<B> {
             .timestamps
             .filter(|_| guard.offers_timestamps(self.now))
             .map(|theirs| Timestamps { value: stamp(offered.window_scale, self.now), echo: theirs.value });
-        // An option that names the client needs room as well.
-        let named = match service.spec().introduction {
-            Some(Introduction::TcpOption) => option_len(facts.endpoints.source()),
-            Some(Introduction::ProxyV2) | None => 0,
-        };
-        let room = mtu.saturating_sub(headers).max(SIZE_V4).min(most).saturating_sub(u16::try_from(named).unwrap_or(0));
+        // What names the client needs room as well.
+        let longer = service.spec().introduction.map_or(0, |how| how.longer(v6));
+        let room = mtu.saturating_sub(headers).max(SIZE_V4).min(most).saturating_sub(longer);
         let options = TcpOptions {
             segment_size: Some(room),
             window_scale: offered.window_scale.map(|_| OFFERED_SCALE),

@@ -69,12 +69,11 @@ fn claims_a_tiny_link(frame: &[u8], facts: &Facts) -> bool {
     if facts.endpoints.is_v6() {
         kind == icmpv6::PACKET_TOO_BIG && u32::from_be_bytes([a, b, c, d]) < MTU_FLOOR_V6
     } else {
-        kind == icmpv4::UNREACHABLE && code == FRAGMENTATION_NEEDED && u32::from_be_bytes([0, 0, c, d]) < MTU_FLOOR_V4
+        kind == icmpv4::UNREACHABLE
+            && code == icmpv4::FRAGMENTATION_NEEDED
+            && u32::from_be_bytes([0, 0, c, d]) < MTU_FLOOR_V4
     }
 }
-
-/// The code of "fragmentation needed" (RFC 792).
-const FRAGMENTATION_NEEDED: u8 = 4;
 
 /// Nobody sends it, and nobody acts on it (RFC 6633).
 fn is_source_quench(facts: &Facts) -> bool {

@@ -25,7 +25,7 @@ use frame::Buffer;
 use session::{Direction, Pickup, Slot, State, tcp_state};
 use stage::DropReason;
 use stage::introduction::{
-    HEADER_MAX, Introduction, OPTION_MAX, erase_options, insert_header, insert_option, option, option_len, proxy_header,
+    HEADER_MAX, Introduction, OPTION_MAX, erase_options, insert_header, insert_option, option, proxy_header,
 };
 use stage::syn_cookie::Offer;
 use stage::translate::{Lead, Progress, clamp_segment_size};
@@ -66,7 +66,7 @@ impl<B> Shard<B> {
     pub(crate) fn prepare_introduction(&self, splice: &mut Splice, v6: bool) {
         let Some(how) = self.introduction_of(splice.service) else { return };
         splice.introducing = Some(Introducing::new(how));
-        splice.shift.lead = Some(Lead::of(splice.opener, how.ahead(v6)));
+        splice.shift.lead = Some(Lead::of(splice.opener, how, v6));
     }
 
     /// How the client of a session is named to its backend: by its own and the service's ends, as it knows them.
@@ -168,11 +168,9 @@ impl<B: Buffer> Shard<B> {
         };
         if tcp.flags.contains(TcpFlags::SYN) {
             let options = TcpOptions::of(packet.buffer.bytes(), facts);
-            if introducing.how == Introduction::TcpOption {
-                let room = u16::try_from(option_len(facts.endpoints.destination())).unwrap_or(0);
-                let most = options.segment_size.unwrap_or(0).saturating_sub(room);
-                clamp_segment_size(packet.buffer.bytes_mut(), facts, most);
-            }
+            // Room for what its segments grow by.
+            let most = options.segment_size.unwrap_or(0).saturating_sub(lead.longer);
+            clamp_segment_size(packet.buffer.bytes_mut(), facts, most);
             let answers =
                 splice.phase == Phase::Through && lead.progress == Progress::Untold && tcp.acknowledgment == lead.first;
             if answers && let Some(kept) = self.splice_mut::<A>(slot) {

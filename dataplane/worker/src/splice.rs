@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn a_header_is_repeated_ever_less_often_until_it_is_heard() {
         let mut splices = Splices::new(3);
-        let lead = Lead { progress: Progress::Told(0), ..Lead::of(SeqNumber::new(1), 28) };
+        let lead = Lead { progress: Progress::Told(0), ..Lead::of(SeqNumber::new(1), Introduction::ProxyV2, false) };
         let shift = Shift { lead: Some(lead), ..Shift::default() };
         let entry = splices.take(Splice { phase: Phase::Through, shift, ..splice(1) }).unwrap();
         for _ in 0..2 {
@@ -383,7 +383,8 @@ mod tests {
     /// The numbers of a stream that is longer than half of all: its floor follows, a window behind what is acknowledged.
     #[test]
     fn the_floor_stays_at_the_first_byte_until_no_window_reaches_back_to_it() {
-        let lead = Lead { progress: Progress::Heard, ..Lead::of(SeqNumber::new(u32::MAX), 28) };
+        let lead =
+            Lead { progress: Progress::Heard, ..Lead::of(SeqNumber::new(u32::MAX), Introduction::ProxyV2, false) };
         let mut splice = splice(u32::MAX);
         let eighth = 1_u32 << 29;
         for (acknowledged, floor) in [(0, 0), (2, 0), (3, 1), (5, 3), (7, 5), (1, 7), (3, 1)] {

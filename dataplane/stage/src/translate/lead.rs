@@ -10,6 +10,8 @@
 
 use wire::{SeqNumber, TcpFlags};
 
+use crate::introduction::Introduction;
+
 /// How far the backend has come with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -28,15 +30,22 @@ pub struct Lead {
     pub first: SeqNumber,
     /// Bytes of the header; 0 where a client is introduced without one.
     pub len: u16,
+    /// Bytes that each of the client's segments grows by until it is heard.
+    pub longer: u16,
     /// How far it is.
     pub progress: Progress,
 }
 
 impl Lead {
-    /// One of a connection that begins with the SYN `opener`.
+    /// One of a connection that begins with the SYN `opener`, over this version of IP.
     #[must_use]
-    pub const fn of(opener: SeqNumber, len: u16) -> Self {
-        Self { first: opener.add(1), len, progress: Progress::Untold }
+    pub const fn of(opener: SeqNumber, how: Introduction, v6: bool) -> Self {
+        Self { first: opener.add(1), len: how.ahead(v6), longer: how.longer(v6), progress: Progress::Untold }
+    }
+
+    /// The largest packet a client may send where one of `mtu` bytes arrives.
+    pub(super) fn room(&self, mtu: u32) -> u32 {
+        if self.is_heard() { mtu } else { mtu.saturating_sub(self.longer.into()) }
     }
 
     /// Whether the backend has all of it.
@@ -108,12 +117,12 @@ mod tests {
     }
 
     fn told(heard: u16) -> Lead {
-        Lead { progress: Progress::Told(heard), ..Lead::of(number(u32::MAX), 28) }
+        Lead { progress: Progress::Told(heard), ..Lead::of(number(u32::MAX), Introduction::ProxyV2, false) }
     }
 
     #[test]
     fn both_ends_count_alike_until_it_is_sent() {
-        let lead = Lead::of(number(1_000), 28);
+        let lead = Lead::of(number(1_000), Introduction::ProxyV2, false);
         assert_eq!(lead.ahead_of(number(1_001), TcpFlags::RST), 0);
         assert_eq!(lead.acknowledged(number(1_010)), (number(1_010), 28), "of an older connection, perhaps");
         assert_eq!(lead.as_client_sent(number(1_000)), number(1_000));
@@ -135,7 +144,7 @@ mod tests {
 
     #[test]
     fn it_is_heard_once_and_only_when_it_was_told() {
-        let mut lead = Lead::of(number(u32::MAX), 28);
+        let mut lead = Lead::of(number(u32::MAX), Introduction::ProxyV2, false);
         assert!(!lead.confirm(number(28)), "it was never sent");
         lead.progress = Progress::Told(0);
         assert!(!lead.confirm(number(10)));

@@ -10,7 +10,7 @@
 
 use wire::tcp::TcpHeader;
 use wire::tcp_options::{add_in_place, shift_options};
-use wire::{Facts, Quote, SeqNumber, Tcp, TcpFlags, checksum};
+use wire::{Facts, Quote, SeqNumber, Tcp, TcpFlags, Transport, checksum, icmpv4, icmpv6};
 
 use super::Lead;
 
@@ -111,7 +111,8 @@ impl Shift {
     }
 
     /// Changes the sequence number an ICMP error quotes of a segment, as its receiver counted it, to the number its sender
-    /// wrote; `toward` is the sender. False when the frame is not as told.
+    /// wrote; `toward` is the sender. What it says of the largest packet is lowered by what the segment has grown. False when the
+    /// frame is not as told.
     #[must_use]
     pub fn apply_to_quote(&self, frame: &mut [u8], facts: &Facts, quote: &Quote, toward: Toward) -> bool {
         const ERROR_CHECKSUM: usize = 2;
@@ -127,6 +128,9 @@ impl Shift {
             Toward::Client => self.lead.map_or(quoted, |lead| lead.as_client_sent(quoted)),
         };
         *place = sent.get().to_be_bytes();
+        if let (Toward::Client, Some(lead)) = (toward, self.lead) {
+            leave_room(message, facts, &lead);
+        }
         let after = checksum::sum(message);
         let Some([high, low]) = message.get_mut(ERROR_CHECKSUM..).and_then(<[u8]>::first_chunk_mut::<2>) else {
             return false;
@@ -187,6 +191,19 @@ impl Shift {
     }
 }
 
+/// Lowers the MTU of a "packet too big" (RFC 1191 section 4, RFC 8201): its receiver's segments grow on their way.
+fn leave_room(message: &mut [u8], facts: &Facts, lead: &Lead) {
+    let Transport::IcmpError { kind, code, .. } = facts.transport else { return };
+    let too_big = if facts.endpoints.is_v6() {
+        kind == icmpv6::PACKET_TOO_BIG
+    } else {
+        kind == icmpv4::UNREACHABLE && code == icmpv4::FRAGMENTATION_NEEDED
+    };
+    if let Some(place) = message.get_mut(4..).and_then(<[u8]>::first_chunk_mut::<4>).filter(|_| too_big) {
+        *place = lead.room(u32::from_be_bytes(*place)).to_be_bytes();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -194,7 +211,7 @@ mod tests {
     use proptest::prelude::*;
     use wire::emit::{Segment, tcp_segment_to};
     use wire::tcp_options::Timestamps;
-    use wire::{Content, Endpoints, MacAddr, TcpOptions, Transport, Verify, dissect};
+    use wire::{Content, Endpoints, MacAddr, TcpOptions, Verify, dissect};
 
     use super::*;
     use crate::translate::Progress;
@@ -241,7 +258,7 @@ mod tests {
         ) {
             let shift = Shift {
                 sequence: cookie.wrapping_sub(backend), timestamp: clocks[0].wrapping_sub(clocks[1]),
-                lead: Some(Lead { progress: Progress::Heard, ..Lead::of(SeqNumber::new(opener), ahead) }), ..Shift::default()
+                lead: Some(Lead { first: SeqNumber::new(opener).add(1), len: ahead, longer: 0, progress: Progress::Heard }), ..Shift::default()
             };
             let (mut said, mut heard) = (0_u32, 0_u32);
             for (from_backend, amount) in steps {
@@ -293,7 +310,7 @@ mod tests {
             let shift = Shift {
                 sequence: by, timestamp: clock,
                 client_scale: [scales[0], scales[1]], backend_scale: [scales[2], scales[3]],
-                lead: Some(Lead { progress: told.map_or(Progress::Untold, Progress::Told), ..Lead::of(SeqNumber::new(opener), ahead) }),
+                lead: Some(Lead { progress: told.map_or(Progress::Untold, Progress::Told), first: SeqNumber::new(opener), len: ahead, longer: 8 }),
             };
             // Options that are well-formed at odd places.
             let mut options = vec![1];
@@ -324,7 +341,7 @@ mod tests {
     #[test]
     fn what_is_ahead_is_taken_out_of_acknowledgments_and_windows() {
         let first = SeqNumber::new(u32::MAX - 9);
-        let lead = Lead { first, len: 52, progress: Progress::Told(0) };
+        let lead = Lead { first, len: 52, longer: 0, progress: Progress::Told(0) };
         let shift = Shift { lead: Some(lead), ..Shift::default() };
         for (acknowledgment, told, missing) in [(0, 0, 52), (10, 0, 42), (51, 0, 1), (52, 0, 0), (152, 100, 0)] {
             let (heard, left) = shift.acknowledged(first.add(acknowledgment));
