@@ -36,10 +36,11 @@ use wire::{Content, Facts, SeqNumber, Tcp, TcpFlags, TcpOptions, Transport};
 
 use crate::act::Acted;
 use crate::family::Family;
+use crate::made::Named;
 use crate::open::Bound;
 use crate::packet::{Packet, Verdict};
 use crate::shard::Shard;
-use crate::splice::{Introducing, Named, Phase, Splice};
+use crate::splice::{Introducing, Phase, Splice};
 
 impl<B> Shard<B> {
     /// How the backends of a service are told of their clients.

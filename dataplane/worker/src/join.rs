@@ -18,10 +18,11 @@ use crate::act::Acted;
 use crate::challenge::OFFERED_SCALE;
 use crate::exits::Exits;
 use crate::family::Family;
+use crate::made::{Made, Named};
 use crate::next_hop::{NextHopId, Way};
 use crate::packet::{Packet, Verdict};
 use crate::shard::Shard;
-use crate::splice::{Due, Made, Named, Phase, Splice};
+use crate::splice::{Due, Phase, Splice};
 
 /// Waiting connections looked after in one turn.
 const LOOKED_AFTER: usize = 32;

@@ -37,6 +37,7 @@ mod journey;
 mod kernel_rings;
 mod lane;
 mod local;
+mod made;
 mod nat64;
 mod newcomer;
 mod next_hop;
