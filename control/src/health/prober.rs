@@ -1,6 +1,8 @@
 //! The tasks that probe: one for each target. A new policy replaces them; a target that stays the same keeps its standing,
 //! so that a reload makes no backend disappear.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -69,10 +71,15 @@ impl Prober {
     /// Probes these targets and no others. One that is as before is not disturbed; one whose times alone changed keeps
     /// its standing; every other starts as unknown, with a probe at once.
     pub fn watch(&mut self, targets: Vec<Target>) {
-        let mut before = std::mem::take(&mut self.watched);
+        // By the backend's names, which one target has: a policy may have a hundred thousand.
+        let named = |target: &Target| (target.service.clone(), target.backend.clone());
+        let before = std::mem::take(&mut self.watched).into_iter();
+        let mut before: HashMap<_, _> = before.map(|watched| (named(&watched.target), watched)).collect();
         for target in targets {
-            let known = before.iter().position(|watched| watched.target.continues(&target));
-            let known = known.map(|position| before.swap_remove(position));
+            let known = match before.entry(named(&target)) {
+                Entry::Occupied(known) if known.get().target.continues(&target) => Some(known.remove()),
+                Entry::Occupied(_) | Entry::Vacant(_) => None,
+            };
             self.watched.push(match known {
                 Some(watched) if watched.target == target => watched,
                 Some(watched) => {
@@ -82,7 +89,7 @@ impl Prober {
                 None => self.start(target, Arc::default()),
             });
         }
-        for watched in before {
+        for watched in before.values() {
             watched.task.abort();
         }
     }
