@@ -12,7 +12,7 @@ use config::policy::Midstream;
 use ipnet::IpNet;
 use session::{Lingering, Timeouts};
 use stage::anti_spoof::Sources;
-use stage::balancer::{Attract, Mode, Services};
+use stage::balancer::{Algorithm, Attract, Mode, Services};
 use stage::blocklist::Blocklists;
 use stage::firewall::{Classifier, Linear, Rule, Ruleset};
 use stage::forward::{LinearRoutes, Route, RouteTable};
@@ -257,7 +257,7 @@ pub fn answered_addresses(snapshot: &Snapshot) -> Vec<IpAddr> {
 }
 
 /// Compiles a policy with the plain tables, so that what cannot be compiled is told before anything is started. The tables
-/// tell how large they are; nothing ever runs on them.
+/// tell how large they are, rings apart; nothing ever runs on them.
 ///
 /// # Errors
 /// As [`compile`].
@@ -268,7 +268,12 @@ pub fn rehearse(policy: &Policy) -> Result<Snapshot, String> {
         .iter()
         .map(|port| Device { mac: port.mac.unwrap_or(MacAddr::ZERO), kernel: port.kernel_interface.is_some() })
         .collect();
-    compile(policy, &devices, Generation::new(1), None, &PlainTables, 0)
+    // A ring can always be made, and thousands of them take their time.
+    let mut policy = policy.clone();
+    for service in &mut policy.services {
+        service.spec.algorithm = Algorithm::LeastConnections;
+    }
+    compile(&policy, &devices, Generation::new(1), None, &PlainTables, 0)
 }
 
 /// What separates two policies that only a restart can bring about, each as a sentence's object; empty when nothing does.
