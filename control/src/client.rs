@@ -95,6 +95,14 @@ impl Client {
         Ok(Self { path: socket.to_owned(), runtime })
     }
 
+    /// Another client of the same appliance, for another thread.
+    ///
+    /// # Errors
+    /// [`ClientError::Here`].
+    pub fn another(&self) -> Result<Self, ClientError> {
+        Self::new(&self.path)
+    }
+
     /// The document of `show WHAT`.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! What each command does, and its exit status: 0 done, 1 refused or failed (2, wrong usage, is the command line's own).
 
+mod progress_bar;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -149,7 +151,8 @@ fn apply(
 ) -> Result<(), Failure> {
     let text = config::read(file)?;
     let client = client_of(socket, &text, file)?;
-    let applied = client.apply(&text, &file.display().to_string(), confirm_within).map_err(explained)?;
+    let apply = || client.apply(&text, &file.display().to_string(), confirm_within);
+    let applied = progress_bar::watched(&client, apply).map_err(explained)?;
     console.print(&if json { pretty(&applied) } else { render::applied(&applied) });
     Ok(())
 }

@@ -3,7 +3,8 @@
 //!
 //! - `cli`, `command`, `client`, `render`: the command line, how it asks the running appliance, how it draws the answers.
 //! - `launch`: staged start and stop; the only part that opens devices (feature `dpdk`).
-//! - `compile`: a checked policy becomes the tables in force; `blocklist`: the files of prefixes among them.
+//! - `compile`: a checked policy becomes the tables in force; `blocklist`: the files of prefixes among them; `progress`: how far
+//!   a change has come.
 //! - `generation`: how one policy follows another; `store`: where generations are kept.
 //! - `event`, `steward`: the control thread and everything that can wake it.
 //! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log.
@@ -28,6 +29,7 @@ pub mod journal;
 pub mod kernel;
 #[cfg(feature = "dpdk")]
 pub mod launch;
+pub mod progress;
 pub mod render;
 pub mod running;
 pub mod session_match;

@@ -30,11 +30,12 @@ use crate::event::{Publication, Request};
 use crate::generation::{Ledger, Plan, Proposal, Start, Trial, Turns};
 use crate::health::{Prober, Report, targets};
 use crate::kernel::Interface;
+use crate::progress::Progress;
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus, Supposed, Target,
-    TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    ProgressStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus,
+    Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 use documents::{
@@ -155,6 +156,7 @@ pub struct Running {
     ledger: Ledger,
     /// Whoever changes tables has the turn, from the first look at them to the last worker's moving on.
     turns: Turns,
+    progress: Arc<Progress>,
     state: Mutex<State>,
 }
 
@@ -181,7 +183,14 @@ impl Running {
         }
         let (policy, text) = (Arc::new(checked.policy), text.into());
         let state = Mutex::new(State { policy, text, snapshot, trial: None, prober: None, interfaces });
-        Arc::new_cyclic(|this| Self { fixed, this: this.clone(), ledger, turns: Turns::default(), state })
+        Arc::new_cyclic(|this| Self {
+            fixed,
+            this: this.clone(),
+            ledger,
+            turns: Turns::default(),
+            progress: Arc::default(),
+            state,
+        })
     }
 
     /// Starts probing with this prober.
@@ -490,6 +499,10 @@ impl Appliance for Running {
 
     fn policy(&self) -> PolicyStatus {
         self.generations()
+    }
+
+    fn progress(&self) -> Option<ProgressStatus> {
+        self.progress.status()
     }
 
     fn diff(&self, text: &str, name: &str) -> Result<Plan, Refusal> {

@@ -485,6 +485,19 @@ pub struct NatStatus {
 /// `show drops`: every reason of the registry with the packets dropped for it, 0 included.
 pub type Drops = BTreeMap<String, u64>;
 
+/// How far a change of policy has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressStatus {
+    /// What is being done, in words.
+    pub step: String,
+    /// Steps that are done.
+    pub done: u64,
+    /// Steps there are.
+    pub of: u64,
+    /// Since the change began.
+    pub elapsed_ms: u64,
+}
+
 /// `show memory`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryStatus {

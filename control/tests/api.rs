@@ -209,6 +209,10 @@ impl Appliance for Fake {
             ..MemoryStatus::default()
         }
     }
+    fn progress(&self) -> Option<ProgressStatus> {
+        Some(ProgressStatus { step: "compiling rules".to_owned(), done: 1, of: 5, elapsed_ms: 1_200 })
+    }
+
     fn policy(&self) -> PolicyStatus {
         let applied_at = "2026-01-02T03:04:05Z".parse().unwrap();
         let current = AppliedPolicy {

@@ -9,8 +9,8 @@ use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Supposed, Target, TopStatus, TraceNews,
-    TraceStatus, WorkerStatus,
+    ProgressStatus, Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Supposed, Target, TopStatus,
+    TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 
@@ -70,6 +70,9 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// The policy in force and those before it.
     fn policy(&self) -> PolicyStatus;
+
+    /// How far the change of policy is that is under way; `None` without one.
+    fn progress(&self) -> Option<ProgressStatus>;
 
     /// What applying a text would change. `text` is TOML; `name` is the file as the operator names it.
     ///

@@ -4,6 +4,7 @@
 //! | call | answer |
 //! |---|---|
 //! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `drops`, `top`, `memory`, `policy` | as `show` |
+//! | `GET /api/v1/progress` | [`ProgressStatus`](crate::status::ProgressStatus) of the change under way, or `null` |
 //! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
 //! | `GET /api/v1/trace?match=TERMS&count=N&seconds=S` | [`TraceNews`](crate::status::TraceNews), one a line, as it happens |
 //! | `POST /api/v1/trace/packets`, body [`Supposed`](crate::status::Supposed) packets | [`TraceStatus`](crate::status::TraceStatus) of each |
@@ -53,6 +54,7 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
         .route("/top", get(|State(a): Asked| show(a, |a| a.top())))
         .route("/memory", get(|State(a): Asked| show(a, |a| a.memory())))
         .route("/policy", get(|State(a): Asked| show(a, |a| a.policy())))
+        .route("/progress", get(|State(a): Asked| show(a, |a| a.progress())))
         .route("/trace", get(watching::trace))
         .route("/trace/packets", post(watching::suppose))
         .route("/diff", post(diff))

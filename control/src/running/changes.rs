@@ -22,6 +22,7 @@ use crate::generation::plan::{Plan, Side};
 use crate::generation::trial::{Before, Trial};
 use crate::generation::{Place, Proposal, trial};
 use crate::health::targets;
+use crate::progress::{Step, Told};
 use crate::status::{Applied, How, PolicyStatus, Refusal, RefusalKind, Standing};
 
 fn millis(span: Duration) -> u64 {
@@ -60,6 +61,7 @@ impl Running {
     /// Puts a proposal in force, in its turn.
     pub(super) fn put_in_force(&self, proposal: &Proposal) -> Result<Applied, Refusal> {
         let turn = self.turns.draw();
+        let _under = self.progress.begin();
         let checked = proposal.check()?;
         turn.wait();
         self.refuse_on_trial()?;
@@ -169,6 +171,7 @@ impl Running {
         let generation = self.ledger.next();
         let policy = Arc::new(checked.policy);
         let snapshot = self.compiled(&policy, generation).map_err(failed)?;
+        self.progress.at(Step::Storing);
         self.ledger.intend(proposal.record(generation, Standing::Pending), &proposal.text).map_err(failed)?;
         if let Some(within) = proposal.confirm_within {
             let this = self.this.clone();
@@ -183,6 +186,7 @@ impl Running {
             })?;
             lock(&self.state).trial = Some(trial);
         }
+        self.progress.at(Step::Publishing);
         let moved_on = self.enact(policy, proposal.text.as_str().into(), snapshot)?;
         let in_time = moved_on.recv_timeout(PATIENCE).is_ok();
         log::info!("generation {generation} is in force, from {source}");
@@ -254,7 +258,8 @@ impl Running {
     fn compiled(&self, policy: &Policy, generation: u64) -> Result<Snapshot, String> {
         let before = self.snapshot();
         let (fixed, number) = (&self.fixed, Generation::new(generation));
-        compile(policy, &fixed.devices, number, Some(&before), &*fixed.tables, fixed.steer_secret)
+        let tables = Told { tables: &*fixed.tables, progress: &self.progress };
+        compile(policy, &fixed.devices, number, Some(&before), &tables, fixed.steer_secret)
     }
 
     /// The tables of an earlier policy, as they were: its blocklists are not read again.

@@ -1,0 +1,132 @@
+//! How far a change of policy has come: written by the thread that leads it, read by whoever waits for it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use stage::firewall::{Classifier, Rule};
+use stage::forward::{Route, RouteTable};
+
+use crate::compile::TableMaker;
+use crate::status::ProgressStatus;
+
+/// What is being done, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The text is read and validated.
+    Checking,
+    /// The firewall's classifier is built.
+    Rules,
+    /// The balancer's tables are.
+    Services,
+    /// The generation is written down.
+    Storing,
+    /// Workers move on to the new tables.
+    Publishing,
+}
+
+impl Step {
+    const ALL: [Self; 5] = [Self::Checking, Self::Rules, Self::Services, Self::Storing, Self::Publishing];
+
+    /// In words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Checking => "reading the policy",
+            Self::Rules => "compiling rules",
+            Self::Services => "compiling services",
+            Self::Storing => "writing it down",
+            Self::Publishing => "putting it in force",
+        }
+    }
+}
+
+/// The change under way, if there is one. Of several the one that moved last is told.
+#[derive(Debug, Default)]
+pub struct Progress {
+    now: Mutex<Option<(Step, Instant)>>,
+}
+
+impl Progress {
+    /// A change has come to this step. Its end is the end of what is returned by [`Self::begin`].
+    pub fn at(&self, step: Step) {
+        let mut now = self.lock();
+        let since = now.map_or_else(Instant::now, |(_, since)| since);
+        *now = Some((step, since));
+    }
+
+    /// A change begins; it has ended when the answer is dropped.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> Under {
+        *self.lock() = Some((Step::Checking, Instant::now()));
+        Under(Arc::clone(self))
+    }
+
+    /// How far it is; `None` when nothing is under way.
+    #[must_use]
+    pub fn status(&self) -> Option<ProgressStatus> {
+        let (step, since) = (*self.lock())?;
+        let done = Step::ALL.iter().position(|&each| each == step).unwrap_or(0);
+        Some(ProgressStatus {
+            step: step.name().to_owned(),
+            done: done as u64,
+            of: Step::ALL.len() as u64,
+            elapsed_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Step, Instant)>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A change under way.
+#[derive(Debug)]
+pub struct Under(Arc<Progress>);
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}
+
+/// Makes tables as another does, and tells how far it is.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// Who makes them.
+    pub tables: &'a dyn TableMaker,
+    /// Who is told.
+    pub progress: &'a Progress,
+}
+
+impl TableMaker for Told<'_> {
+    fn classifier(&self, rules: &[Rule]) -> Result<Box<dyn Classifier>, String> {
+        self.progress.at(Step::Rules);
+        let made = self.tables.classifier(rules);
+        self.progress.at(Step::Services);
+        made
+    }
+
+    fn routes(&self, routes: &[Route]) -> Result<Arc<dyn RouteTable>, String> {
+        self.tables.routes(routes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::PlainTables;
+
+    #[test]
+    fn a_change_is_told_from_its_beginning_to_its_end() {
+        let progress = Arc::new(Progress::default());
+        assert_eq!(progress.status(), None);
+        let under = progress.begin();
+        let step = || progress.status().map(|status| (status.step, status.done));
+        assert_eq!(step(), Some(("reading the policy".to_owned(), 0)));
+        let told = Told { tables: &PlainTables, progress: &progress };
+        told.classifier(&[]).unwrap();
+        assert_eq!(step(), Some(("compiling services".to_owned(), 2)));
+        drop(under);
+        assert_eq!(progress.status(), None);
+    }
+}
