@@ -9,9 +9,9 @@ usage() {
     cat <<'TEXT'
 usage: scripts/test.sh [--quick | --guest] [--help]
 
-Runs every test. --quick shortens the long ones: 5 restarts instead of 100, 5 seconds of iperf3 instead of 60, 3 seconds
-of fuzzing a target instead of 15. As root it also runs the end-to-end tests, and those on hugepages, which it reserves
-for the time being if there are none; whatever cannot run here is named with its reason.
+Runs every test. --quick shortens the long ones: 5 restarts instead of 100, 5 seconds of iperf3 and of policies instead of
+60, 3 seconds of fuzzing a target instead of 15. As root it also runs the end-to-end tests, and those on hugepages, which it
+reserves for the time being if there are none; whatever cannot run here is named with its reason.
 
 --guest runs one test only, in a minute: the appliance on virtual functions of an SR-IOV NIC, in a guest of QEMU's.
 
@@ -19,11 +19,11 @@ The last line counts:  N passed, N failed, N skipped.  Exit status: 0 nothing fa
 TEXT
 }
 
-export MILLRACE_RESTARTS=100 MILLRACE_IPERF_SECONDS=60
+export MILLRACE_RESTARTS=100 MILLRACE_IPERF_SECONDS=60 MILLRACE_OPERATED_SECONDS=60
 fuzz_seconds=15 only_guest=false
 case "${1:-}" in
     "") ;;
-    --quick) MILLRACE_RESTARTS=5 MILLRACE_IPERF_SECONDS=5 fuzz_seconds=3 ;;
+    --quick) MILLRACE_RESTARTS=5 MILLRACE_IPERF_SECONDS=5 MILLRACE_OPERATED_SECONDS=5 fuzz_seconds=3 ;;
     --guest) only_guest=true ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;

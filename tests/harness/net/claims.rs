@@ -76,6 +76,12 @@ impl<'lab> Claims<'lab> {
         assert!(pages.lines().all(|page| page.split(' ').next() == Some(server)), "{pages}");
     }
 
+    /// A hundred requests, a connection for each, every one answered.
+    pub fn hundred_requests_are_answered(&self, address: &str) {
+        let pages = request(&self.lab.client, &format!("{address}/?[1-100]"));
+        assert_eq!(pages.lines().filter(|page| page.starts_with("shop")).count(), 100, "{pages}");
+    }
+
     /// Twenty megabytes come through unchanged.
     pub fn a_large_page_arrives_whole(&self) {
         for address in ["198.51.100.10", "[2001:db8:51::10]"] {

@@ -48,10 +48,16 @@ impl Lab {
     #[must_use]
     pub fn wired(test: &str, programs: &[&str]) -> Option<Self> {
         let lab = Self::bare(test, programs)?;
-        lab.appliance.wire("mr-out0", &lab.client, "eth0");
         lab.appliance.wire("mr-in0", &lab.switch, "to-appliance");
-        lab.connected();
+        lab.switch.must("ip link set to-appliance master lan");
+        lab.wire_outside();
         Some(lab)
+    }
+
+    /// Puts the wire between the client and the appliance in place, also after it was taken away.
+    pub fn wire_outside(&self) {
+        self.appliance.wire("mr-out0", &self.client, "eth0");
+        self.address_client();
     }
 
     /// The lab without wires to the appliance, whose devices are still to come (`net_tap`); then [`Lab::plug_taps`].
@@ -97,6 +103,10 @@ impl Lab {
 
     fn connected(&self) {
         self.switch.must("ip link set to-appliance master lan");
+        self.address_client();
+    }
+
+    fn address_client(&self) {
         for number in 20..30 {
             self.client.address("eth0", &format!("198.51.100.{number}/24"));
             self.client.address("eth0", &format!("2001:db8:51::{number}/64"));
