@@ -8,6 +8,7 @@ mod iperf;
 mod live;
 mod memory;
 mod occupancy;
+mod operated;
 mod point;
 mod rules;
 mod scale;
@@ -24,6 +25,7 @@ pub use iperf::Iperf;
 pub use live::{Latency, Lifecycle, Mixed, Ndr};
 pub use memory::Memory;
 pub use occupancy::Occupancy;
+pub use operated::Operated;
 pub use rules::Rules;
 pub use scale::Scale;
 pub use services::Services;
@@ -54,6 +56,7 @@ pub const ALL: &[&dyn Case] = &[
     &Services,
     &Occupancy,
     &Memory,
+    &Operated,
     &Scale,
     &Ndr,
     &Latency,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use control::status::{Applied, Drops, MemoryStatus, WorkerStatus};
 
 use super::http::Connection;
+use super::operator::Operator;
 use super::process::Process;
 use crate::Outcome;
 use crate::blueprint::Blueprint;
@@ -140,6 +141,12 @@ impl Millrace {
             }
             Ok(())
         })
+    }
+
+    /// Somebody who operates it, on a thread of their own.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        Operator { socket: self.socket.clone() }
     }
 
     /// Its process number.

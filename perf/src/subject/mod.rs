@@ -3,9 +3,11 @@
 
 mod http;
 mod millrace;
+mod operator;
 mod process;
 mod telemetry;
 mod testpmd;
 
 pub use millrace::{Millrace, Reading, Stage};
+pub use operator::{Operator, Worked};
 pub use testpmd::{Mode, Testpmd, TestpmdPlan};
