@@ -13,7 +13,7 @@ Installs, through apt-get and only where missing:
   to build   gcc, clang and libclang, pkg-config, DPDK 22.11 or newer, a Rust toolchain of 1.88 or newer
   to run     iproute2, ethtool, kmod
   to pack    dpkg-dev and lintian
-  to show    curl, iperf3, nginx, dig, ping, tracepath, traceroute, netcat, hping3, jq, dnsmasq, tcpdump (scripts/demo.sh and the end-to-end tests)
+  to show    curl, iperf3, nginx, dig, ping, tracepath, traceroute, netcat, hping3, jq, dnsmasq, tcpdump, python3-venv (scripts/demo.sh and the tests)
   --guest    also QEMU 8 or newer, from backports where this Debian has an older one: for the test on virtual functions
              of an SR-IOV NIC. Where it cannot be had, that is said, and nothing fails.
 
@@ -36,7 +36,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 packages=(
     gcc g++ libc6-dev clang libclang-dev pkg-config libdpdk-dev
     iproute2 ethtool kmod procps util-linux dpkg-dev lintian
-    lua5.4 python3
+    lua5.4 python3 python3-venv
     curl iperf3 nginx-light bind9-dnsutils dnsmasq-base iputils-ping iputils-tracepath traceroute netcat-openbsd hping3 jq tcpdump ca-certificates
 )
 

@@ -99,6 +99,17 @@ elif [ "$(awk '/^HugePages_Total:/ { print $2 }' /proc/meminfo)" = 0 ]; then
     fi
 fi
 
+# What a stranger makes of the API's description: a tester of its own, in a folder of its own.
+export MILLRACE_SCHEMATHESIS_EXAMPLES=20
+if [ "${1:-}" = --quick ]; then MILLRACE_SCHEMATHESIS_EXAMPLES=3; fi
+tester=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}/schemathesis")
+title "Tester of the API: schemathesis"
+if [ -x "$tester/bin/schemathesis" ] || { python3 -m venv "$tester" && "$tester/bin/pip" install --quiet schemathesis==4.32.5; }; then
+    export MILLRACE_SCHEMATHESIS=$tester/bin/schemathesis
+else
+    rm -rf "$tester"
+fi
+
 # run_tests NAME COMMAND...: a run of cargo test; its counts are added up.
 run_tests() {
     local name=$1 log=$scratch/log status=0 run run_passed run_failed

@@ -7,6 +7,7 @@ use core::cell::{Cell, RefCell};
 use std::path::Path;
 
 use crate::error::{Fault, Severity};
+use crate::forms::Asked;
 use crate::lines::Lines;
 
 /// Findings that are kept in full; beyond, they are counted. Bounds what a broken file can cost.
@@ -87,9 +88,16 @@ pub(crate) struct Findings {
     kept: RefCell<Vec<Finding>>,
     errors: Cell<usize>,
     left_out: Cell<usize>,
+    /// Listens to what the readers ask for, where that is of interest.
+    pub(crate) asked: Option<Asked>,
 }
 
 impl Findings {
+    /// Findings that listen to what the readers ask for.
+    pub(crate) fn listening() -> Self {
+        Self { asked: Some(Asked::default()), ..Self::default() }
+    }
+
     pub(crate) fn report(&self, finding: Finding) {
         if finding.severity == Severity::Error {
             self.errors.set(self.errors.get() + 1);

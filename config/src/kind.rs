@@ -21,11 +21,15 @@ pub(crate) struct Wrong {
     pub(crate) code: &'static str,
     pub(crate) predicate: String,
     pub(crate) advice: String,
+    /// The least and the largest number there can be, of a number outside.
+    pub(crate) bounds: Option<(i64, i64)>,
+    /// The words there are, of another word.
+    pub(crate) words: Vec<&'static str>,
 }
 
 impl Wrong {
     pub(crate) fn new(code: &'static str, predicate: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { code, predicate: predicate.into(), advice: advice.into() }
+        Self { code, predicate: predicate.into(), advice: advice.into(), bounds: None, words: Vec::new() }
     }
 
     /// The value has another TOML type; `wanted` says which it should have, with an example.
@@ -70,7 +74,12 @@ where
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
         match number.and_then(|number| T::try_from(number).ok()) {
             Some(number) if range.contains(&number) => Ok(number),
-            _ => Err(Wrong::new("out-of-bounds", format!("is {integer}, out of bounds"), format!("write {wanted}"))),
+            _ => {
+                let bound = |bound: &T| bound.to_string().parse().ok();
+                let bounds = bound(range.start()).zip(bound(range.end()));
+                let predicate = format!("is {integer}, out of bounds");
+                Err(Wrong { bounds, ..Wrong::new("out-of-bounds", predicate, format!("write {wanted}")) })
+            }
         }
     }
 }
@@ -86,7 +95,8 @@ pub(crate) fn choice<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&D
         let known = words.iter().find(|&&(word, _)| word == written);
         known.map(|&(_, meaning)| meaning).ok_or_else(|| {
             let predicate = format!("{} is not one of its words", quoted(written));
-            Wrong::new("unknown-word", predicate, did_you_mean(written, names, "they are"))
+            let words = names.clone().collect();
+            Wrong { words, ..Wrong::new("unknown-word", predicate, did_you_mean(written, names, "they are")) }
         })
     }
 }

@@ -22,10 +22,12 @@ mod connection_ids;
 mod decapsulate;
 mod device;
 mod duration;
+mod edit;
 mod error;
 mod file;
 mod findings;
 mod firewall;
+mod forms;
 mod forward;
 mod fragments;
 mod health;
@@ -60,8 +62,10 @@ mod zones;
 mod tests;
 
 pub use duration::parse_duration;
+pub use edit::{Document, EditError, Entry, Site};
 pub use error::{Fault, Faults, Place, Severity};
-pub use outline::{Object, outline};
+pub use forms::{Form, Key, forms};
+pub use outline::{Object, name_of, outline};
 pub use policy::Policy;
 pub use read::read;
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use toml::{Table, Value};
 
 /// What tells objects of one kind apart, the first that is there.
-const IDENTITIES: [&str; 3] = ["name", "to", "address"];
+const IDENTITIES: [&str; 4] = ["name", "to", "address", "ports"];
 
 /// One table of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +61,38 @@ fn walk(kind: &str, name: &str, table: &Table, objects: &mut Vec<Object>) {
 
 /// The name of an entry of a list of tables, behind that of the object the list belongs to.
 fn joined(outer: &str, table: &Table) -> String {
-    let own = IDENTITIES.iter().find_map(|key| table.get(*key)).and_then(Value::as_str).unwrap_or_default();
-    if outer.is_empty() { own.to_owned() } else { format!("{outer}/{own}") }
+    let own = name_of(table);
+    if outer.is_empty() { own } else { format!("{outer}/{own}") }
+}
+
+/// What an object is called among its kind: its `name`; without one what it is `to`, its `address`, or its `ports`.
+#[must_use]
+pub fn name_of(table: &Table) -> String {
+    identity(|key| word(table.get(key)?))
+}
+
+pub(crate) fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(word) => Some(word.clone()),
+        Value::Array(words) => Some(words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("+")),
+        _ => None,
+    }
+}
+
+/// What an object is called among its kind; `word` is the string at a key, or the strings of a list with `+` between them.
+pub(crate) fn identity(word: impl Fn(&str) -> Option<String>) -> String {
+    IDENTITIES.into_iter().find_map(word).unwrap_or_default()
+}
+
+/// Numbers those whose name another before them has: `NAME #2`.
+pub(crate) fn numbered(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut met: HashMap<String, u32> = HashMap::new();
+    let numbered = |name: String| {
+        let times = met.entry(name.clone()).or_default();
+        *times += 1;
+        if *times > 1 { format!("{name} #{times}") } else { name }
+    };
+    names.into_iter().map(numbered).collect()
 }
 
 #[cfg(test)]
@@ -72,7 +102,7 @@ mod tests {
     #[test]
     fn every_table_is_an_object_with_its_name_and_keys() {
         let text = "[cores]\nworkers = [1,\n 2]\n[[route]]\nto = \"10.0.0.0/8\"\n[[route]]\nto = \"10.0.0.0/8\"\n\
-                    [[virtual_service]]\nname = \"shop\"\nhealth = { kind = \"tcp\" }\n\
+                    [[pair]]\nports = [\"a\", \"b\"]\n[[virtual_service]]\nname = \"shop\"\nhealth = { kind = \"tcp\" }\n\
                     [[virtual_service.backend]]\nname = \"a\"\nport = 80_80\n";
         let objects = outline(text);
         let listed: Vec<_> = objects.iter().map(|object| (object.kind.as_str(), object.name.as_str())).collect();
@@ -80,6 +110,7 @@ mod tests {
             listed,
             [
                 ("cores", ""),
+                ("pair", "a+b"),
                 ("route", "10.0.0.0/8"),
                 ("route", "10.0.0.0/8 #2"),
                 ("virtual_service", "shop"),
@@ -88,8 +119,8 @@ mod tests {
             ]
         );
         assert_eq!(objects[0].keys["workers"], "[1, 2]");
-        assert_eq!(objects[4].keys["port"], "8080");
-        assert_eq!(objects[3].keys.len(), 1, "what stands below it is not part of it");
+        assert_eq!(objects[5].keys["port"], "8080");
+        assert_eq!(objects[4].keys.len(), 1, "what stands below it is not part of it");
         assert!(outline("no toml").is_empty());
     }
 }

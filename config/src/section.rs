@@ -27,6 +27,9 @@ impl<'d> Section<'d> {
     /// The file itself.
     pub(crate) fn root(table: &'d DeTable<'d>, findings: &'d Findings) -> Self {
         let spot = Spot { path: String::new(), offset: 0 };
+        if let Some(asked) = &findings.asked {
+            asked.table("");
+        }
         Self { table, findings, header: String::new(), title: "the file".into(), spot, known: Vec::new() }
     }
 
@@ -34,6 +37,9 @@ impl<'d> Section<'d> {
     fn below(&self, table: &'d DeTable<'d>, header: String, spot: Spot) -> Self {
         let name = table.get("name").and_then(|name| name.get_ref().as_str());
         let title = name.map_or_else(|| header.clone(), |name| format!("{header} {}", quoted(name)));
+        if let Some(asked) = &self.findings.asked {
+            asked.table(&header);
+        }
         Self { table, findings: self.findings, header, title, spot, known: Vec::new() }
     }
 
@@ -66,6 +72,9 @@ impl<'d> Section<'d> {
         kind: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
     ) -> Option<At<T>> {
         self.known.push(key);
+        if let Some(asked) = &self.findings.asked {
+            asked.key(&self.header, key, false, &kind);
+        }
         let value = self.table.get(key)?;
         let spot = self.spot_of(key);
         match kind(value.get_ref()) {
@@ -94,6 +103,9 @@ impl<'d> Section<'d> {
         kind: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
         advice: &str,
     ) -> Option<At<T>> {
+        if let Some(asked) = &self.findings.asked {
+            asked.insisted(&self.header, key);
+        }
         if !self.has(key) {
             self.missing(key, advice);
         }
@@ -103,6 +115,9 @@ impl<'d> Section<'d> {
     /// The entries of the list at `key` that are of this kind; none when it is not written. A list may not be empty.
     pub(crate) fn list<T>(&mut self, key: &'static str, kind: impl Fn(&DeValue<'_>) -> Result<T, Wrong>) -> Vec<At<T>> {
         self.known.push(key);
+        if let Some(asked) = &self.findings.asked {
+            asked.key(&self.header, key, true, &kind);
+        }
         let Some(value) = self.table.get(key) else { return Vec::new() };
         let spot = self.spot_of(key);
         let DeValue::Array(entries) = value.get_ref() else {
@@ -129,6 +144,9 @@ impl<'d> Section<'d> {
         kind: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
         advice: &str,
     ) -> Vec<At<T>> {
+        if let Some(asked) = &self.findings.asked {
+            asked.insisted(&self.header, key);
+        }
         if !self.has(key) {
             self.missing(key, advice);
         }

@@ -17,7 +17,8 @@ use tokio::net::UnixStream;
 use crate::generation::Plan;
 use crate::session_match::SessionMatch;
 use crate::status::{
-    Applied, Changed, Drain, Refusal, Reload, Reloaded, SessionStatus, Supposed, Target, TraceNews, TraceStatus,
+    Applied, Changed, Drain, Problem, Refusal, Reload, Reloaded, SessionStatus, Supposed, Target, TraceNews,
+    TraceStatus,
 };
 use crate::trace::pattern::PacketPattern;
 
@@ -116,8 +117,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, ClientError> {
-        let query = encoded(&wanted.to_string());
-        self.show(&format!("sessions?limit={limit}&match={query}"))
+        self.show(&format!("sessions?limit={limit}&match={}", query(&wanted.to_string())))
     }
 
     /// What applying a policy would change.
@@ -125,7 +125,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; a refusal carries every fault.
     pub fn diff(&self, text: &str, name: &str) -> Result<Plan, ClientError> {
-        let call = format!("/api/v1/diff?file={}", encoded(name));
+        let call = format!("/api/v1/diff?file={}", query(name));
         self.call(Method::POST, &call, text.to_owned().into(), APPLIED_WITHIN)
     }
 
@@ -134,7 +134,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; a refusal carries every fault.
     pub fn apply(&self, text: &str, name: &str, confirm_within: Option<Duration>) -> Result<Applied, ClientError> {
-        let mut call = format!("/api/v1/apply?file={}", encoded(name));
+        let mut call = format!("/api/v1/apply?file={}", query(name));
         if let Some(within) = confirm_within {
             call.push_str(&format!("&confirm_within_ms={}", within.as_millis()));
         }
@@ -282,8 +282,8 @@ impl Client {
 
     /// What the appliance says when it does not do it.
     fn refusal(&self, status: StatusCode, answer: &[u8]) -> ClientError {
-        match serde_json::from_slice::<Refusal>(answer) {
-            Ok(refusal) => refusal.into(),
+        match serde_json::from_slice::<Problem>(answer) {
+            Ok(problem) => Refusal::from(problem).into(),
             Err(_) => self.odd(&format_args!("HTTP status {status}")),
         }
     }
@@ -329,11 +329,16 @@ impl Client {
     }
 }
 
-/// A value of a query, percent-encoded (RFC 3986 section 2.1).
-fn encoded(value: &str) -> String {
+/// A value of a query, percent-encoded.
+fn query(value: &str) -> String {
+    encoded(value, "-._~/")
+}
+
+/// A part of a URI, percent-encoded but for letters, digits and what is `kept` (RFC 3986 section 2.1).
+pub(crate) fn encoded(value: &str, kept: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) {
             text.push(char::from(byte));
         } else {
             text.push_str(&format!("%{byte:02X}"));
@@ -348,7 +353,7 @@ mod tests {
 
     #[test]
     fn query_values_are_encoded() {
-        assert_eq!(encoded("protocol=tcp port=80-90 é&#%"), "protocol%3Dtcp%20port%3D80-90%20%C3%A9%26%23%25");
+        assert_eq!(query("protocol=tcp port=80-90 é&#%"), "protocol%3Dtcp%20port%3D80-90%20%C3%A9%26%23%25");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - `compile`: a checked policy becomes the tables in force; `blocklist`: the files of prefixes among them; `progress`: how far
 //!   a change has come.
 //! - `generation`: how one policy follows another; `store`: where generations are kept.
+//! - `amendment`: changes of single objects of a policy, in its text.
 //! - `event`, `steward`: the control thread and everything that can wake it.
 //! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log.
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod amendment;
 pub mod blocklist;
 pub mod cli;
 pub mod client;

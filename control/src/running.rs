@@ -8,7 +8,7 @@ mod changes;
 mod documents;
 mod seeing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,6 +24,7 @@ use wire::MacAddr;
 use worker::{Clock, Snapshot, WorkerCounters};
 
 use crate::admin::{Appliance, Feed};
+use crate::amendment::{Amended, Amendment, Configuration};
 use crate::blocklist;
 use crate::compile::{Device, TableMaker};
 use crate::event::{Publication, Request};
@@ -503,6 +504,15 @@ impl Appliance for Running {
 
     fn progress(&self) -> Option<ProgressStatus> {
         self.progress.status()
+    }
+
+    fn configuration(&self) -> Configuration {
+        let state = lock(&self.state);
+        Configuration { generation: state.snapshot.generation.get(), text: Arc::clone(&state.text) }
+    }
+
+    fn amend(&self, amendment: &Amendment) -> Result<Amended, Refusal> {
+        self.put_amended_in_force(amendment)
     }
 
     fn diff(&self, text: &str, name: &str) -> Result<Plan, Refusal> {

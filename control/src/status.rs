@@ -4,19 +4,22 @@
 //! Filled by the appliance, sent by `admin`, read by `client`, drawn by `render`. Plain values, no behaviour.
 
 mod change;
+mod problem;
 mod trace;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use change::{Applied, AppliedPolicy, Changed, Drain, How, PolicyStatus, Refusal, RefusalKind, Standing, Target};
+pub use change::{Applied, AppliedPolicy, Changed, Drain, How, PolicyStatus, Standing, Target};
+pub use problem::{PolicyFault, Problem, Refusal, RefusalKind};
 pub use trace::{PacketStatus, Supposed, TraceEnd, TraceNews, TraceStatus, TraceStep};
 
 /// Whether a port has carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Link {
     /// The device reports a link.
@@ -26,7 +29,7 @@ pub enum Link {
 }
 
 /// One port: an element of `show ports`. Counters are the device's own, since start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortStatus {
     /// The operator's name.
     pub name: String,
@@ -75,7 +78,7 @@ pub struct PortStatus {
 ///
 /// `rx_packets` = `forwarded` + `consumed` + `punted` + `dropped`, summed over all workers, once the rings between them
 /// are empty.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerStatus {
     /// The processor it is pinned to.
     pub core: usize,
@@ -151,7 +154,7 @@ pub struct WorkerStatus {
 }
 
 /// One stage of a worker's pipeline.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StageStatus {
     /// The stage's name.
     pub name: String,
@@ -162,7 +165,7 @@ pub struct StageStatus {
 }
 
 /// The addresses and ports of one direction of a session. For ICMP echo both ports are the identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TupleStatus {
     /// Source address.
     pub source: IpAddr,
@@ -175,7 +178,7 @@ pub struct TupleStatus {
 }
 
 /// One session: an element of `show sessions`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionStatus {
     /// `tcp`, `udp`, `icmp`, `icmpv6`, or the protocol's number.
     pub protocol: String,
@@ -213,7 +216,7 @@ pub struct SessionStatus {
 }
 
 /// Whether a backend gets new sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// Probed, and neither risen nor fallen yet.
@@ -229,7 +232,7 @@ pub enum HealthStatus {
 }
 
 /// One backend of a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BackendStatus {
     /// The operator's name.
     pub name: String,
@@ -262,7 +265,7 @@ pub struct BackendStatus {
 }
 
 /// One virtual service: an element of `show services`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceStatus {
     /// The operator's name.
     pub name: String,
@@ -299,7 +302,7 @@ pub struct ServiceStatus {
 }
 
 /// The handshakes of one virtual service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SynCookieStatus {
     /// `adaptive` or `always`.
     pub mode: String,
@@ -316,7 +319,7 @@ pub struct SynCookieStatus {
 }
 
 /// One firewall rule of `show firewall`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleStatus {
     /// The operator's name.
     pub name: String,
@@ -331,7 +334,7 @@ pub struct RuleStatus {
 }
 
 /// `show firewall`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FirewallStatus {
     /// What happens where no rule matches.
     pub default: String,
@@ -345,7 +348,7 @@ pub struct FirewallStatus {
 }
 
 /// One blocklist of `show firewall`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BlocklistStatus {
     /// The operator's name.
     pub name: String,
@@ -360,7 +363,7 @@ pub struct BlocklistStatus {
 }
 
 /// `show top`: who opens most sessions and has most packets dropped, lately.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TopStatus {
     /// The time all of it was counted in, up to now.
     pub seconds: f64,
@@ -371,7 +374,7 @@ pub struct TopStatus {
 }
 
 /// One address of `show top`. Where there is much, the numbers are estimates: about one packet in sixteen is looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TalkerStatus {
     /// The address; an IPv6 source is a /64.
     pub address: String,
@@ -384,7 +387,7 @@ pub struct TalkerStatus {
 }
 
 /// What is read again: the body of `POST reload`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", content = "name", rename_all = "lowercase")]
 pub enum Reload {
     /// The file of a blocklist.
@@ -392,7 +395,7 @@ pub enum Reload {
 }
 
 /// The answer of `reload`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
     /// The generation that put it in force; nothing else of the policy has changed.
     pub generation: u64,
@@ -403,7 +406,7 @@ pub struct Reloaded {
 }
 
 /// One neighbor: an element of `show neighbors`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NeighborStatus {
     /// The port it is reached through.
     pub port: String,
@@ -418,9 +421,10 @@ pub struct NeighborStatus {
 }
 
 /// One route: an element of `show routes`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteStatus {
     /// The prefix.
+    #[schemars(with = "String")]
     pub to: IpNet,
     /// The next hop; null for a prefix on the link.
     pub via: Option<IpAddr>,
@@ -429,7 +433,7 @@ pub struct RouteStatus {
 }
 
 /// One pool of source NAT or NAT64: an element of `show nat`'s `pools`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolStatus {
     /// The rule's name.
     pub name: String,
@@ -454,7 +458,7 @@ pub struct PoolStatus {
 }
 
 /// One forward of destination NAT: an element of `show nat`'s `forwards`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ForwardStatus {
     /// The rule's name.
     pub name: String,
@@ -473,7 +477,7 @@ pub struct ForwardStatus {
 }
 
 /// `show nat`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NatStatus {
     /// The pools, in the order of the configuration.
     pub pools: Vec<PoolStatus>,
@@ -486,7 +490,7 @@ pub struct NatStatus {
 pub type Drops = BTreeMap<String, u64>;
 
 /// How far a change of policy has come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProgressStatus {
     /// What is being done, in words.
     pub step: String,
@@ -499,7 +503,7 @@ pub struct ProgressStatus {
 }
 
 /// `show memory`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryStatus {
     /// Packet buffers in the pool.
     pub buffers_total: u64,

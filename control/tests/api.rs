@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Parser;
 use control::admin::socket::ControlSocket;
 use control::admin::{Appliance, Feed, Server};
+use control::amendment::{Amended, Amendment, Configuration};
 use control::cli::Cli;
 use control::client::{Client, ClientError};
 use control::command::{self, Console};
@@ -226,6 +227,15 @@ impl Appliance for Fake {
         };
         let back = AppliedPolicy { generation: 1, how: How::Rollback, of: Some(0), ..current.clone() };
         PolicyStatus { current, confirm_within_ms: Some(42_500), history: vec![back] }
+    }
+    fn configuration(&self) -> Configuration {
+        Configuration { generation: 2, text: "[appliance]\nname = \"edge-1\"\n".into() }
+    }
+    fn amend(&self, amendment: &Amendment) -> Result<Amended, Refusal> {
+        self.told(format!("amend {}", amendment.changes.len()));
+        amendment.carried_out(&self.configuration())?;
+        let applied = Applied { generation: 3, unchanged: false, confirm_within_ms: None, warnings: Vec::new() };
+        Ok(Amended { applied, objects: Vec::new() })
     }
     fn diff(&self, text: &str, name: &str) -> Result<Plan, Refusal> {
         self.told(format!("diff {name} {}", text.len()));
@@ -502,11 +512,12 @@ fn what_was_drained_is_put_back_through_the_same_call() {
 fn mistakes_are_refused_in_json_with_the_right_status() {
     let served = Served::new();
     let long = vec![b'#'; 65 << 20];
-    let cases: [(&str, &[u8], u16); 18] = [
+    let cases: [(&str, &[u8], u16); 19] = [
         ("GET /", b"", 404),
         ("GET /api/v1/everything", b"", 404),
-        ("POST /api/v1/ports", b"", 400),
-        ("GET /api/v1/apply", b"", 400),
+        ("POST /api/v1/ports", b"", 405),
+        ("GET /api/v1/apply", b"", 405),
+        ("GET /api/v2/ports", b"", 404),
         ("GET /api/v1/sessions?limit=many", b"", 400),
         ("GET /api/v1/sessions?colour=blue", b"", 400),
         ("GET /api/v1/sessions?match=colour%3Dblue", b"", 400),
@@ -525,10 +536,13 @@ fn mistakes_are_refused_in_json_with_the_right_status() {
     for (head, body, wanted) in cases {
         let (status, document) = served.http(head, body);
         assert_eq!(status, wanted, "{head}: {document}");
-        assert!(document["message"].is_string() && document["kind"].is_string(), "{head}: {document}");
+        assert_eq!(document["status"], status, "{head}: {document}");
+        for member in ["type", "title", "detail", "kind"] {
+            assert!(document[member].is_string(), "{head}: {member} of {document}");
+        }
     }
     let (status, _) = served.http("POST /api/v1/apply?file=a", &long);
-    assert_eq!(status, 400);
+    assert_eq!(status, 413);
     assert!(served.fake.told.lock().unwrap().iter().all(|told| told == "apply a 5" || told == "rollback Some(13)"));
 }
 
@@ -613,7 +627,7 @@ fn large_bodies_come_one_at_a_time() {
     let mut giant = call(&format!("Content-Length: {}", 100 << 20));
     let mut refusal = String::new();
     giant.read_to_string(&mut refusal).unwrap();
-    assert!(refusal.starts_with("HTTP/1.1 400") && refusal.contains("longer than 64 MiB"), "{refusal}");
+    assert!(refusal.starts_with("HTTP/1.1 413") && refusal.contains("longer than 64 MiB"), "{refusal}");
     first.write_all(&[b'\n'; LONG]).unwrap();
     first.read_to_end(&mut Vec::new()).unwrap();
     assert!(is_asked(&mut next), "its turn");

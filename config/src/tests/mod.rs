@@ -16,7 +16,7 @@ mod unknown_keys;
 mod words;
 
 /// Every key there is, once.
-const FULL: &str = include_str!("full.toml");
+const FULL: &str = include_str!("../full.toml");
 
 /// The policy of a text that must be valid.
 fn valid(text: &str) -> Checked {

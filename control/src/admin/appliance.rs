@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::amendment::{Amended, Amendment, Configuration};
 use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
@@ -73,6 +74,15 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// How far the change of policy is that is under way; `None` without one.
     fn progress(&self) -> Option<ProgressStatus>;
+
+    /// The text in force.
+    fn configuration(&self) -> Configuration;
+
+    /// Changes single objects of the policy, all of it or nothing.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with every fault; nothing was changed.
+    fn amend(&self, amendment: &Amendment) -> Result<Amended, Refusal>;
 
     /// What applying a text would change. `text` is TOML; `name` is the file as the operator names it.
     ///

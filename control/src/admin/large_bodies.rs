@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::Semaphore;
 
-use super::routes::refused;
+use super::answer::refused;
 use crate::status::RefusalKind;
 
 /// Bytes of a policy that are read, as `config` has it for files.
@@ -51,7 +51,7 @@ pub(super) async fn in_turn(State(turn): State<Turn>, request: Request, next: Ne
 
 fn too_large() -> Response {
     let message = format!("the body is longer than {} MiB, or was cut off", BODY_MAX >> 20);
-    refused(RefusalKind::BadRequest, message).into_response()
+    refused(RefusalKind::TooLarge, message).into_response()
 }
 
 fn too_slow() -> Response {

@@ -1,8 +1,10 @@
 //! The admin API: HTTP and JSON under `/api/v1` on the control socket.
 //!
 //! - [`Appliance`]: what is asked of the running appliance.
-//! - `routes`: one handler for each call.
-//! - `watching`: calls whose answers go on: what happens to packets.
+//! - `routes`: the calls, one handler for each; `objects`: those about single objects of the policy; `watching`: those whose
+//!   answers go on.
+//! - `call`: what a call is, for the router and for `openapi`, which describes them all.
+//! - `answer`: how bodies are read and answers given.
 //! - `callers`: who is on the socket at a time; `large_bodies`: who may send much at a time.
 //! - [`user`]: as whom they call.
 //! - [`socket`]: the socket file, its mode and its life.
@@ -10,11 +12,17 @@
 //!
 //! Runs on the management threads. A handler never touches tables: it asks the [`Appliance`] on a thread that may block.
 
+mod answer;
 pub mod appliance;
+mod call;
 mod callers;
 mod large_bodies;
+mod objects;
+mod openapi;
 mod routes;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod user;
 mod watching;
 

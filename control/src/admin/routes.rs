@@ -1,77 +1,167 @@
-//! One handler for each call of the API. Every answer is JSON, refusals too: a [`Refusal`] with the HTTP status of its
-//! kind.
+//! The calls of the API, and the router over them: what `show` asks, what changes the policy as a whole, and what concerns
+//! backends. Objects of the policy are `objects`'. Every answer is JSON, refusals are problem documents.
 //!
 //! | call | answer |
 //! |---|---|
 //! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `drops`, `top`, `memory`, `policy` | as `show` |
-//! | `GET /api/v1/progress` | [`ProgressStatus`](crate::status::ProgressStatus) of the change under way, or `null` |
+//! | `GET /api/v1/progress` | [`ProgressStatus`] of the change under way, or `null` |
 //! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
-//! | `GET /api/v1/trace?match=TERMS&count=N&seconds=S` | [`TraceNews`](crate::status::TraceNews), one a line, as it happens |
-//! | `POST /api/v1/trace/packets`, body [`Supposed`](crate::status::Supposed) packets | [`TraceStatus`](crate::status::TraceStatus) of each |
-//! | `POST /api/v1/diff?file=NAME`, body TOML | [`Plan`](crate::generation::Plan) |
-//! | `POST /api/v1/apply?file=NAME&confirm_within_ms=N`, body TOML; `POST /api/v1/confirm`; `POST /api/v1/rollback?generation=N` | [`Applied`](crate::status::Applied) |
-//! | `POST /api/v1/reload`, body [`Reload`] | [`Reloaded`](crate::status::Reloaded) |
-//! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`](crate::status::Changed) |
+//! | `GET /api/v1/trace?match=TERMS&count=N&seconds=S` | [`TraceNews`], one a line, as it happens |
+//! | `POST /api/v1/trace/packets`, body [`Supposed`] packets | [`TraceStatus`] of each |
+//! | `POST /api/v1/diff?file=NAME`, body TOML | [`Plan`] |
+//! | `POST /api/v1/apply?file=NAME&confirm_within_ms=N`, body TOML; `POST /api/v1/confirm`; `POST /api/v1/rollback?generation=N` | [`Applied`] |
+//! | `POST /api/v1/reload`, body [`Reload`] | [`Reloaded`] |
+//! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`] |
+//! | `GET /api/v1/openapi.json` | all of these, described |
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
-use serde::de::DeserializeOwned;
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get, post};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::Appliance;
-use super::large_bodies;
+use super::answer::{Answer, Asked, Refused, ask, json as json_body, read, refused, show};
+use super::call::Call;
 use super::user::User;
-use super::watching;
+use super::{large_bodies, objects, openapi, watching};
 use crate::cli::{CONFIRM_WITHIN, SESSIONS_SHOWN};
-use crate::generation::Proposal;
+use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
-use crate::status::{Drain, Refusal, RefusalKind, Reload, Target};
-
-pub(super) type Asked = State<Arc<dyn Appliance>>;
-pub(super) type Answer = Result<Response, Refused>;
+use crate::status::{
+    Applied, Changed, Drain, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
+    ProgressStatus, RefusalKind, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Supposed, Target,
+    TopStatus, TraceNews, TraceStatus, WorkerStatus,
+};
 
 /// The API over this appliance.
 pub fn router(appliance: Arc<dyn Appliance>) -> Router {
-    let calls = Router::new()
-        .route("/ports", get(|State(a): Asked| show(a, |a| a.ports())))
-        .route("/workers", get(|State(a): Asked| show(a, |a| a.workers())))
-        .route("/sessions", get(sessions))
-        .route("/services", get(|State(a): Asked| show(a, |a| a.services())))
-        .route("/firewall", get(|State(a): Asked| show(a, |a| a.firewall())))
-        .route("/neighbors", get(|State(a): Asked| show(a, |a| a.neighbors())))
-        .route("/routes", get(|State(a): Asked| show(a, |a| a.routes())))
-        .route("/nat", get(|State(a): Asked| show(a, |a| a.nat())))
-        .route("/drops", get(|State(a): Asked| show(a, |a| a.drops())))
-        .route("/top", get(|State(a): Asked| show(a, |a| a.top())))
-        .route("/memory", get(|State(a): Asked| show(a, |a| a.memory())))
-        .route("/policy", get(|State(a): Asked| show(a, |a| a.policy())))
-        .route("/progress", get(|State(a): Asked| show(a, |a| a.progress())))
-        .route("/trace", get(watching::trace))
-        .route("/trace/packets", post(watching::suppose))
-        .route("/diff", post(diff))
-        .route("/apply", post(apply))
-        .route("/reload", post(reload))
-        .route("/confirm", post(|State(a): Asked| ask(a, |a| a.confirm())))
-        .route("/rollback", post(rollback))
-        .route("/drain", post(drain))
-        .route("/flush", post(flush));
+    let mut calls = calls();
+    calls.extend(objects::calls());
+    let described = Arc::<str>::from(openapi::document(&calls).to_string());
+    let routed = Router::new().route("/openapi.json", get(async move || document(&described)));
+    let routed = calls.into_iter().fold(routed, |router, call| router.route(&call.path, call.handler));
     Router::new()
-        .nest("/api/v1", calls)
-        .fallback(|| async { refused(RefusalKind::NotFound, "there is no such call") })
-        .method_not_allowed_fallback(|| async { refused(RefusalKind::BadRequest, "the call has another method") })
+        .nest("/api/v1", routed)
+        .fallback(unknown)
+        .method_not_allowed_fallback(|| async { refused(RefusalKind::MethodNotAllowed, "the call has another method") })
         .layer(DefaultBodyLimit::max(large_bodies::BODY_MAX))
         .layer(from_fn_with_state(large_bodies::turn(), large_bodies::in_turn))
         .with_state(appliance)
 }
+
+/// What is no call of this API; of another version of it, that it is.
+async fn unknown(uri: Uri) -> Refused {
+    let message = match uri.path().strip_prefix("/api/v") {
+        Some(rest) if !rest.starts_with("1/") => "this appliance speaks version 1 of the API, at /api/v1",
+        Some(_) | None => "there is no such call; /api/v1/openapi.json has them all",
+    };
+    refused(RefusalKind::NotFound, message)
+}
+
+fn document(described: &Arc<str>) -> impl IntoResponse + use<> {
+    ([(header::CONTENT_TYPE, "application/json")], described.to_string())
+}
+
+/// A look at the state that takes nothing and cannot be refused.
+fn look<T: Serialize + JsonSchema + Send + 'static>(
+    what: &str,
+    says: &str,
+    question: impl Fn(&dyn Appliance) -> T + Clone + Send + Sync + 'static,
+) -> Call {
+    let handler = get(move |State(appliance): Asked| show(appliance, move |appliance| question(appliance)));
+    Call::new::<T>(Method::GET, format!("/{what}"), format!("show_{what}"), says, handler)
+}
+
+/// A call that does something.
+fn act<T: JsonSchema>(what: &str, says: &str, handler: MethodRouter<Arc<dyn Appliance>>) -> Call {
+    Call::new::<T>(Method::POST, format!("/{what}"), what, says, handler)
+}
+
+/// All calls but those about objects.
+fn calls() -> Vec<Call> {
+    let text = || json!({"type": "string"});
+    let shown = Call::new::<Vec<SessionStatus>>(Method::GET, "/sessions", "show_sessions", "Sessions", get(sessions))
+        .query("limit", json!({"type": "integer", "minimum": 0}), "At most this many")
+        .query("match", text(), "Only those that match: protocol=tcp service=shop source=198.51.100.0/24");
+    let file = "What refusals call the configuration";
+    vec![
+        look::<Vec<PortStatus>>("ports", "Ports: link and counters", |a| a.ports()),
+        look::<Vec<WorkerStatus>>("workers", "Workers: load, cycles per packet, policy in force", |a| a.workers()),
+        shown,
+        look::<Vec<ServiceStatus>>("services", "Virtual services and their backends", |a| a.services()),
+        look::<FirewallStatus>("firewall", "Firewall rules and how often each decided", |a| a.firewall()),
+        look::<Vec<NeighborStatus>>("neighbors", "Neighbors: addresses, MACs, state", |a| a.neighbors()),
+        look::<Vec<RouteStatus>>("routes", "Routes", |a| a.routes()),
+        look::<NatStatus>("nat", "Address translation: pools and how far they are used", |a| a.nat()),
+        look::<Drops>("drops", "Packets that did not come out, by reason", |a| a.drops()),
+        look::<TopStatus>("top", "Who opens most sessions and has most packets dropped, lately", |a| a.top()),
+        look::<MemoryStatus>("memory", "Packet buffers, sessions, bytes", |a| a.memory()),
+        look::<PolicyStatus>("policy", "The policy in force and those before it", |a| a.policy()),
+        look::<Option<ProgressStatus>>("progress", "How far the change of policy is that is under way", |a| {
+            a.progress()
+        }),
+        Call::new::<TraceNews>(
+            Method::GET,
+            "/trace",
+            "trace",
+            "The ways of the next packets that match, stage by stage, as they come",
+            get(watching::trace),
+        )
+        .in_media("application/jsonl")
+        .query("match", text(), "Only packets that match")
+        .query("count", json!({"type": "integer", "minimum": 1}), "At most so many")
+        .query("seconds", json!({"type": "integer", "minimum": 1}), "At most for so long"),
+        Call::new::<Vec<TraceStatus>>(
+            Method::POST,
+            "/trace/packets",
+            "suppose",
+            "The ways of packets that are only supposed",
+            post(watching::suppose),
+        )
+        .takes::<Vec<Supposed>>(),
+        act::<Plan>("diff", "Says what applying a configuration would change", post(diff)).takes_toml().required(
+            "file",
+            text(),
+            file,
+        ),
+        act::<Applied>("apply", "Puts a configuration in force: all of it or nothing", post(apply))
+            .takes_toml()
+            .required("file", text(), file)
+            .query("confirm_within_ms", json!({"type": "integer", "minimum": 1_000, "maximum": 86_400_000}), CONFIRM)
+            .refused(&[409]),
+        act::<Reloaded>("reload", "Reads a file of the policy again", post(reload))
+            .takes::<Reload>()
+            .refused(&[404, 409, 422]),
+        act::<Applied>("confirm", "Keeps the configuration that waits to be confirmed", post(confirm)).refused(&[409]),
+        act::<Applied>("rollback", "Puts an earlier generation in force again", post(rollback))
+            .query("generation", json!({"type": "integer", "minimum": 0}), "Its number; without it, the one before")
+            .refused(&[404, 409, 422]),
+        act::<Changed>("drain", "Gives backends no new sessions, or gives them some again", post(drain))
+            .takes::<Drain>()
+            .refused(&[404]),
+        act::<Changed>("flush", "Ends the sessions of backends", post(flush)).takes::<Target>().refused(&[404]),
+        Call::new::<Map<String, Value>>(
+            Method::GET,
+            "/openapi.json",
+            "describe",
+            "This document",
+            // The router answers it, once all calls are known.
+            MethodRouter::new(),
+        ),
+    ]
+}
+
+const CONFIRM: &str = "The policy before comes back unless it is confirmed within this time";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,11 +189,12 @@ struct Compared {
 async fn diff(
     State(appliance): Asked,
     compared: Result<Query<Compared>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Answer {
     let Query(Compared { file }) =
         compared.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
-    let text = configuration(&file, body)?;
+    let text = configuration(&file, &headers, body).await?;
     ask(appliance, move |appliance| appliance.diff(&text, &file)).await
 }
 
@@ -118,16 +209,13 @@ async fn apply(
     State(appliance): Asked,
     ConnectInfo(user): ConnectInfo<User>,
     source: Result<Query<Source>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Answer {
     let Query(Source { file, confirm_within_ms }) =
         source.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
-    let confirm_within = confirm_within_ms.map(Duration::from_millis);
-    if confirm_within.is_some_and(|within| !CONFIRM_WITHIN.contains(&within)) {
-        let (least, most) = (CONFIRM_WITHIN.start().as_millis(), CONFIRM_WITHIN.end().as_millis());
-        return Err(refused(RefusalKind::BadRequest, format!("confirm_within_ms is {least} to {most}")));
-    }
-    let text = configuration(&file, body)?;
+    let confirm_within = confirm_within(confirm_within_ms.map(Duration::from_millis))?;
+    let text = configuration(&file, &headers, body).await?;
     ask(appliance, move |appliance| {
         let proposal = Proposal { confirm_within, ..Proposal::apply(&text, &file, &user.name()) };
         appliance.apply(&proposal)
@@ -151,80 +239,42 @@ async fn rollback(
     ask(appliance, move |appliance| appliance.rollback(generation, &user.name())).await
 }
 
+/// How soon a change has to be confirmed, when that is a time one can keep.
+pub(super) fn confirm_within(within: Option<Duration>) -> Result<Option<Duration>, Refused> {
+    match within.filter(|within| !CONFIRM_WITHIN.contains(within)) {
+        None => Ok(within),
+        Some(_) => {
+            let (least, most) = (CONFIRM_WITHIN.start().as_millis(), CONFIRM_WITHIN.end().as_millis());
+            Err(refused(RefusalKind::BadRequest, format!("confirm_within_ms is {least} to {most}")))
+        }
+    }
+}
+
 /// The text of a configuration; `file` names it in refusals.
-fn configuration(file: &str, body: Result<Bytes, BytesRejection>) -> Result<String, Refused> {
-    let body = body.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+async fn configuration(file: &str, headers: &HeaderMap, body: Body) -> Result<String, Refused> {
+    let body = read(headers, body, large_bodies::BODY_MAX).await?;
     String::from_utf8(body.into())
         .map_err(|error| refused(RefusalKind::BadRequest, format!("{file} is not text: {error}")))
 }
 
-async fn reload(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
-    let what: Reload = concerned(body)?;
+async fn confirm(State(appliance): Asked) -> Answer {
+    ask(appliance, |appliance| appliance.confirm()).await
+}
+
+/// The body of `reload`, `drain` and `flush`.
+const CONCERNED: &str = r#"{"kind": "service" or "backend" (reload: "blocklist"), "name": "..."}"#;
+
+async fn reload(State(appliance): Asked, headers: HeaderMap, body: Body) -> Answer {
+    let what: Reload = json_body(&headers, body, CONCERNED).await?;
     ask(appliance, move |appliance| appliance.reload(&what)).await
 }
 
-async fn drain(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
-    let Drain { target, undo } = concerned(body)?;
+async fn drain(State(appliance): Asked, headers: HeaderMap, body: Body) -> Answer {
+    let Drain { target, undo } = json_body(&headers, body, CONCERNED).await?;
     ask(appliance, move |appliance| if undo { appliance.undrain(&target) } else { appliance.drain(&target) }).await
 }
 
-async fn flush(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
-    let target: Target = concerned(body)?;
+async fn flush(State(appliance): Asked, headers: HeaderMap, body: Body) -> Answer {
+    let target: Target = json_body(&headers, body, CONCERNED).await?;
     ask(appliance, move |appliance| appliance.flush(&target)).await
-}
-
-fn concerned<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refused> {
-    let body = body.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
-    serde_json::from_slice(&body).map_err(|error| {
-        let wanted = r#"{"kind": "service" or "backend" (reload: "blocklist"), "name": "..."}"#;
-        refused(RefusalKind::BadRequest, format!("the body must be {wanted}: {error}"))
-    })
-}
-
-/// Answers a question that cannot be refused.
-async fn show<T: Serialize + Send + 'static>(
-    appliance: Arc<dyn Appliance>,
-    question: impl FnOnce(&dyn Appliance) -> T + Send + 'static,
-) -> Answer {
-    ask(appliance, move |appliance| Ok(question(appliance))).await
-}
-
-/// Puts a question to the appliance on a thread that may block.
-pub(super) async fn ask<T: Serialize + Send + 'static>(
-    appliance: Arc<dyn Appliance>,
-    question: impl FnOnce(&dyn Appliance) -> Result<T, Refusal> + Send + 'static,
-) -> Answer {
-    Ok(Json(answer(appliance, question).await?).into_response())
-}
-
-/// The appliance's own answer to a question, on a thread that may block.
-pub(super) async fn answer<T: Send + 'static>(
-    appliance: Arc<dyn Appliance>,
-    question: impl FnOnce(&dyn Appliance) -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refused> {
-    match tokio::task::spawn_blocking(move || question(&*appliance)).await {
-        Ok(answer) => answer.map_err(Refused),
-        Err(_) => Err(refused(RefusalKind::Failed, "the appliance failed to answer; its log says why")),
-    }
-}
-
-/// A refusal on its way out.
-pub(super) struct Refused(Refusal);
-
-pub(super) fn refused(kind: RefusalKind, message: impl Into<String>) -> Refused {
-    Refused(Refusal::new(kind, message))
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let status = match self.0.kind {
-            RefusalKind::BadRequest => StatusCode::BAD_REQUEST,
-            RefusalKind::NotFound => StatusCode::NOT_FOUND,
-            RefusalKind::PolicyInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-            RefusalKind::NeedsRestart | RefusalKind::Conflict => StatusCode::CONFLICT,
-            RefusalKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            RefusalKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, Json(self.0)).into_response()
-    }
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::Feed;
-use super::routes::{Answer, Asked, answer, ask, refused};
+use super::answer::{Answer, Asked, ask, put, refused};
 use crate::cli::{TRACED_MAX, TRACED_WITHIN};
 use crate::status::{RefusalKind, Supposed, TraceNews};
 use crate::trace::pattern::PacketPattern;
@@ -49,7 +49,7 @@ pub(super) async fn trace(State(appliance): Asked, wanted: Result<Query<TraceWan
         return Err(refused(RefusalKind::BadRequest, format!("count is 1 to {TRACED_MAX}, seconds are 1 to {most}")));
     }
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    let feed = answer(appliance, move |appliance| appliance.trace(&wanted, count, span)).await?;
+    let feed = put(appliance, move |appliance| appliance.trace(&wanted, count, span)).await?;
     Ok(told("application/jsonl", feed, |news: TraceNews| {
         let mut line = serde_json::to_vec(&news).unwrap_or_default();
         line.push(b'\n');

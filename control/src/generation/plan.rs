@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use config::{Object, Policy};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::restart_needed;
@@ -13,7 +14,7 @@ use crate::compile::restart_needed;
 const IN_ORDER: [&str; 2] = ["firewall.rule", "source_nat"];
 
 /// What applying a configuration would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     /// The generation in force it was compared with.
     pub generation: u64,
@@ -24,7 +25,7 @@ pub struct Plan {
 }
 
 /// What would become of one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// Its table: `firewall.rule`.
     pub kind: String,
@@ -39,7 +40,7 @@ pub struct Change {
 }
 
 /// The kinds of changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
     /// It would be new.
@@ -51,7 +52,7 @@ pub enum What {
 }
 
 /// A key of an object, as TOML.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyChange {
     /// The key.
     pub key: String,

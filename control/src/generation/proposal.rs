@@ -46,9 +46,8 @@ impl Proposal {
     pub fn check(&self) -> Result<Checked, Refusal> {
         let source = &self.source;
         config::load(&self.text, Path::new(source)).map_err(|faults| {
-            let lines = faults.as_slice().iter().map(ToString::to_string).collect();
             Refusal::new(RefusalKind::PolicyInvalid, format!("{source} is not valid; nothing was changed"))
-                .with_faults(lines)
+                .with_policy_faults(&faults)
         })
     }
 

@@ -19,6 +19,7 @@ pub fn policy(policy: &PolicyStatus) -> String {
             How::Start => "start",
             How::Apply => "apply",
             How::Sighup => "sighup",
+            How::Amend => "amend",
             How::Reload => "reload",
             How::Rollback => "rollback",
             How::Return => "return",

@@ -17,6 +17,8 @@ use units::Generation;
 use worker::Snapshot;
 
 use super::{PATIENCE, Running, lock, placed};
+use crate::admin::Appliance;
+use crate::amendment::{Amended, Amendment, Configuration};
 use crate::compile::{compile, compile_with, restart_needed};
 use crate::generation::plan::{Plan, Side};
 use crate::generation::trial::{Before, Trial};
@@ -66,6 +68,26 @@ impl Running {
         turn.wait();
         self.refuse_on_trial()?;
         self.change(&turn, proposal, checked)
+    }
+
+    /// Puts the text in force with some of its objects changed. What it is made of is looked at when its turn has come, so
+    /// that whatever came before is in it.
+    pub(super) fn put_amended_in_force(&self, amendment: &Amendment) -> Result<Amended, Refusal> {
+        let turn = self.undisturbed_turn()?;
+        let (text, left) = amendment.carried_out(&self.configuration())?;
+        let before = self.before();
+        let proposal = Proposal {
+            how: How::Amend,
+            of: Some(before.generation),
+            confirm_within: amendment.confirm_within,
+            ..Proposal::apply(&text, &before.source, &amendment.who)
+        };
+        let checked = proposal.check()?;
+        let applied = self.change(&turn, &proposal, checked)?;
+        let after = Configuration { generation: applied.generation, text: text.into() };
+        // Of one that a later change of the same amendment has removed nothing is left.
+        let objects = left.iter().filter_map(|(kind, name)| after.object(kind, name).ok()).collect();
+        Ok(Amended { applied, objects })
     }
 
     /// Waits for the turn to change tables; not while a generation is on trial, which nothing may be built on.

@@ -40,15 +40,15 @@ impl PortView for Counted {
     fn answer_for(&self, _snapshot: &Snapshot) {}
 }
 
-pub(super) struct Bench {
+pub(crate) struct Bench {
     clock: Hand,
-    pub(super) appliance: Arc<Running>,
-    pub(super) asked: Receiver<Request>,
+    pub(crate) appliance: Arc<Running>,
+    pub(crate) asked: Receiver<Request>,
 }
 
 impl Bench {
     /// The appliance of `config/examples/edge.toml`, every backend up.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::keeping(Box::new(Volatile::default()))
     }
 
@@ -88,14 +88,18 @@ impl Bench {
         self.appliance.apply(&Proposal::apply(text, source, "op"))
     }
 
-    /// Control that puts everything in force at once, until the test's end.
-    pub(super) fn obliging(&self) {
+    /// Control that puts everything in force at once and has neither sessions nor neighbors, until the test's end.
+    pub(crate) fn obliging(&self) {
         let asked = self.asked.clone();
         std::thread::spawn(move || {
             while let Ok(request) = asked.recv() {
-                if let Request::Publish(publication) = request {
-                    let _ = publication.done.send(());
-                }
+                let _ = match request {
+                    Request::Publish(publication) => publication.done.send(()).is_ok(),
+                    Request::Sessions(reader) => reader.send(Vec::new()).is_ok(),
+                    Request::Neighbors(reply) => reply.send(Vec::new()).is_ok(),
+                    Request::Flush(_, reply) => reply.send(0).is_ok(),
+                    Request::Stop => return,
+                };
             }
         });
     }

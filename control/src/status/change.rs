@@ -1,10 +1,11 @@
-//! What is asked of an appliance that changes it, what became of that, and why it was refused; the generations that came of it.
+//! What is asked of an appliance that changes it, and what became of that; the generations that came of it.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What brought a policy into force.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
     /// The file named at the start.
@@ -16,6 +17,8 @@ pub enum How {
     Sighup,
     /// A file of the policy was read again.
     Reload,
+    /// Objects of the one before were changed one by one, through the API.
+    Amend,
     /// `millrace rollback`.
     Rollback,
     /// A policy that was not confirmed in time, or could not be written down: the one before it came back.
@@ -23,7 +26,7 @@ pub enum How {
 }
 
 /// What became of a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// It is coming into force, or waits to be confirmed; a restart does not come up with it.
@@ -36,7 +39,7 @@ pub enum Standing {
 }
 
 /// One policy that is or was in force: a generation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppliedPolicy {
     /// Its number.
     pub generation: u64,
@@ -50,7 +53,8 @@ pub struct AppliedPolicy {
     /// What brought it into force.
     #[serde(default)]
     pub how: How,
-    /// The earlier generation whose text it has, after `reload`, `rollback` and `return`.
+    /// The earlier generation whose text it has, after `reload`, `rollback` and `return`; after `amend` the one whose objects
+    /// were changed.
     #[serde(default)]
     pub of: Option<u64>,
     /// What became of it.
@@ -59,7 +63,7 @@ pub struct AppliedPolicy {
 }
 
 /// `show policy`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyStatus {
     /// The policy in force.
     #[serde(flatten)]
@@ -72,7 +76,7 @@ pub struct PolicyStatus {
 }
 
 /// What `apply`, `rollback` or `confirm` did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
     /// The generation in force.
     pub generation: u64,
@@ -87,7 +91,7 @@ pub struct Applied {
 }
 
 /// What `drain`, `drain --undo` or `flush` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Backends concerned.
     pub backends: u64,
@@ -95,56 +99,8 @@ pub struct Changed {
     pub sessions: u64,
 }
 
-/// What a refusal is about: decides the HTTP status and lets scripts tell cases apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RefusalKind {
-    /// The request itself makes no sense (400).
-    BadRequest,
-    /// Nothing has that name (404).
-    NotFound,
-    /// The policy does not validate, or does not fit (422).
-    PolicyInvalid,
-    /// The policy changes what only a restart can change (409).
-    NeedsRestart,
-    /// What is asked does not fit what is in force: a policy waits to be confirmed, or none does (409).
-    Conflict,
-    /// Another change is under way, or the appliance is starting or stopping (503).
-    Busy,
-    /// The appliance could not do it (500).
-    Failed,
-}
-
-/// Why a request was refused. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    /// What it is about.
-    pub kind: RefusalKind,
-    /// One sentence.
-    pub message: String,
-    /// Every fault of a policy, as `check` prints it.
-    #[serde(default)]
-    pub faults: Vec<String>,
-}
-
-impl Refusal {
-    /// A refusal of one sentence.
-    #[must_use]
-    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), faults: Vec::new() }
-    }
-
-    /// With every fault of the policy.
-    #[must_use]
-    pub fn with_faults(mut self, faults: Vec<String>) -> Self {
-        self.faults = faults;
-        self
-    }
-}
-
 /// The body of a `drain`: `{"kind": "service" or "backend", "name": "...", "undo": true or false}`; `undo` may be left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drain {
     /// Whom it concerns.
     #[serde(flatten)]
@@ -155,7 +111,7 @@ pub struct Drain {
 }
 
 /// Whom `drain` and `flush` concern.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", content = "name", rename_all = "lowercase")]
 pub enum Target {
     /// Every backend of the service with this name.

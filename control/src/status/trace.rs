@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a trace tells, one document a line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum TraceNews {
     /// The workers have been told: packets are followed from now on.
@@ -18,7 +19,7 @@ pub enum TraceNews {
 }
 
 /// The end of a trace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceEnd {
     /// Packets told of.
     pub packets: u64,
@@ -29,7 +30,7 @@ pub struct TraceEnd {
 }
 
 /// One packet's way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceStatus {
     /// When it came (RFC 3339, UTC); null for a packet that was only asked about.
     pub at: Option<Timestamp>,
@@ -57,7 +58,7 @@ pub struct TraceStatus {
 }
 
 /// What a packet says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PacketStatus {
     /// `tcp`, `udp`, `icmp`, `icmpv6`, `arp`, or the protocol's number.
     pub protocol: String,
@@ -78,7 +79,7 @@ pub struct PacketStatus {
 }
 
 /// One decision.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceStep {
     /// `receive`, `parse`, `tunnel`, `session`, `firewall`, `balancer`, `translate`, `route` or `exit`.
     pub stage: String,
@@ -111,7 +112,7 @@ pub struct TraceStep {
 }
 
 /// A packet that is only asked about: an element of the body of `POST trace/packets`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Supposed {
     /// The packet in words: `udp 192.0.2.1:1234 > 198.51.100.10:80 port outside`.

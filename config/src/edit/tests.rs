@@ -1,0 +1,163 @@
+//! Texts as operators write them, one change each, and the text afterwards.
+
+use super::*;
+
+const TEXT: &str = "\
+# The whole of it.
+[appliance]
+name = \"edge-1\" # who we are
+
+[fragments]
+timeout = \"2s\"
+
+# What may pass.
+[firewall]
+default = \"deny\"
+
+# Clients.
+[[firewall.rule]]
+name = \"web\"      # aligned
+action = \"allow\"
+destination_port = [ \"80\",
+  \"443\" ]
+
+[[firewall.rule]]
+name = \"ping\"
+action = \"allow\"
+protocol = \"icmp\"
+
+[[virtual_service]]
+name = \"shop\"
+address = \"198.51.100.10\"
+health = { kind = \"tcp\" } # how
+backend = [{ name = \"a\", address = \"10.0.0.11\" }]
+
+[[virtual_service]]
+name = \"files\"
+[[virtual_service.backend]]
+name = \"b\"
+address = \"10.0.0.12\"
+
+[[route]]
+to = \"10.0.0.0/8\"
+via = \"10.1.0.1\"
+";
+
+fn document() -> Document {
+    Document::parse(TEXT).unwrap()
+}
+
+fn table(text: &str) -> toml::Table {
+    text.parse().unwrap()
+}
+
+#[test]
+fn what_is_not_changed_stays_as_it_was_written() {
+    assert_eq!(document().to_string(), TEXT);
+    let mut same = document();
+    for kind in ["appliance", "firewall", "firewall.rule", "virtual_service", "virtual_service.backend", "route"] {
+        for Entry { name, table } in same.entries(kind).unwrap() {
+            same.replace(kind, &name, &table).unwrap();
+        }
+    }
+    assert_eq!(same.entries("virtual_service").unwrap(), document().entries("virtual_service").unwrap());
+    let lines = |text: &str| text.lines().filter(|line| line.contains('#')).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines(&same.to_string()), lines(TEXT));
+}
+
+#[test]
+fn a_key_is_changed_in_its_place_and_its_comment_stays() {
+    let mut document = document();
+    let mut web = document.entry("firewall.rule", "web").unwrap();
+    web.insert("action".into(), "deny".into());
+    web.insert("log".into(), true.into());
+    document.replace("firewall.rule", "web", &web).unwrap();
+    let expected = TEXT.replacen("action = \"allow\"\ndest", "action = \"deny\"\ndest", 1).replacen(
+        "\"443\" ]\n",
+        "\"443\" ]\nlog = true\n",
+        1,
+    );
+    assert_eq!(document.to_string(), expected);
+    document.replace("firewall.rule", "web", &table("name = \"www\"\naction = \"deny\"")).unwrap();
+    assert!(document.to_string().contains("# Clients.\n[[firewall.rule]]\nname = \"www\"      # aligned\naction"));
+    assert!(!document.to_string().contains("443"));
+}
+
+#[test]
+fn an_object_is_added_where_it_is_wanted() {
+    let names = |document: &Document| {
+        let text = document.to_string();
+        let entries = Document::parse(&text).unwrap().entries("firewall.rule").unwrap();
+        entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+    };
+    let mut document = document();
+    let rule = |name: &str| table(&format!("name = \"{name}\"\naction = \"deny\""));
+    let before = Site::Before("web".into());
+    assert_eq!(document.insert("firewall.rule", "", &rule("first"), &before).unwrap(), "first");
+    document.insert("firewall.rule", "", &rule("middle"), &Site::After("web".into())).unwrap();
+    document.insert("firewall.rule", "", &rule("last"), &Site::Last).unwrap();
+    assert_eq!(names(&document), ["first", "web", "middle", "ping", "last"]);
+    document.relocate("firewall.rule", "last", &Site::Before("first".into())).unwrap();
+    document.relocate("firewall.rule", "web", &Site::Last).unwrap();
+    document.relocate("firewall.rule", "ping", &Site::Before("ping".into())).unwrap();
+    assert_eq!(names(&document), ["last", "first", "middle", "ping", "web"]);
+    let text = document.to_string();
+    assert!(text.contains("# Clients.\n[[firewall.rule]]\nname = \"web\""), "its comment goes with it: {text}");
+    assert!(text.find("[firewall]").unwrap() < text.find("[[firewall.rule]]").unwrap());
+    assert!(text.find("\"web\"").unwrap() < text.find("[[virtual_service]]").unwrap());
+    let again = document.insert("firewall.rule", "", &rule("web"), &Site::Last);
+    assert_eq!(again, Err(EditError::Exists("firewall.rule".into(), "web".into())));
+    let nowhere = document.insert("firewall.rule", "", &rule("x"), &Site::After("y".into()));
+    assert_eq!(nowhere, Err(EditError::NotThere("firewall.rule".into(), "y".into())));
+}
+
+#[test]
+fn objects_below_others_are_reached_however_they_are_written() {
+    let mut document = document();
+    let listed: Vec<_> =
+        document.entries("virtual_service.backend").unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(listed, ["shop/a", "files/b"]);
+    let backend = table("name = \"c\"\naddress = \"10.0.0.13\"");
+    assert_eq!(document.insert("virtual_service.backend", "shop", &backend, &Site::Last).unwrap(), "shop/c");
+    document.replace("virtual_service.health", "shop", &table("kind = \"icmp\"")).unwrap();
+    document.insert("virtual_service.health", "files", &table("kind = \"tcp\""), &Site::Last).unwrap();
+    document.remove("virtual_service.backend", "files/b").unwrap();
+    let text = document.to_string();
+    let read = Document::parse(&text).unwrap();
+    assert_eq!(read.entry("virtual_service.backend", "shop/c").unwrap(), backend, "{text}");
+    assert_eq!(read.entry("virtual_service", "shop").unwrap()["health"]["kind"].as_str(), Some("icmp"), "{text}");
+    assert_eq!(read.entries("virtual_service.backend").unwrap().len(), 2, "{text}");
+    assert!(read.entry("virtual_service", "files").unwrap().get("backend").is_none(), "{text}");
+    let elsewhere = document.insert("virtual_service.backend", "mail", &backend, &Site::Last);
+    assert_eq!(elsewhere, Err(EditError::NotThere("virtual_service".into(), "mail".into())));
+}
+
+#[test]
+fn single_tables_come_and_go_and_names_may_have_slashes() {
+    let mut document = document();
+    document.remove("route", "10.0.0.0/8").unwrap();
+    document.remove("fragments", "").unwrap();
+    assert!(document.entries("route").unwrap().is_empty());
+    document.insert("sessions.timeouts", "", &table("tcp_syn = \"5s\""), &Site::Last).unwrap();
+    let text = document.to_string();
+    assert!(text.ends_with("[sessions.timeouts]\ntcp_syn = \"5s\"\n") && !text.contains("fragments"), "{text}");
+    assert_eq!(document.remove("fragments", ""), Err(EditError::NotThere("fragments".into(), String::new())));
+    let refused = document.entries("firewall.rules").unwrap_err().to_string();
+    assert_eq!(refused, "there is no kind of object \"firewall.rules\"; did you mean `firewall.rule`?");
+    assert!(matches!(document.insert("cores", "", &table(""), &Site::After("x".into())), Err(EditError::Single(_))));
+    assert!(matches!(Document::parse("no toml"), Err(EditError::NotToml(_))));
+}
+
+#[test]
+fn lists_of_tables_are_matched_by_name() {
+    let mut document = document();
+    let mut firewall = document.entry("firewall", "").unwrap();
+    firewall["rule"].as_array_mut().unwrap().reverse();
+    document.replace("firewall", "", &firewall).unwrap();
+    let text = document.to_string();
+    assert!(text.find("\"ping\"").unwrap() < text.find("\"web\"      # aligned").unwrap(), "{text}");
+    assert_eq!(Document::parse(&text).unwrap().entry("firewall", "").unwrap(), firewall);
+    firewall.insert("rule".into(), toml::Value::Array(Vec::new()));
+    document.replace("firewall", "", &firewall).unwrap();
+    assert!(document.entries("firewall.rule").unwrap().is_empty());
+}
