@@ -5,6 +5,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use units::PortId;
 
+use crate::api;
 use crate::appliance::{self, DpdkRead};
 use crate::balancer::{self, ServiceRead};
 use crate::blocklist;
@@ -16,7 +17,7 @@ use crate::fragments;
 use crate::links::Links;
 use crate::nat64::{self, Nat64Read};
 use crate::pairs;
-use crate::policy::{Appliance, Blocklist, Cores, Fragments, Neighbor, Sessions, ZoneTerms};
+use crate::policy::{Api, Appliance, Blocklist, Cores, Fragments, Neighbor, Sessions, ZoneTerms};
 use crate::ports::{self, Ports};
 use crate::routes::{self, Routes};
 use crate::section::Section;
@@ -43,6 +44,7 @@ const NOT_TOML: &str = "the file has to be TOML, see toml.io";
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) appliance: Appliance,
+    pub(crate) api: Option<Api>,
     pub(crate) cores: Cores,
     pub(crate) dpdk: DpdkRead,
     pub(crate) sessions: Sessions,
@@ -74,6 +76,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         }
     }
     let appliance = appliance::appliance(&mut root);
+    let api = api::api(&mut root, findings);
     let cores = appliance::cores(&mut root);
     let dpdk = appliance::dpdk(&mut root);
     let sessions = sessions::sessions(&mut root);
@@ -95,6 +98,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     root.finish();
     Some(File {
         appliance,
+        api,
         cores,
         dpdk,
         sessions,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 mod address;
 mod address_range;
+mod api;
 mod appliance;
 mod balancer;
 mod blocklist;
@@ -41,6 +42,7 @@ mod nat64;
 mod nearest;
 mod outline;
 mod pairs;
+mod path;
 pub mod policy;
 mod port_list;
 mod ports;

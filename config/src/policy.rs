@@ -4,7 +4,7 @@
 //! policies compare with `==`. Nothing here is invalid: every reference names something that exists, every number is in
 //! its bounds, every list that must not be empty has an entry.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -26,6 +26,8 @@ use crate::device::Device;
 pub struct Policy {
     /// Who this appliance is.
     pub appliance: Appliance,
+    /// The API over TCP; `None` leaves it at the control socket.
+    pub api: Option<Api>,
     /// Which CPU cores it takes.
     pub cores: Cores,
     /// What DPDK gets.
@@ -80,6 +82,55 @@ impl Appliance {
 
     /// Where generations are kept when nothing else is said.
     pub const STATE_FOLDER: &'static str = "/var/lib/millrace";
+}
+
+/// `[api]`: the API over TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The file with its certificate and those that vouch for it, PEM.
+    pub certificate: PathBuf,
+    /// The file with the certificate's private key, PEM.
+    pub key: PathBuf,
+    /// The file with the certificates that sign its callers', PEM.
+    pub client_ca: PathBuf,
+    /// Who may do what, at least one.
+    pub roles: Vec<ApiRole>,
+}
+
+/// `[[api.role]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiRole {
+    /// Its name, unique among roles.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// The names of their certificates, each in one role: `CN=alice`, `DNS:ci.example`, `URI:...`, `email:...`.
+    pub certificates: Vec<String>,
+}
+
+/// What a caller of the API may do; each may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Drain and flush backends, read files of the policy again.
+    Operator,
+    /// Change the policy.
+    Admin,
+}
+
+impl Role {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// `[cores]`.

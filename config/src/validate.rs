@@ -48,6 +48,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     let dpdk = Dpdk { hugepages: file.dpdk.hugepages, memory: file.dpdk.memory, buffers: 0, buffer_size: 0 };
     let mut policy = Policy {
         appliance: file.appliance,
+        api: file.api,
         cores: file.cores,
         dpdk,
         sessions: file.sessions,

@@ -286,6 +286,9 @@ pub fn restart_needed(running: &Policy, wanted: &Policy) -> Vec<&'static str> {
     if running.appliance.state_folder != wanted.appliance.state_folder {
         reasons.push("[appliance] state_folder");
     }
+    if running.api != wanted.api {
+        reasons.push("[api]");
+    }
     if running.cores != wanted.cores {
         reasons.push("[cores]");
     }

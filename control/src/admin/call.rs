@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::http::Method;
 use axum::routing::MethodRouter;
+use config::policy::Role;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
@@ -57,6 +58,8 @@ pub(super) struct Call {
     /// The status when it succeeds, and another one where there are two.
     pub(super) done: (u16, Option<u16>),
     pub(super) answer: Content,
+    /// Who may make it: this role, and those above.
+    pub(super) least: Role,
     /// Statuses of refusals, beside those every call can have.
     pub(super) refusals: Vec<u16>,
     pub(super) handler: MethodRouter<Arc<dyn Appliance>>,
@@ -70,8 +73,10 @@ impl Call {
         says: impl Into<String>,
         handler: MethodRouter<Arc<dyn Appliance>>,
     ) -> Self {
+        let least = if method == Method::GET { Role::Viewer } else { Role::Admin };
         Self {
             method,
+            least,
             path: path.into(),
             operation: operation.into(),
             says: says.into(),
@@ -82,6 +87,12 @@ impl Call {
             refusals: Vec::new(),
             handler,
         }
+    }
+
+    /// Lesser roles than usual may make it: else who is to look may only look, and who changes anything is an admin.
+    pub(super) const fn from(mut self, least: Role) -> Self {
+        self.least = least;
+        self
     }
 
     /// It comes with a body that is JSON of this type.

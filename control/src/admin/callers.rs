@@ -32,9 +32,12 @@ struct Present {
     _stay: oneshot::Sender<()>,
 }
 
+/// Everybody who is there, as all connections know it.
+pub(super) type Shared = Arc<Mutex<Presence>>;
+
 /// Everybody who is there, in the order they came.
 #[derive(Debug, Default)]
-struct Presence {
+pub(super) struct Presence {
     callers: Vec<Present>,
     /// Callers so far, and words so far.
     came: u64,
@@ -42,6 +45,20 @@ struct Presence {
 }
 
 impl Presence {
+    /// Takes one more in, `who` it is by its stream.
+    pub(super) fn caller<S, W>(shared: &Shared, stream: S, who: W, known: bool) -> Caller<S, W> {
+        let (stay, gone) = oneshot::channel();
+        let number = with(shared, |presence| {
+            let number = presence.enter(stay);
+            // Who has shown a certificate has said something.
+            if known {
+                presence.hear(number);
+            }
+            number
+        });
+        Caller { stream, who, gone, number, presence: Arc::clone(shared) }
+    }
+
     /// Takes one more in; whoever has been silent for longest goes when there is no room.
     fn enter(&mut self, stay: oneshot::Sender<()>) -> u64 {
         if self.callers.len() >= CALLERS_MAX {
@@ -69,7 +86,7 @@ impl Presence {
 #[derive(Debug)]
 pub(super) struct Callers {
     listener: UnixListener,
-    presence: Arc<Mutex<Presence>>,
+    presence: Shared,
 }
 
 impl Callers {
@@ -83,17 +100,16 @@ fn with<T>(presence: &Mutex<Presence>, change: impl FnOnce(&mut Presence) -> T) 
 }
 
 impl Listener for Callers {
-    type Io = Caller;
+    type Io = Caller<UnixStream, Option<u32>>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Caller, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    let (stay, gone) = oneshot::channel();
-                    let number = with(&self.presence, |presence| presence.enter(stay));
-                    let caller = Caller { stream, gone, number, presence: Arc::clone(&self.presence) };
-                    return (caller, address);
+                    // As the kernel saw it when it connected.
+                    let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
+                    return (Presence::caller(&self.presence, stream, user, false), address);
                 }
                 Err(error) => {
                     log::warn!("the control socket takes nobody in: {error}");
@@ -110,17 +126,18 @@ impl Listener for Callers {
 
 /// The connection of one caller; it ends when somebody else gets its place.
 #[derive(Debug)]
-pub(super) struct Caller {
-    stream: UnixStream,
+pub(super) struct Caller<S, W> {
+    stream: S,
+    who: W,
     gone: oneshot::Receiver<()>,
     number: u64,
-    presence: Arc<Mutex<Presence>>,
+    presence: Shared,
 }
 
-impl Caller {
-    /// The user at the other end, as the kernel saw it when it connected.
-    pub(super) fn user(&self) -> Option<u32> {
-        self.stream.peer_cred().ok().map(|credentials| credentials.uid())
+impl<S, W> Caller<S, W> {
+    /// Who is at the other end.
+    pub(super) const fn who(&self) -> &W {
+        &self.who
     }
 
     /// Whether it had to give way; else this task is woken when it has to.
@@ -129,13 +146,13 @@ impl Caller {
     }
 }
 
-impl Drop for Caller {
+impl<S, W> Drop for Caller<S, W> {
     fn drop(&mut self) {
         with(&self.presence, |presence| presence.leave(self.number));
     }
 }
 
-impl AsyncRead for Caller {
+impl<S: AsyncRead + Unpin, W: Unpin> AsyncRead for Caller<S, W> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let caller = self.get_mut();
         if caller.gives_way(context) {
@@ -150,7 +167,7 @@ impl AsyncRead for Caller {
     }
 }
 
-impl AsyncWrite for Caller {
+impl<S: AsyncWrite + Unpin, W: Unpin> AsyncWrite for Caller<S, W> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let caller = self.get_mut();
         if caller.gives_way(context) {

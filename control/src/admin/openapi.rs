@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use config::policy::Role;
 use config::{Form, Key, forms};
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
@@ -63,13 +64,15 @@ fn operation(call: &Call, generator: &mut SchemaGenerator, problem: &Schema) -> 
     for status in [Some(call.done.0), call.done.1].into_iter().flatten() {
         responses.insert(status.to_string(), json!({ "description": "Done", "content": answer }));
     }
-    for status in call.refusals.iter().chain(&[500, 503]) {
+    let forbidden = if call.least > Role::Viewer { Some(&403) } else { None };
+    for status in call.refusals.iter().chain(forbidden).chain(&[500, 503]) {
         responses.insert(
             status.to_string(),
             json!({ "description": "Refused", "content": { PROBLEM: { "schema": problem } } }),
         );
     }
-    let mut operation = json!({ "operationId": call.operation, "summary": call.says, "responses": responses });
+    let mut operation = json!({ "operationId": call.operation, "summary": call.says, "responses": responses,
+        "x-least-role": call.least.name() });
     if !parameters.is_empty() {
         operation["parameters"] = Value::Array(parameters);
     }

@@ -14,17 +14,18 @@
 //! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`] |
 //! | `GET /api/v1/openapi.json` | all of these, described |
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
-use axum::middleware::from_fn_with_state;
-use axum::response::IntoResponse;
+use axum::middleware::{self, Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use config::policy::Role;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -45,11 +46,11 @@ use crate::status::{
 
 /// The API over this appliance.
 pub fn router(appliance: Arc<dyn Appliance>) -> Router {
-    let mut calls = calls();
+    let described = Arc::new(OnceLock::new());
+    let mut calls = calls(&described);
     calls.extend(objects::calls());
-    let described = Arc::<str>::from(openapi::document(&calls).to_string());
-    let routed = Router::new().route("/openapi.json", get(async move || document(&described)));
-    let routed = calls.into_iter().fold(routed, |router, call| router.route(&call.path, call.handler));
+    described.get_or_init(|| openapi::document(&calls).to_string());
+    let routed = calls.into_iter().fold(Router::new(), |router, call| router.route(&call.path.clone(), guarded(call)));
     Router::new()
         .nest("/api/v1", routed)
         .fallback(unknown)
@@ -68,9 +69,34 @@ async fn unknown(uri: Uri) -> Refused {
     refused(RefusalKind::NotFound, message)
 }
 
-fn document(described: &Arc<str>) -> impl IntoResponse + use<> {
-    ([(header::CONTENT_TYPE, "application/json")], described.to_string())
+/// The call for those who may make it.
+fn guarded(call: Call) -> MethodRouter<Arc<dyn Appliance>> {
+    let least = call.least;
+    let gate =
+        move |ConnectInfo(user): ConnectInfo<User>, request: Request, next: Next| gate(least, user, request, next);
+    call.handler.route_layer(middleware::from_fn(gate))
 }
+
+/// Lets a call through when the caller's role is at least this. The log has who was refused, and who changed what.
+async fn gate(least: Role, user: User, request: Request, next: Next) -> Response {
+    // The router has taken off what all calls begin with.
+    let what = format!("{} /api/v1{}", request.method(), request.uri().path());
+    let (who, role) = (user.name(), user.role());
+    if role < least {
+        log::warn!(target: AUDIT, "{who} ({}) was refused {what}: that takes the role {}", role.name(), least.name());
+        let message = format!("{who} has the role {}, and this takes the role {}", role.name(), least.name());
+        return refused(RefusalKind::Forbidden, message).into_response();
+    }
+    let looks = request.method() == Method::GET || request.method() == Method::HEAD;
+    let response = next.run(request).await;
+    if !looks {
+        log::info!(target: AUDIT, "{who} ({}): {what}: {}", role.name(), response.status().as_u16());
+    }
+    response
+}
+
+/// What the log calls who did what.
+pub(super) const AUDIT: &str = "audit";
 
 /// A look at the state that takes nothing and cannot be refused.
 fn look<T: Serialize + JsonSchema + Send + 'static>(
@@ -88,7 +114,8 @@ fn act<T: JsonSchema>(what: &str, says: &str, handler: MethodRouter<Arc<dyn Appl
 }
 
 /// All calls but those about objects.
-fn calls() -> Vec<Call> {
+fn calls(described: &Arc<OnceLock<String>>) -> Vec<Call> {
+    let described = Arc::clone(described);
     let text = || json!({"type": "string"});
     let shown = Call::new::<Vec<SessionStatus>>(Method::GET, "/sessions", "show_sessions", "Sessions", get(sessions))
         .query("limit", json!({"type": "integer", "minimum": 0}), "At most this many")
@@ -128,12 +155,12 @@ fn calls() -> Vec<Call> {
             "The ways of packets that are only supposed",
             post(watching::suppose),
         )
-        .takes::<Vec<Supposed>>(),
-        act::<Plan>("diff", "Says what applying a configuration would change", post(diff)).takes_toml().required(
-            "file",
-            text(),
-            file,
-        ),
+        .takes::<Vec<Supposed>>()
+        .from(Role::Viewer),
+        act::<Plan>("diff", "Says what applying a configuration would change", post(diff))
+            .takes_toml()
+            .required("file", text(), file)
+            .from(Role::Viewer),
         act::<Applied>("apply", "Puts a configuration in force: all of it or nothing", post(apply))
             .takes_toml()
             .required("file", text(), file)
@@ -141,22 +168,28 @@ fn calls() -> Vec<Call> {
             .refused(&[409]),
         act::<Reloaded>("reload", "Reads a file of the policy again", post(reload))
             .takes::<Reload>()
-            .refused(&[404, 409, 422]),
+            .refused(&[404, 409, 422])
+            .from(Role::Operator),
         act::<Applied>("confirm", "Keeps the configuration that waits to be confirmed", post(confirm)).refused(&[409]),
         act::<Applied>("rollback", "Puts an earlier generation in force again", post(rollback))
             .query("generation", json!({"type": "integer", "minimum": 0}), "Its number; without it, the one before")
             .refused(&[404, 409, 422]),
         act::<Changed>("drain", "Gives backends no new sessions, or gives them some again", post(drain))
             .takes::<Drain>()
-            .refused(&[404]),
-        act::<Changed>("flush", "Ends the sessions of backends", post(flush)).takes::<Target>().refused(&[404]),
+            .refused(&[404])
+            .from(Role::Operator),
+        act::<Changed>("flush", "Ends the sessions of backends", post(flush))
+            .takes::<Target>()
+            .refused(&[404])
+            .from(Role::Operator),
         Call::new::<Map<String, Value>>(
             Method::GET,
             "/openapi.json",
             "describe",
             "This document",
-            // The router answers it, once all calls are known.
-            MethodRouter::new(),
+            get(async move || {
+                ([(header::CONTENT_TYPE, "application/json")], described.get().cloned().unwrap_or_default())
+            }),
         ),
     ]
 }

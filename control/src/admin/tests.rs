@@ -12,6 +12,7 @@ use crate::running::tests::Bench;
 
 mod objects;
 mod strangers;
+mod tls;
 
 /// An answer: status, headers, document.
 #[derive(Debug)]
@@ -33,8 +34,8 @@ impl Answered {
 struct Served {
     folder: tempfile::TempDir,
     bench: Bench,
-    _server: Server,
-    _runtime: tokio::runtime::Runtime,
+    server: Server,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Served {
@@ -45,7 +46,7 @@ impl Served {
         bench.obliging();
         let appliance = Arc::clone(&bench.appliance) as Arc<dyn Appliance>;
         let server = Server::start(&folder.path().join("control.sock"), appliance, runtime.handle()).unwrap();
-        Self { folder, bench, _server: server, _runtime: runtime }
+        Self { folder, bench, server, runtime }
     }
 
     fn path(&self) -> PathBuf {

@@ -1,28 +1,51 @@
-//! Who is at the other end of the control socket: the user that the kernel names, for the record of what was changed.
+//! Who calls: at the control socket the user that the kernel names, over TCP the certificate; for the record of what was
+//! changed, and for what they may do.
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
+use config::policy::Role;
 
 use super::callers::Callers;
+use super::guests::Guests;
+use super::role::Grant;
 
-/// The user that calls the API.
-#[derive(Clone, Copy, Debug)]
-pub struct User {
-    /// Its number, as the kernel saw it when it connected.
-    number: Option<u32>,
+/// Who calls the API.
+#[derive(Clone, Debug)]
+pub(super) enum User {
+    /// A user of this machine, by its number: whoever may open the socket may do everything.
+    Local(Option<u32>),
+    /// A certificate.
+    Certified(Grant),
 }
 
 impl Connected<IncomingStream<'_, Callers>> for User {
     fn connect_info(stream: IncomingStream<'_, Callers>) -> Self {
-        Self { number: stream.io().user() }
+        Self::Local(*stream.io().who())
+    }
+}
+
+impl Connected<IncomingStream<'_, Guests>> for User {
+    fn connect_info(stream: IncomingStream<'_, Guests>) -> Self {
+        Self::Certified(stream.io().who().clone())
     }
 }
 
 impl User {
-    /// The user's name, else its number.
-    #[must_use]
-    pub fn name(&self) -> String {
-        self.number.map_or_else(|| "unknown".to_owned(), user_name)
+    /// The user's name, else its number; of a certificate the name that has the role.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Local(Some(number)) => user_name(*number),
+            Self::Local(None) => "unknown".to_owned(),
+            Self::Certified(grant) => grant.name.clone(),
+        }
+    }
+
+    /// What they may do.
+    pub(super) const fn role(&self) -> Role {
+        match self {
+            Self::Local(_) => Role::Admin,
+            Self::Certified(grant) => grant.role,
+        }
     }
 }
 

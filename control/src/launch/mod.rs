@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use worker::Clock;
 
 use crate::admin::socket::ControlSocket;
-use crate::admin::{Appliance, Server, user};
+use crate::admin::{Appliance, Door, Server, user};
 use crate::compile::compile;
 use crate::generation::{Proposal, Start};
 use crate::health::Prober;
@@ -94,6 +94,7 @@ fn eal_options(policy: &Policy) -> EalOptions {
 fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let policy = first.checked.policy.clone();
     let socket = ControlSocket::bind(&policy.appliance.control_socket)?;
+    let door = policy.api.as_ref().map(Door::open).transpose()?;
     let claims = claim::claim(&policy)?;
     let eal = Eal::init(&eal_options(&policy))?;
     let clock = TscClock(eal.clock());
@@ -149,7 +150,11 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let appliance = Running::new(fixed, first, snapshot, interfaces);
     confine::refuse_strange_calls();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let server = Server::answer(socket, Arc::clone(&appliance) as Arc<dyn Appliance>, runtime.handle())?;
+    let answers = Arc::clone(&appliance) as Arc<dyn Appliance>;
+    let mut server = Server::answer(socket, Arc::clone(&answers), runtime.handle())?;
+    if let Some(door) = door {
+        server.open(door, answers, runtime.handle())?;
+    }
     let (finding, found) = unbounded();
     let weak = Arc::downgrade(&appliance);
     // It ends with the prober.
