@@ -143,6 +143,12 @@ pub enum Command {
         /// The folder they go to
         folder: PathBuf,
     },
+    /// Tell what happens to the running appliance as it happens: generations, backends, ports, workers, what is nearly used up
+    Events {
+        /// Print JSON, one event a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the state of the running appliance
     Show {
         /// What to show.
@@ -301,6 +307,8 @@ mod tests {
             "millrace flush backend shop/shop-a --json",
             "millrace reload blocklist scanners",
             "millrace reload blocklist scanners --json",
+            "millrace events",
+            "millrace events --json",
             "millrace show ports",
             "millrace show ports --json",
             "millrace show --json workers",

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::bulletin::Told;
 use crate::generation::Plan;
 use crate::session_match::SessionMatch;
 use crate::status::{
@@ -189,6 +190,26 @@ impl Client {
     /// [`ClientError`].
     pub fn flush(&self, target: &Target) -> Result<Changed, ClientError> {
         self.change("flush", target)
+    }
+
+    /// Hears what happens until the appliance stops.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn events(&self, tell: &mut dyn FnMut(Told)) -> Result<(), ClientError> {
+        let mut line = Vec::new();
+        self.listen("/api/v1/events", &mut |bytes| {
+            for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(piece);
+                if piece.ends_with(b"\n") {
+                    if let Some(data) = line.strip_prefix(b"data:") {
+                        tell(serde_json::from_slice(data).map_err(|error| self.odd(&error))?);
+                    }
+                    line.clear();
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The ways of packets as they pass, one document a line, each given to `tell` as it comes.

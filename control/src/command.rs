@@ -11,6 +11,7 @@ use clap::CommandFactory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bulletin::Told;
 use crate::cli::{Cli, Command, Concerned, DEFAULT_SOCKET, ReloadKind, Show, Traced};
 use crate::client::Client;
 use crate::status::{Applied, Changed, Reload, Supposed, Target, TraceNews};
@@ -80,6 +81,7 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
             Ok(())
         }
         Command::Manual { folder } => manual(&folder),
+        Command::Events { json } => events(socket, json, console),
         Command::Show { what, json } => show(socket, what, json, console),
     };
     match done {
@@ -195,6 +197,14 @@ fn change(
     let changed = call(&client(socket)?, &concerned.target()).map_err(explained)?;
     console.print(&if concerned.json { pretty(&changed) } else { words(&changed) });
     Ok(())
+}
+
+/// Until the appliance stops.
+fn events(socket: Option<PathBuf>, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    let mut tell = |told: Told| {
+        console.print(&if json { serde_json::to_string(&told).unwrap_or_default() } else { render::event(&told) });
+    };
+    client(socket)?.events(&mut tell).map_err(explained)
 }
 
 /// Follows packets as they pass, or asks about some that are only supposed.

@@ -1,6 +1,6 @@
 //! Writes what control notes to the log: one thread of management's, so that a slow log holds up nobody. Conflicts of
 //! addresses are told once a minute each, however often they are seen; a pool of source NAT whose ports are used up once a
-//! second, with the number of sessions that were refused meanwhile.
+//! second, with the number of sessions that were refused meanwhile. At the same pace it has [`Watch`] look at what changes by itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::Note;
 use crate::running::Running;
+use crate::watch::Watch;
 
 /// How long a conflict is not told again.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -26,12 +27,16 @@ const POOLS_LOOKED_AT: Duration = Duration::from_secs(1);
 pub fn write(notes: &Receiver<Note>, appliance: &Arc<Running>) {
     let mut told: HashMap<IpAddr, Instant> = HashMap::new();
     let mut shortages = Shortages::default();
+    let mut watch = Watch::default();
     let mut look = Instant::now() + POOLS_LOOKED_AT;
     loop {
         let note = notes.recv_deadline(look);
         let snapshot = appliance.snapshot();
         if look <= Instant::now() {
             look = Instant::now() + POOLS_LOOKED_AT;
+            for happening in watch.look(&**appliance) {
+                appliance.bulletin().tell(happening);
+            }
             for Shortage { pool, exhausted, limited } in shortages.since_last_look(&snapshot.pool_uses) {
                 if exhausted > 0 {
                     log::warn!("{pool}: no free port for {exhausted} new sessions");

@@ -8,7 +8,8 @@
 //! - `generation`: how one policy follows another; `store`: where generations are kept.
 //! - `amendment`: changes of single objects of a policy, in its text.
 //! - `event`, `steward`: the control thread and everything that can wake it.
-//! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log.
+//! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log; `bulletin`: what happens, told to
+//!   whoever listens; `watch`: what changes by itself.
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
 //! - `trace`: the ways of packets, in words.
 //! - `health`: probes of backends, over ordinary sockets.
@@ -19,6 +20,7 @@
 pub mod admin;
 pub mod amendment;
 pub mod blocklist;
+pub mod bulletin;
 pub mod cli;
 pub mod client;
 pub mod command;
@@ -39,3 +41,4 @@ pub mod status;
 pub mod steward;
 pub mod store;
 pub mod trace;
+pub mod watch;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 mod change;
+mod event;
 mod nat;
 mod plan;
 mod trace;
@@ -17,6 +18,7 @@ use crate::status::{
 };
 
 pub use change::{applied, confirmed, drained, flushed, policy, undrained};
+pub use event::event;
 pub use nat::nat;
 pub use plan::plan;
 pub use trace::{trace, trace_end};

@@ -26,6 +26,7 @@ use worker::{Clock, Snapshot, WorkerCounters};
 use crate::admin::{Appliance, Feed};
 use crate::amendment::{Amended, Amendment, Configuration};
 use crate::blocklist;
+use crate::bulletin::{Bulletin, Happening, Listener};
 use crate::compile::{Device, TableMaker};
 use crate::event::{Publication, Request};
 use crate::generation::{Ledger, Plan, Proposal, Start, Trial, Turns};
@@ -40,8 +41,8 @@ use crate::status::{
 };
 use crate::trace::pattern::PacketPattern;
 use documents::{
-    action_name, blocklist_statuses, forward_statuses, pool_statuses, port_status, service_statuses, session_status,
-    top, worker_status,
+    action_name, blocklist_statuses, forward_statuses, health_status, pool_statuses, port_status, service_statuses,
+    session_status, top, worker_status,
 };
 
 /// How long management waits for workers before it says so.
@@ -155,6 +156,8 @@ pub struct Running {
     /// Itself, for what has to be done later.
     this: Weak<Self>,
     ledger: Ledger,
+    /// Tells whoever listens what happens.
+    bulletin: Bulletin,
     /// Whoever changes tables has the turn, from the first look at them to the last worker's moving on.
     turns: Turns,
     progress: Arc<Progress>,
@@ -188,10 +191,17 @@ impl Running {
             fixed,
             this: this.clone(),
             ledger,
+            bulletin: Bulletin::default(),
             turns: Turns::default(),
             progress: Arc::default(),
             state,
         })
+    }
+
+    /// Where what happens is told.
+    #[must_use]
+    pub const fn bulletin(&self) -> &Bulletin {
+        &self.bulletin
     }
 
     /// Starts probing with this prober.
@@ -248,6 +258,11 @@ impl Running {
         if report.health == Health::Unknown || !member.backend.set_health(report.health) {
             return false;
         }
+        self.bulletin.tell(Happening::Backend {
+            service: report.service.clone(),
+            backend: report.backend.clone(),
+            health: health_status(&member.backend, self.fixed.clock.now()),
+        });
         match &report.outcome {
             Ok(_) => log::info!("backend {} of service {} is {}", report.backend, report.service, report.health.name()),
             Err(why) => {
@@ -506,6 +521,10 @@ impl Appliance for Running {
         self.progress.status()
     }
 
+    fn listen(&self) -> Listener {
+        self.bulletin.listen()
+    }
+
     fn configuration(&self) -> Configuration {
         let state = lock(&self.state);
         Configuration { generation: state.snapshot.generation.get(), text: Arc::clone(&state.text) }
@@ -555,6 +574,7 @@ impl Appliance for Running {
         self.ledger.reread(generation.get(), format!("blocklist {name}, read again"));
         self.hand_over(snapshot, placed(&policy), Vec::new())?.recv_timeout(PATIENCE).map_err(|_| late())?;
         let (count, bytes) = (prefixes.prefixes() as u64, prefixes.memory() as u64);
+        self.tell_of(generation.get());
         log::info!("generation {generation} is in force: blocklist {name} has {count} prefixes");
         Ok(Reloaded { generation: generation.get(), prefixes: count, bytes })
     }

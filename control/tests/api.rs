@@ -13,6 +13,7 @@ use clap::Parser;
 use control::admin::socket::ControlSocket;
 use control::admin::{Appliance, Feed, Server};
 use control::amendment::{Amended, Amendment, Configuration};
+use control::bulletin::{Bulletin, Happening, Listener};
 use control::cli::Cli;
 use control::client::{Client, ClientError};
 use control::command::{self, Console};
@@ -25,6 +26,7 @@ use serde_json::Value;
 /// Answers with fixed documents and remembers what it was told.
 #[derive(Default)]
 struct Fake {
+    bulletin: Bulletin,
     told: Mutex<Vec<String>>,
 }
 
@@ -227,6 +229,9 @@ impl Appliance for Fake {
         };
         let back = AppliedPolicy { generation: 1, how: How::Rollback, of: Some(0), ..current.clone() };
         PolicyStatus { current, confirm_within_ms: Some(42_500), history: vec![back] }
+    }
+    fn listen(&self) -> Listener {
+        self.bulletin.listen()
     }
     fn configuration(&self) -> Configuration {
         Configuration { generation: 2, text: "[appliance]\nname = \"edge-1\"\n".into() }
@@ -631,6 +636,26 @@ fn large_bodies_come_one_at_a_time() {
     first.write_all(&[b'\n'; LONG]).unwrap();
     first.read_to_end(&mut Vec::new()).unwrap();
     assert!(is_asked(&mut next), "its turn");
+}
+
+/// Both ways of printing, and the end when the appliance stops.
+#[test]
+fn events_are_followed_until_there_are_no_more() {
+    for (line, wanted) in [("events", "port outside has no carrier\n"), ("events --json", "\"link\":\"down\"}\n")] {
+        let served = Served::new();
+        let fake = Arc::clone(&served.fake);
+        let said = std::thread::scope(|scope| {
+            let follower = scope.spawn(|| served.millrace(line));
+            while fake.bulletin.listeners() == 0 {
+                std::thread::yield_now();
+            }
+            fake.bulletin.tell(Happening::Port { port: "outside".into(), link: Link::Down });
+            fake.bulletin.close();
+            follower.join().unwrap()
+        });
+        assert_eq!((said.0, said.2.as_str()), (0, ""), "{said:?}");
+        assert!(said.1.contains(wanted), "{said:?}");
+    }
 }
 
 #[test]

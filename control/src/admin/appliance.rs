@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::amendment::{Amended, Amendment, Configuration};
+use crate::bulletin::Listener;
 use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
@@ -74,6 +75,9 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// How far the change of policy is that is under way; `None` without one.
     fn progress(&self) -> Option<ProgressStatus>;
+
+    /// Hears what happens from now on.
+    fn listen(&self) -> Listener;
 
     /// The text in force.
     fn configuration(&self) -> Configuration;

@@ -2,7 +2,7 @@
 //!
 //! - [`Appliance`]: what is asked of the running appliance.
 //! - `routes`: the calls, one handler for each; `objects`: those about single objects of the policy; `watching`: those whose
-//!   answers go on.
+//!   answers go on; `events`: the stream of what happens.
 //! - `call`: what a call is, for the router and for `openapi`, which describes them all.
 //! - `answer`: how bodies are read and answers given.
 //! - `callers`: who is on the socket at a time; `guests`: who calls over TCP, with `tls` and the `role` of each certificate;
@@ -17,6 +17,7 @@ mod answer;
 pub mod appliance;
 mod call;
 mod callers;
+mod events;
 mod guests;
 mod large_bodies;
 mod objects;

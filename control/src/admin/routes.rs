@@ -12,6 +12,7 @@
 //! | `POST /api/v1/apply?file=NAME&confirm_within_ms=N`, body TOML; `POST /api/v1/confirm`; `POST /api/v1/rollback?generation=N` | [`Applied`] |
 //! | `POST /api/v1/reload`, body [`Reload`] | [`Reloaded`] |
 //! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`] |
+//! | `GET /api/v1/events` | what happens, as it happens |
 //! | `GET /api/v1/openapi.json` | all of these, described |
 
 use std::sync::{Arc, OnceLock};
@@ -34,7 +35,7 @@ use super::Appliance;
 use super::answer::{Answer, Asked, Refused, ask, json as json_body, read, refused, show};
 use super::call::Call;
 use super::user::User;
-use super::{large_bodies, objects, openapi, watching};
+use super::{events, large_bodies, objects, openapi, watching};
 use crate::cli::{CONFIRM_WITHIN, SESSIONS_SHOWN};
 use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
@@ -49,6 +50,7 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
     let described = Arc::new(OnceLock::new());
     let mut calls = calls(&described);
     calls.extend(objects::calls());
+    calls.push(events::call());
     described.get_or_init(|| openapi::document(&calls).to_string());
     let routed = calls.into_iter().fold(Router::new(), |router, call| router.route(&call.path.clone(), guarded(call)));
     Router::new()

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::running::tests::Bench;
 
+mod events;
 mod objects;
 mod strangers;
 mod tls;

@@ -176,6 +176,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
 
     log::info!("{name} is stopping");
     supervisor.stopping();
+    appliance.bulletin().close();
     runtime.block_on(server.stop(LAST_CALLS));
     appliance.wind_down();
     drop(team);

@@ -19,13 +19,14 @@ use worker::Snapshot;
 use super::{PATIENCE, Running, lock, placed};
 use crate::admin::Appliance;
 use crate::amendment::{Amended, Amendment, Configuration};
+use crate::bulletin::Happening;
 use crate::compile::{compile, compile_with, restart_needed};
 use crate::generation::plan::{Plan, Side};
 use crate::generation::trial::{Before, Trial};
 use crate::generation::{Place, Proposal, trial};
 use crate::health::targets;
 use crate::progress::{Step, Told};
-use crate::status::{Applied, How, PolicyStatus, Refusal, RefusalKind, Standing};
+use crate::status::{Applied, AppliedPolicy, How, PolicyStatus, Refusal, RefusalKind, Standing};
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
@@ -211,6 +212,7 @@ impl Running {
         self.progress.at(Step::Publishing);
         let moved_on = self.enact(policy, proposal.text.as_str().into(), snapshot)?;
         let in_time = moved_on.recv_timeout(PATIENCE).is_ok();
+        self.tell_of(generation);
         log::info!("generation {generation} is in force, from {source}");
         let confirm_within_ms = proposal.confirm_within.map(millis);
         if confirm_within_ms.is_none() {
@@ -272,6 +274,7 @@ impl Running {
         self.ledger.record_anyway(proposal.record(generation, Standing::Committed), &proposal.text);
         self.ledger.settle_anyway(withdrawn, Standing::Withdrawn);
         lock(&self.state).trial = None;
+        self.tell_of(generation);
         log::info!("generation {generation} is in force, with the policy of generation {}", before.generation);
         moved_on.recv_timeout(PATIENCE).map_err(|_| super::late())?;
         Ok(Applied { generation, unchanged: false, confirm_within_ms: None, warnings: Vec::new() })
@@ -313,6 +316,13 @@ impl Running {
             self.ledger.in_force(snapshot.generation.get());
         }
         self.hand_over(snapshot, neighbors, removed)
+    }
+
+    /// Tells of a generation that has come into force.
+    pub(super) fn tell_of(&self, generation: u64) {
+        if let Some(AppliedPolicy { how, who, source, .. }) = self.ledger.get(generation) {
+            self.bulletin.tell(Happening::Generation { generation, how, who, source });
+        }
     }
 
     /// The generation in force, and the others.

@@ -71,7 +71,7 @@ pub(super) fn session_status(record: &SessionRecord) -> SessionStatus {
     }
 }
 
-fn health_status(backend: &Backend, now: Nanos) -> HealthStatus {
+pub(super) fn health_status(backend: &Backend, now: Nanos) -> HealthStatus {
     match (backend.admin(now), backend.health()) {
         (Admin::Draining, _) => HealthStatus::Draining,
         (Admin::Disabled, _) => HealthStatus::Disabled,

@@ -104,6 +104,11 @@ impl Bench {
         });
     }
 
+    /// A probe finds that one has failed.
+    pub(crate) fn fail_a_backend(&self) {
+        self.appliance.found(&report(Health::Failed, Err("connection refused".into())));
+    }
+
     fn backend(&self, service: &str, name: &str) -> Arc<Backend> {
         let snapshot = self.appliance.snapshot();
         let members = snapshot.services.by_name(service).unwrap().members();

@@ -33,7 +33,8 @@ fn every_call_and_every_kind_is_described() {
     // Each call that looks and takes nothing answers with what it is described to.
     for (path, methods) in paths.iter().filter(|(path, _)| !path.contains('{')) {
         let Some(look) = methods.get("get") else { continue };
-        if look.get("parameters").is_none() {
+        // One that does not end is not waited for.
+        if look.get("parameters").is_none() && !path.ends_with("/events") {
             let status = served.get(path.strip_prefix("/api/v1/").unwrap()).status;
             assert!(look["responses"].get(status.to_string()).is_some(), "{path}: {status}");
         }
@@ -182,6 +183,7 @@ fn schemathesis_finds_the_description_true() {
         .current_dir(served.folder.path())
         .args(["run", &format!("http://127.0.0.1:{port}/api/v1/openapi.json"), "--checks", checks])
         .args(["--phases", "examples,coverage,fuzzing", "--max-examples", &examples, "--workers", "1"])
+        .args(["--exclude-path", "/api/v1/events"])
         .args(["--generation-database", "none", "--no-color", "--suppress-health-check", "all"])
         .output()
         .unwrap();
