@@ -62,8 +62,13 @@ struct Sets {
 /// Reads `[firewall]` with its sets and rules.
 pub(crate) fn firewall(file: &mut Section<'_>, zones: &Zones, findings: &Findings) -> FirewallRead {
     let before = findings.errors();
-    let mut firewall =
-        Firewall { default: Action::Deny, rules: Vec::new(), sets: Vec::new(), log_rate: PerSecond::new(LOG_RATE) };
+    let mut firewall = Firewall {
+        default: Action::Deny,
+        rules: Vec::new(),
+        staged: Vec::new(),
+        sets: Vec::new(),
+        log_rate: PerSecond::new(LOG_RATE),
+    };
     let mut spots = Vec::new();
     if let Some(mut section) = file.table("firewall") {
         firewall.default = section.or("default", choice(ACTIONS), Action::Deny);
@@ -73,9 +78,22 @@ pub(crate) fn firewall(file: &mut Section<'_>, zones: &Zones, findings: &Finding
         let prefixes = firewall.sets.iter().map(|set| (set.name.clone(), set.addresses.clone())).collect();
         let sets = Sets { prefixes, room: Cell::new(CLASSIFIER_ENTRIES_MAX) };
         let mut names = Names::of("firewall rules", findings);
-        for section in section.tables("rule") {
-            spots.push(section.spot.clone());
-            firewall.rules.push(rule(section, &mut names, zones, &sets));
+        let mut staged = Vec::new();
+        for (place, section) in section.tables("rule").into_iter().enumerate() {
+            let spot = section.spot.clone();
+            match rule(section, &mut names, zones, &sets) {
+                (rule, true) => staged.push((place, rule)),
+                (rule, false) => {
+                    spots.push(spot);
+                    firewall.rules.push(rule);
+                }
+            }
+        }
+        if !staged.is_empty() {
+            firewall.staged.clone_from(&firewall.rules);
+            for (place, rule) in staged {
+                firewall.staged.insert(place, rule);
+            }
         }
         section.finish();
     }
@@ -90,7 +108,8 @@ fn set(mut section: Section<'_>, names: &mut Names<'_>) -> AddressSet {
     AddressSet { name: name.value, addresses: addresses.into_iter().map(|address| address.value).collect() }
 }
 
-fn rule(mut section: Section<'_>, names: &mut Names<'_>, zones: &Zones, sets: &Sets) -> Rule {
+/// A rule, and whether it is staged.
+fn rule(mut section: Section<'_>, names: &mut Names<'_>, zones: &Zones, sets: &Sets) -> (Rule, bool) {
     let name = section.name();
     names.take(&name);
     let action =
@@ -119,9 +138,10 @@ fn rule(mut section: Section<'_>, names: &mut Names<'_>, zones: &Zones, sets: &S
         new_sessions_per_second: section.optional("new_sessions_per_second", rate).map(|at| at.value),
         new_sessions_per_source: section.optional("new_sessions_per_source", rate).map(|at| at.value),
     };
+    let staged = section.or("staged", boolean, false);
     contradictions(&section, &rule);
     section.finish();
-    rule
+    (rule, staged)
 }
 
 /// Reports keys that mean nothing beside the rule's protocol or action.

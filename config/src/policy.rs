@@ -269,6 +269,8 @@ pub struct Firewall {
     pub default: Action,
     /// Rules by `RuleId`, first match wins; address sets are already put in.
     pub rules: Vec<Rule>,
+    /// All rules with those that are staged in their places, first match first; empty where none is staged.
+    pub staged: Vec<Rule>,
     /// The named address sets, as written.
     pub sets: Vec<AddressSet>,
     /// Log records a worker writes in a second, the excess is counted (SE-39); default 100.

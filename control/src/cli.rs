@@ -94,7 +94,16 @@ pub enum Command {
         /// Go back to the policy before unless `millrace confirm` comes within this time, such as 60s or 5m
         #[arg(long, value_name = "TIME", value_parser = confirm_within)]
         confirm_within: Option<Duration>,
+        /// Put nothing in force: count what its firewall rules would do, beside those in force
+        #[arg(long, conflicts_with = "confirm_within")]
+        staged: bool,
         /// Print JSON instead of words
+        #[arg(long)]
+        json: bool,
+    },
+    /// End what `apply --staged` began
+    Unstage {
+        /// Print JSON instead of a table
         #[arg(long)]
         json: bool,
     },
@@ -253,7 +262,11 @@ pub enum Show {
     /// Virtual services and their backends
     Services,
     /// Firewall rules and how often each decided
-    Firewall,
+    Firewall {
+        /// Rules on probation instead, and what each would have done
+        #[arg(long)]
+        staged: bool,
+    },
     /// Neighbors: addresses, MACs, state
     Neighbors,
     /// Routes
@@ -315,6 +328,9 @@ mod tests {
             "millrace show sessions --limit 5 --match protocol=tcp --json",
             "millrace show services",
             "millrace show firewall",
+            "millrace show firewall --staged --json",
+            "millrace apply edge.toml --staged --json",
+            "millrace unstage",
             "millrace show neighbors",
             "millrace show routes",
             "millrace show nat",
@@ -363,6 +379,7 @@ mod tests {
             "millrace trace --packet x --pcap a.pcap --port outside",
             "millrace trace --packet x --match port=80",
             "millrace confirm edge.toml",
+            "millrace apply edge.toml --staged --confirm-within 60s",
             "millrace rollback last",
             "millrace rollback -1",
             "millrace completions cmd",

@@ -18,8 +18,8 @@ use crate::bulletin::Told;
 use crate::generation::Plan;
 use crate::session_match::SessionMatch;
 use crate::status::{
-    Applied, Changed, Drain, Problem, Refusal, Reload, Reloaded, SessionStatus, Supposed, Target, TraceNews,
-    TraceStatus,
+    Applied, Changed, Drain, Problem, Refusal, Reload, Reloaded, SessionStatus, StagedStatus, Supposed, Target,
+    TraceNews, TraceStatus,
 };
 use crate::trace::pattern::PacketPattern;
 
@@ -140,6 +140,23 @@ impl Client {
             call.push_str(&format!("&confirm_within_ms={}", within.as_millis()));
         }
         self.call(Method::POST, &call, text.to_owned().into(), APPLIED_WITHIN)
+    }
+
+    /// Puts the rules of a policy on probation.
+    ///
+    /// # Errors
+    /// [`ClientError`]; a refusal carries every fault.
+    pub fn stage(&self, text: &str, name: &str) -> Result<StagedStatus, ClientError> {
+        let call = format!("/api/v1/staged?file={}", query(name));
+        self.call(Method::POST, &call, text.to_owned().into(), APPLIED_WITHIN)
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn unstage(&self) -> Result<StagedStatus, ClientError> {
+        self.call(Method::DELETE, "/api/v1/staged", Bytes::new(), ANSWERED_WITHIN)
     }
 
     /// Keeps the policy that waits to be confirmed.

@@ -62,7 +62,9 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
         Command::Check { file } => check(&file, console),
         Command::Doctor { file, json } => examine(file.as_deref(), json, console),
         Command::Diff { file, json } => diff(socket, &file, json, console),
-        Command::Apply { file, confirm_within, json } => apply(socket, &file, confirm_within, json, console),
+        Command::Apply { file, staged: true, json, .. } => stage(socket, &file, json, console),
+        Command::Unstage { json } => unstage(socket, json, console),
+        Command::Apply { file, confirm_within, json, .. } => apply(socket, &file, confirm_within, json, console),
         Command::Confirm { json } => generation(socket, json, Client::confirm, render::confirmed, console),
         Command::Rollback { generation: to, json } => {
             generation(socket, json, |client| client.rollback(to), render::applied, console)
@@ -156,6 +158,20 @@ fn apply(
     let apply = || client.apply(&text, &file.display().to_string(), confirm_within);
     let applied = progress_bar::watched(&client, apply).map_err(explained)?;
     console.print(&if json { pretty(&applied) } else { render::applied(&applied) });
+    Ok(())
+}
+
+fn stage(socket: Option<PathBuf>, file: &Path, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    let text = config::read(file)?;
+    let client = client_of(socket, &text, file)?;
+    let staged = client.stage(&text, &file.display().to_string()).map_err(explained)?;
+    console.print(&if json { pretty(&staged) } else { render::staged(&staged) });
+    Ok(())
+}
+
+fn unstage(socket: Option<PathBuf>, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    let staged = client(socket)?.unstage().map_err(explained)?;
+    console.print(&if json { pretty(&staged) } else { render::staged(&staged) });
     Ok(())
 }
 
@@ -256,7 +272,8 @@ fn show(socket: Option<PathBuf>, what: Show, json: bool, console: &mut Console<'
             Ok(())
         }
         Show::Services => document(&client, "services", json, |it: &Vec<_>| render::services(it), console),
-        Show::Firewall => document(&client, "firewall", json, render::firewall, console),
+        Show::Firewall { staged: true } => document(&client, "staged", json, render::staged, console),
+        Show::Firewall { staged: false } => document(&client, "firewall", json, render::firewall, console),
         Show::Neighbors => document(&client, "neighbors", json, |it: &Vec<_>| render::neighbors(it), console),
         Show::Routes => document(&client, "routes", json, |it: &Vec<_>| render::routes(it), console),
         Show::Nat => document(&client, "nat", json, render::nat, console),

@@ -14,7 +14,7 @@ use session::{Lingering, Timeouts};
 use stage::anti_spoof::Sources;
 use stage::balancer::{Algorithm, Attract, Mode, Services};
 use stage::blocklist::Blocklists;
-use stage::firewall::{Classifier, Linear, Rule, Ruleset};
+use stage::firewall::{Classifier, Linear, Rule, Ruleset, Staged};
 use stage::forward::{LinearRoutes, Route, RouteTable};
 use stage::limiter::SourceLimits;
 use stage::reassembly::Limits;
@@ -155,13 +155,7 @@ pub fn compile_with(
         .collect();
     let written = policy.route_table();
     let routes = tables.routes(&written)?;
-    let classifier = tables.classifier(&policy.firewall.rules)?;
-    let rules = Ruleset::new(
-        policy.firewall.rules.clone(),
-        policy.firewall.default,
-        classifier,
-        previous.map(|snapshot| &*snapshot.rules),
-    );
+    let rules = rules(policy, None, previous.map(|snapshot| &*snapshot.rules), tables)?;
     let specs = policy.services.iter().map(|service| service.spec.clone()).collect();
     let services = Services::compile(specs, previous.map(|snapshot| &*snapshot.services));
     let port_to = |address| routes.lookup(address).and_then(|route| ports.get(route.port.index()));
@@ -274,6 +268,32 @@ pub fn rehearse(policy: &Policy) -> Result<Snapshot, String> {
         service.spec.algorithm = Algorithm::LeastConnections;
     }
     compile(&policy, &devices, Generation::new(1), None, &PlainTables, 0)
+}
+
+/// The rules of a policy. On probation beside them are those of `tried`, a policy with the same zones; without one those the
+/// policy itself has staged. Counters and limits in use go on from `previous` under their names.
+///
+/// # Errors
+/// A sentence: the rules do not fit.
+pub fn rules(
+    policy: &Policy,
+    tried: Option<&Policy>,
+    previous: Option<&Ruleset>,
+    tables: &dyn TableMaker,
+) -> Result<Ruleset, String> {
+    let firewall = &policy.firewall;
+    let classifier = tables.classifier(&firewall.rules)?;
+    let ruleset = Ruleset::new(firewall.rules.clone(), firewall.default, classifier, previous);
+    let (tried, default) = match tried {
+        Some(tried) => (&tried.firewall.rules, tried.firewall.default),
+        None if firewall.staged.is_empty() => return Ok(ruleset),
+        None => (&firewall.staged, firewall.default),
+    };
+    let in_force: HashMap<&str, &Rule> = firewall.rules.iter().map(|rule| (rule.name.as_str(), rule)).collect();
+    let staged = |rule: &Rule| in_force.get(rule.name.as_str()) != Some(&rule);
+    let before = previous.and_then(Ruleset::staged);
+    let staged = Staged::new(tried.clone(), staged, default, tables.classifier(tried)?, before);
+    Ok(ruleset.with_staged(Some(staged)))
 }
 
 /// What separates two policies that only a restart can bring about, each as a sentence's object; empty when nothing does.

@@ -7,6 +7,7 @@ mod change;
 mod event;
 mod nat;
 mod plan;
+mod staged;
 mod trace;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -21,6 +22,7 @@ pub use change::{applied, confirmed, drained, flushed, policy, undrained};
 pub use event::event;
 pub use nat::nat;
 pub use plan::plan;
+pub use staged::staged;
 pub use trace::{trace, trace_end};
 
 /// Columns, each a heading and whether what stands under it are numbers.

@@ -7,6 +7,7 @@
 mod changes;
 mod documents;
 mod seeing;
+mod staged;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -37,13 +38,14 @@ use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
     ProgressStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus,
-    Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 use documents::{
     action_name, blocklist_statuses, forward_statuses, health_status, pool_statuses, port_status, service_statuses,
     session_status, top, worker_status,
 };
+use staged::OnProbation;
 
 /// How long management waits for workers before it says so.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -144,6 +146,8 @@ struct State {
     /// What the policy was made of.
     text: Arc<str>,
     snapshot: Arc<Snapshot>,
+    /// A policy whose rules are on probation.
+    staged: Option<OnProbation>,
     /// The policy waits to be confirmed.
     trial: Option<Trial>,
     prober: Option<Prober>,
@@ -186,7 +190,7 @@ impl Running {
             None => ledger.record_anyway(record, &text),
         }
         let (policy, text) = (Arc::new(checked.policy), text.into());
-        let state = Mutex::new(State { policy, text, snapshot, trial: None, prober: None, interfaces });
+        let state = Mutex::new(State { policy, text, snapshot, staged: None, trial: None, prober: None, interfaces });
         Arc::new_cyclic(|this| Self {
             fixed,
             this: this.clone(),
@@ -519,6 +523,18 @@ impl Appliance for Running {
 
     fn progress(&self) -> Option<ProgressStatus> {
         self.progress.status()
+    }
+
+    fn stage(&self, proposal: &Proposal) -> Result<StagedStatus, Refusal> {
+        self.put_on_probation(proposal)
+    }
+
+    fn unstage(&self) -> Result<StagedStatus, Refusal> {
+        self.end_probation()
+    }
+
+    fn staged(&self) -> StagedStatus {
+        self.probation()
     }
 
     fn listen(&self) -> Listener {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -345,6 +346,38 @@ pub struct FirewallStatus {
     /// The blocklists, which are asked before the rules.
     #[serde(default)]
     pub blocklists: Vec<BlocklistStatus>,
+}
+
+/// `show firewall --staged`: rules on probation among those that would stay, and what each would have done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StagedStatus {
+    /// The file of the policy whose rules they are; null where they are those the policy in force has staged, or none.
+    pub source: Option<String>,
+    /// Who put them there.
+    pub who: Option<String>,
+    /// Since when (RFC 3339, UTC).
+    pub since: Option<Timestamp>,
+    /// The rules, first match first; none where nothing is staged.
+    pub rules: Vec<StagedRuleStatus>,
+    /// What would have happened where no rule matched.
+    pub default: Option<StagedRuleStatus>,
+}
+
+/// One rule of `show firewall --staged`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StagedRuleStatus {
+    /// The operator's name; empty for the default.
+    pub name: String,
+    /// `allow`, `deny` or `reject`.
+    pub action: String,
+    /// Whether it is staged; else it is in force as well.
+    pub staged: bool,
+    /// First packets it would have decided about.
+    pub hits: u64,
+    /// Of these, those it would have let in and the rules in force did not.
+    pub would_allow: u64,
+    /// Of these, those it would have kept out and the rules in force let in.
+    pub would_refuse: u64,
 }
 
 /// One blocklist of `show firewall`.

@@ -230,6 +230,26 @@ impl Appliance for Fake {
         let back = AppliedPolicy { generation: 1, how: How::Rollback, of: Some(0), ..current.clone() };
         PolicyStatus { current, confirm_within_ms: Some(42_500), history: vec![back] }
     }
+    fn stage(&self, proposal: &Proposal) -> Result<StagedStatus, Refusal> {
+        self.told(format!("stage {}", proposal.source));
+        Ok(self.staged())
+    }
+    fn unstage(&self) -> Result<StagedStatus, Refusal> {
+        self.told("unstage".into());
+        Ok(StagedStatus::default())
+    }
+    fn staged(&self) -> StagedStatus {
+        let rule = |name: &str, staged| StagedRuleStatus {
+            name: name.into(),
+            action: "deny".into(),
+            staged,
+            hits: 5,
+            would_allow: 0,
+            would_refuse: 2,
+        };
+        let default = Some(rule("", false));
+        StagedStatus { rules: vec![rule("telnet", true)], default, ..StagedStatus::default() }
+    }
     fn listen(&self) -> Listener {
         self.bulletin.listen()
     }
@@ -453,6 +473,20 @@ fn a_policy_is_applied_or_refused_with_every_fault() {
     };
     assert_eq!((refusal.kind, refusal.faults.len()), (RefusalKind::PolicyInvalid, 2));
     assert_eq!(*served.fake.told.lock().unwrap(), ["apply my edge.toml 11", "apply edge.toml 5"]);
+}
+
+#[test]
+fn rules_are_staged_shown_and_unstaged() {
+    let served = Served::new();
+    let file = served.folder.path().join("new.toml");
+    std::fs::write(&file, include_str!("../../config/examples/edge.toml")).unwrap();
+    let (status, said, complaints) = served.millrace(&format!("apply --staged {}", file.display()));
+    assert_eq!((status, complaints.as_str()), (0, ""));
+    let row = |said: &str| said.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(row(&said), "telnet deny yes 5 0 2");
+    assert_eq!(row(&served.millrace("show firewall --staged").1), "telnet deny yes 5 0 2");
+    assert_eq!(served.millrace("unstage").1, "nothing is staged\n");
+    assert_eq!(*served.fake.told.lock().unwrap(), [format!("stage {}", file.display()), "unstage".into()]);
 }
 
 #[test]

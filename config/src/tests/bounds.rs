@@ -116,6 +116,7 @@ fn rows() -> Vec<Row> {
         row("[[firewall.rule]]", "source_port", PORT_LISTS),
         row("[[firewall.rule]]", "destination_port", PORT_LISTS),
         row("[[firewall.rule]]", "log", FLAGS),
+        row("[[firewall.rule]]", "staged", FLAGS),
         row("[[firewall.rule]]", "new_sessions_per_second", RATES),
         row("[[firewall.rule]]", "new_sessions_per_source", RATES),
         Row("[[firewall.rule]]", "icmp_type", &["[\"ipv4:0\"]", "[\"ipv6:255/255\"]", "[\"redirect\"]"],

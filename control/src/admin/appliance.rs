@@ -11,8 +11,8 @@ use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    ProgressStatus, Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Supposed, Target, TopStatus,
-    TraceNews, TraceStatus, WorkerStatus,
+    ProgressStatus, Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, StagedStatus, Supposed,
+    Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 
@@ -75,6 +75,21 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// How far the change of policy is that is under way; `None` without one.
     fn progress(&self) -> Option<ProgressStatus>;
+
+    /// Puts the rules of a policy on probation: counted beside those in force, never obeyed.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with every fault, or when its zones are others.
+    fn stage(&self, proposal: &Proposal) -> Result<StagedStatus, Refusal>;
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the workers do not take it up in time.
+    fn unstage(&self) -> Result<StagedStatus, Refusal>;
+
+    /// What is on probation, and what it would have done.
+    fn staged(&self) -> StagedStatus;
 
     /// Hears what happens from now on.
     fn listen(&self) -> Listener;

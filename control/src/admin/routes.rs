@@ -10,6 +10,7 @@
 //! | `POST /api/v1/trace/packets`, body [`Supposed`] packets | [`TraceStatus`] of each |
 //! | `POST /api/v1/diff?file=NAME`, body TOML | [`Plan`] |
 //! | `POST /api/v1/apply?file=NAME&confirm_within_ms=N`, body TOML; `POST /api/v1/confirm`; `POST /api/v1/rollback?generation=N` | [`Applied`] |
+//! | `POST /api/v1/staged?file=NAME`, body TOML; `GET`, `DELETE /api/v1/staged` | [`StagedStatus`] |
 //! | `POST /api/v1/reload`, body [`Reload`] | [`Reloaded`] |
 //! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`] |
 //! | `GET /api/v1/events` | what happens, as it happens |
@@ -25,7 +26,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::{self, Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use config::policy::Role;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,8 +42,8 @@ use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drain, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    ProgressStatus, RefusalKind, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, Supposed, Target,
-    TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    ProgressStatus, RefusalKind, Reload, Reloaded, RouteStatus, ServiceStatus, SessionStatus, StagedStatus, Supposed,
+    Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 
 /// The API over this appliance.
@@ -163,6 +164,12 @@ fn calls(described: &Arc<OnceLock<String>>) -> Vec<Call> {
             .takes_toml()
             .required("file", text(), file)
             .from(Role::Viewer),
+        look::<StagedStatus>("staged", "Rules on probation, and what each would have done", |a| a.staged()),
+        act::<StagedStatus>("staged", "Puts the rules of a configuration on probation", post(stage))
+            .takes_toml()
+            .required("file", text(), file)
+            .refused(&[409]),
+        Call::new::<StagedStatus>(Method::DELETE, "/staged", "unstage", "Ends the probation", delete(unstage)),
         act::<Applied>("apply", "Puts a configuration in force: all of it or nothing", post(apply))
             .takes_toml()
             .required("file", text(), file)
@@ -290,6 +297,23 @@ async fn configuration(file: &str, headers: &HeaderMap, body: Body) -> Result<St
     let body = read(headers, body, large_bodies::BODY_MAX).await?;
     String::from_utf8(body.into())
         .map_err(|error| refused(RefusalKind::BadRequest, format!("{file} is not text: {error}")))
+}
+
+async fn stage(
+    State(appliance): Asked,
+    ConnectInfo(user): ConnectInfo<User>,
+    compared: Result<Query<Compared>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let Query(Compared { file }) =
+        compared.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
+    let text = configuration(&file, &headers, body).await?;
+    ask(appliance, move |appliance| appliance.stage(&Proposal::apply(&text, &file, &user.name()))).await
+}
+
+async fn unstage(State(appliance): Asked) -> Answer {
+    ask(appliance, |appliance| appliance.unstage()).await
 }
 
 async fn confirm(State(appliance): Asked) -> Answer {

@@ -284,7 +284,8 @@ impl Running {
         let before = self.snapshot();
         let (fixed, number) = (&self.fixed, Generation::new(generation));
         let tables = Told { tables: &*fixed.tables, progress: &self.progress };
-        compile(policy, &fixed.devices, number, Some(&before), &tables, fixed.steer_secret)
+        let snapshot = compile(policy, &fixed.devices, number, Some(&before), &tables, fixed.steer_secret)?;
+        self.with_probation(policy, snapshot)
     }
 
     /// The tables of an earlier policy, as they were: its blocklists are not read again.
@@ -292,7 +293,9 @@ impl Running {
         let last = self.snapshot();
         let (fixed, number) = (&self.fixed, Generation::new(generation));
         let (lists, tables) = (before.sources.blocklists().clone(), &*fixed.tables);
-        compile_with(lists, &before.policy, &fixed.devices, number, Some(&last), tables, fixed.steer_secret)
+        let secret = fixed.steer_secret;
+        let snapshot = compile_with(lists, &before.policy, &fixed.devices, number, Some(&last), tables, secret)?;
+        self.with_probation(&before.policy, snapshot)
     }
 
     /// Hands tables just made to the workers, with all that goes with them; the answer comes when they have moved on.

@@ -1,5 +1,7 @@
 //! Facts of the running appliance as management sees it. The test plays control: it answers what is asked, or does not.
 
+mod staged;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;

@@ -1,7 +1,8 @@
 //! The stateful firewall: rules as written, compiled rulesets, and the verdict on a session's first packet.
 //!
 //! [`Rule`] says what an operator means and [`Linear`] what it matches; [`expand()`] flattens rules for faster
-//! classifiers, which stand behind [`Classifier`]; [`Ruleset`] is what workers ask; [`shadowed`] is for `check`.
+//! classifiers, which stand behind [`Classifier`]; [`Ruleset`] is what workers ask,
+//! [`Staged`] what they count beside it; [`shadowed`] is for `check`.
 
 pub mod candidate;
 pub mod classifier;
@@ -11,6 +12,7 @@ mod normal;
 pub mod rule;
 pub mod ruleset;
 pub mod shadow;
+pub mod staged;
 #[cfg(test)]
 mod tests;
 
@@ -21,3 +23,4 @@ pub use linear::Linear;
 pub use rule::{Action, IcmpMatch, ProtocolMatch, Rule};
 pub use ruleset::{Judgement, Limited, RuleCounts, Ruleset};
 pub use shadow::{Shadowed, shadowed};
+pub use staged::{Staged, StagedCounts};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use units::limits::BURST_MAX;
 use units::{Nanos, RuleId, WorkerId};
 
-use super::{Action, Candidate, Classifier, Rule};
+use super::{Action, Candidate, Classifier, Rule, Staged};
 use crate::DropReason;
 use crate::limiter::{PerSource, Rate, TokenBucket};
 
@@ -78,6 +78,7 @@ pub struct Ruleset {
     classifier: Box<dyn Classifier>,
     sources: Option<Arc<PerSource>>,
     next_number: u64,
+    staged: Option<Box<Staged>>,
 }
 
 /// One rule, reduced to what is done once it has matched: one cache line.
@@ -159,7 +160,20 @@ impl Ruleset {
             before.unwrap_or_else(|| Arc::new(PerSource::new(units::limits::LIMITED_SOURCES)))
         });
         let default_hits = previous.map(|ruleset| Arc::clone(&ruleset.default_hits)).unwrap_or_default();
-        Self { rules, names, default, default_hits, classifier, sources, next_number }
+        Self { rules, names, default, default_hits, classifier, sources, next_number, staged: None }
+    }
+
+    /// With rules on probation beside them.
+    #[must_use]
+    pub fn with_staged(mut self, staged: Option<Staged>) -> Self {
+        self.staged = staged.map(Box::new);
+        self
+    }
+
+    /// The rules on probation.
+    #[must_use]
+    pub fn staged(&self) -> Option<&Staged> {
+        self.staged.as_deref()
     }
 
     fn named(&self) -> impl ExactSizeIterator<Item = (&str, &InForce)> {
@@ -167,8 +181,8 @@ impl Ruleset {
     }
 
     /// Judges first packets of `worker`, each into the same place of `judgements` (the shorter slice says how many): counts
-    /// hits, takes tokens. A session that a limit turns away is denied without a word; one that its source's limit turns
-    /// away costs the rule no token.
+    /// hits, takes tokens, and has what is staged count what it would have done. A session that a limit turns away is
+    /// denied without a word; one that its source's limit turns away costs the rule no token.
     pub fn judge(&self, worker: WorkerId, candidates: &[Candidate], now: Nanos, judgements: &mut [Judgement]) {
         self.classify(candidates, judgements, |ruleset, candidate, found, judgement| {
             *judgement = ruleset.admit(candidate, found, now);
@@ -176,6 +190,11 @@ impl Ruleset {
         for run in judgements.get(..candidates.len()).unwrap_or(judgements).chunk_by(|one, next| one.rule == next.rule)
         {
             self.count_hits(worker, run);
+        }
+        if let Some(staged) = &self.staged {
+            for (candidates, judgements) in candidates.chunks(BURST_MAX).zip(judgements.chunks(BURST_MAX)) {
+                staged.compare(candidates, judgements);
+            }
         }
     }
 
@@ -226,6 +245,7 @@ impl Ruleset {
             + size_of::<Cell>() * self.rules.len()
             + self.classifier.memory()
             + self.sources.as_ref().map_or(0, |sources| sources.memory())
+            + self.staged.as_ref().map_or(0, |staged| staged.memory())
     }
 
     fn rule(&self, id: RuleId) -> Option<&InForce> {

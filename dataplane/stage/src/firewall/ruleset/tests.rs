@@ -192,3 +192,43 @@ fn memory_is_known_and_source_buckets_exist_only_when_a_rule_asks() {
     let again = in_force(vec![rule("plain", Action::Allow)], Some(&with_sources));
     assert!(again.memory() < 4_096);
 }
+
+/// What is staged counts what it would have done and changes no judgement; its counters go on in the next ruleset.
+#[test]
+fn staged_rules_are_counted_beside_those_in_force() {
+    let live = || vec![Rule { source: vec!["198.51.100.1/32".parse().unwrap()], ..rule("one", Action::Allow) }];
+    let tried = |previous: Option<&Ruleset>| {
+        let two = Rule { source: vec!["198.51.100.2/32".parse().unwrap()], ..rule("two", Action::Allow) };
+        let rules = [rule("none", Action::Reject), two];
+        let rules =
+            vec![Rule { source: vec!["198.51.100.1/32".parse().unwrap()], ..rules[0].clone() }, rules[1].clone()];
+        let classifier = Box::new(Linear::new(&rules));
+        Staged::new(rules, |_| true, Action::Deny, classifier, previous.and_then(Ruleset::staged))
+    };
+    let candidates: Vec<Candidate> = (0..4).chain(0..70).map(|last| from_source(last % 4)).collect();
+    let plain = in_force(live(), None);
+    let with = in_force(live(), None).with_staged(Some(tried(None)));
+    assert_eq!(judged(&with, &candidates, NOW), judged(&plain, &candidates, NOW));
+    let again = in_force(live(), Some(&with)).with_staged(Some(tried(Some(&with))));
+    judged(&again, &[from_source(1)], NOW);
+    let counts: Vec<_> = again.staged().unwrap().counts().collect();
+    assert_eq!((counts[0].hits, counts[0].would_allow, counts[0].would_refuse), (20, 0, 20));
+    assert_eq!((counts[1].hits, counts[1].would_allow, counts[1].would_refuse), (18, 18, 0));
+    let default = again.staged().unwrap().default_counts();
+    assert_eq!((default.hits, default.would_allow, default.would_refuse), (37, 0, 0));
+    assert!(again.staged().unwrap().memory() > 0 && again.memory() > plain.memory());
+}
+
+/// A limit that is used up is not what the rules differ in.
+#[test]
+fn what_a_limit_turns_away_counts_as_let_in() {
+    let limited = Rule { new_sessions_per_second: Some(PerSecond::new(1)), ..rule("all", Action::Allow) };
+    let staged = vec![rule("all", Action::Allow)];
+    let classifier = Box::new(Linear::new(&staged));
+    let staged = Staged::new(staged, |_| true, Action::Deny, classifier, None);
+    let ruleset = in_force(vec![limited], None).with_staged(Some(staged));
+    let candidates = [from_source(1); 50];
+    assert!(judged(&ruleset, &candidates, NOW).iter().any(|judgement| judgement.limited.is_some()));
+    let counts = ruleset.staged().unwrap().counts().next().unwrap();
+    assert_eq!((counts.hits, counts.would_allow, counts.would_refuse), (50, 0, 0));
+}
