@@ -11,6 +11,7 @@ mod conformance;
 mod contradictions;
 mod examples;
 mod many_rules;
+mod mistakes;
 mod odd_files;
 mod unknown_keys;
 mod words;
