@@ -15,9 +15,10 @@ use crate::firewall::{self, FirewallRead};
 use crate::forward::{self, ForwardRead};
 use crate::fragments;
 use crate::links::Links;
+use crate::log;
 use crate::nat64::{self, Nat64Read};
 use crate::pairs;
-use crate::policy::{Api, Appliance, Blocklist, Cores, Fragments, Neighbor, Sessions, ZoneTerms};
+use crate::policy::{Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Neighbor, Sessions, ZoneTerms};
 use crate::ports::{self, Ports};
 use crate::routes::{self, Routes};
 use crate::section::Section;
@@ -45,6 +46,7 @@ const NOT_TOML: &str = "the file has to be TOML, see toml.io";
 pub(crate) struct File {
     pub(crate) appliance: Appliance,
     pub(crate) api: Option<Api>,
+    pub(crate) log_format: LogFormat,
     pub(crate) cores: Cores,
     pub(crate) dpdk: DpdkRead,
     pub(crate) sessions: Sessions,
@@ -77,6 +79,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     }
     let appliance = appliance::appliance(&mut root);
     let api = api::api(&mut root, findings);
+    let log_format = log::format(&mut root);
     let cores = appliance::cores(&mut root);
     let dpdk = appliance::dpdk(&mut root);
     let sessions = sessions::sessions(&mut root);
@@ -99,6 +102,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     Some(File {
         appliance,
         api,
+        log_format,
         cores,
         dpdk,
         sessions,

@@ -28,6 +28,8 @@ pub struct Policy {
     pub appliance: Appliance,
     /// The API over TCP; `None` leaves it at the control socket.
     pub api: Option<Api>,
+    /// How the log is written.
+    pub log_format: LogFormat,
     /// Which CPU cores it takes.
     pub cores: Cores,
     /// What DPDK gets.
@@ -131,6 +133,18 @@ impl Role {
             Self::Admin => "admin",
         }
     }
+}
+
+/// `[log] format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people, with the time; the default.
+    #[default]
+    Text,
+    /// An object a line (JSON).
+    Json,
+    /// Lines for the journal: their priority in front (sd-daemon(3)), the time left to it.
+    Journal,
 }
 
 /// `[cores]`.

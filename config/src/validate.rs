@@ -49,6 +49,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     let mut policy = Policy {
         appliance: file.appliance,
         api: file.api,
+        log_format: file.log_format,
         cores: file.cores,
         dpdk,
         sessions: file.sessions,

@@ -33,6 +33,7 @@ pub mod journal;
 pub mod kernel;
 #[cfg(feature = "dpdk")]
 pub mod launch;
+pub mod log_format;
 pub mod progress;
 pub mod render;
 pub mod running;

@@ -25,10 +25,10 @@ use crate::admin::{Appliance, Door, Server, user};
 use crate::compile::compile;
 use crate::generation::{Proposal, Start};
 use crate::health::Prober;
-use crate::journal;
 use crate::kernel::{Interface, InterfaceSpec, Lane, Pump};
 use crate::running::{BufferUse, Fixed, Running};
 use crate::status::How;
+use crate::{journal, log_format};
 
 use devices::{Ports, TscClock};
 use supervisor::Supervisor;
@@ -54,6 +54,7 @@ pub fn run(file: &Path, resume: bool) -> Result<(), Refused> {
     confine::gain_nothing();
     // First, and next the socket: both can be refused for everyday reasons, and of two appliances the second touches no device.
     let first = Start::choose(file, resume)?;
+    log_format::set(first.checked.policy.log_format);
     for warning in &first.checked.warnings {
         log::warn!("{warning}");
     }

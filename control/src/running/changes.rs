@@ -25,6 +25,7 @@ use crate::generation::plan::{Plan, Side};
 use crate::generation::trial::{Before, Trial};
 use crate::generation::{Place, Proposal, trial};
 use crate::health::targets;
+use crate::log_format;
 use crate::progress::{Step, Told};
 use crate::status::{Applied, AppliedPolicy, How, PolicyStatus, Refusal, RefusalKind, Standing};
 
@@ -309,6 +310,7 @@ impl Running {
             port.answer_for(&snapshot);
         }
         self.renew_routes(&policy);
+        log_format::set(policy.log_format);
         let neighbors = placed(&policy);
         {
             let mut state = lock(&self.state);
