@@ -190,3 +190,77 @@ fn a_connection_survives_a_new_service_beside_it() {
         ],
     );
 }
+
+/// RLD-12: while control stands still for ten seconds, packets go on, new sessions open towards neighbors that are known, and
+/// what was idle for too long ends as ever; what control then is told is told in its order.
+#[test]
+fn a_control_thread_that_stands_still_holds_up_no_packet() {
+    let mut rig = Rig::of(&allowing(&[53]));
+    let talk = Talk::udp((OUTSIDE, CLIENT, "10.0.0.11:53"), (INSIDE, CLIENT, "10.0.0.11:53"));
+    rig.passes("the first", talk.up(|p| p));
+    rig.passes("its answer", talk.down(|p| p));
+    let brief = udp("198.51.100.7:1", "10.0.0.11:53");
+    rig.passes("one that gets no answer", ((OUTSIDE, brief.clone()), (INSIDE, brief.routed())));
+    let done = rig.send_policy(&allowing(&[53, 54]));
+    let mut came = 0;
+    for second in 0..40_u16 {
+        rig.leap_only(Nanos::from_secs(1));
+        let new = udp(&format!("198.51.100.7:{}", 100 + second), "10.0.0.11:53");
+        for (side, packet) in [talk.up(|p| p).0, talk.down(|p| p).0, (OUTSIDE, new)] {
+            rig.put(side, &packet);
+        }
+        // The workers turn, and nobody else.
+        (0..4).for_each(|_| drop(rig.turn()));
+        rig.collect();
+        came += rig.take().len();
+    }
+    assert_eq!((came, rig.drops().len()), (3 * 40, 0));
+    assert!(done.try_recv().is_err(), "nothing was published meanwhile");
+    assert!(rig.session_count() < 42, "those of half a minute ago have ended: {}", rig.session_count());
+    rig.settle();
+    assert!(done.try_recv().is_ok());
+    let packet = udp(CLIENT, "10.0.0.11:54");
+    rig.passes("what the new policy allows", ((OUTSIDE, packet.clone()), (INSIDE, packet.routed())));
+}
+
+/// RLD-10: rules come and go while garbage arrives among the traffic; the traffic passes, the garbage is counted, nothing
+/// else happens.
+#[test]
+fn publications_amid_garbage_lose_no_packet_of_others() {
+    let texts = [allowing(&[53]), allowing(&(53..153).collect::<Vec<_>>())];
+    let mut rig = Rig::of(&texts[0]);
+    let talk = Talk::udp((OUTSIDE, CLIENT, "10.0.0.11:53"), (INSIDE, CLIENT, "10.0.0.11:53"));
+    rig.passes("the first", talk.up(|p| p));
+    let whole = rig.inward(OUTSIDE, &talk.up(|p| p.data(b"garbage")).0.1);
+    let (mut seed, mut came) = (1_u64, 0);
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap()
+    };
+    for round in 0..60 {
+        let done = rig.send_policy(&texts[round % 2]);
+        for _ in 0..4 {
+            for _ in 0..6 {
+                let mut bytes = whole.clone();
+                // An ethertype of its own, or a header length or version that is none; and cut somewhere behind it.
+                let at = [12, 13, 14][random() % 3];
+                bytes[at] ^= u8::try_from(random() % 255 + 1).unwrap();
+                bytes.truncate(15 + random() % bytes.len());
+                rig.put_bytes(OUTSIDE, &bytes);
+            }
+            rig.put(OUTSIDE, &talk.up(|p| p).0.1);
+            rig.put(INSIDE, &talk.down(|p| p).0.1);
+            rig.turn();
+            if round % 2 == 0 {
+                rig.control();
+            }
+        }
+        rig.settle();
+        assert!(done.try_recv().is_ok());
+        let wanted = [talk.up(|p| p).1, talk.down(|p| p).1].map(|(side, packet)| (side, rig.outward(side, &packet)));
+        came += rig.take().iter().filter(|it| wanted.contains(it)).count();
+    }
+    assert_eq!(came, 60 * 4 * 2);
+    // What says IPv4 and is none, a third, is dropped; most other ethertypes are the kernel's to judge.
+    assert!(rig.drops().values().sum::<u64>() > 60 * 4 * 6 / 4, "{:?}", rig.drops());
+}
