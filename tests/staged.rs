@@ -53,8 +53,8 @@ fn packets() -> Vec<(Side, Packet)> {
             packets.push((OUTSIDE, udp(&client, &format!("{server}:53"))));
         }
         let (client, server) = (client.trim_matches(['[', ']']), server.trim_matches(['[', ']']));
-        packets.push((OUTSIDE, ping(client, server)));
-        packets.push((INSIDE, ping(server, client)));
+        packets.push((OUTSIDE, ping(client, server, 7)));
+        packets.push((INSIDE, ping(server, client, 7)));
     }
     packets
 }

@@ -325,6 +325,7 @@ fn merge(into: &mut Map<String, Value>, patch: &Map<String, Value>) {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
 fn refused(error: EditError) -> Refusal {
     let kind = match &error {
         EditError::NoKind(..) | EditError::NotThere(..) => RefusalKind::NotFound,

@@ -240,7 +240,7 @@ impl Client {
         span: Duration,
         tell: &mut dyn FnMut(TraceNews),
     ) -> Result<(), ClientError> {
-        let wanted = encoded(&wanted.to_string());
+        let wanted = query(&wanted.to_string());
         let call = format!("/api/v1/trace?count={count}&seconds={}&match={wanted}", span.as_secs());
         let mut line = Vec::new();
         self.listen(&call, &mut |bytes| {

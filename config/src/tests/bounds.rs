@@ -56,7 +56,7 @@ fn rows() -> Vec<Row> {
         row("[[api.role]]", "name", NAMES),
         Row("[[api.role]]", "role", &["\"viewer\"", "\"operator\"", "\"admin\""], &["\"\"", "\"root\"", "1", "[\"viewer\"]"]),
         Row("[[api.role]]", "certificates", &["[\"CN=x\"]", "[\"CN=a b\", \"DNS:*\"]"],
-            &["[]", "[\"\"]", "[\"CN=\"]", "[\"alice\"]", "[\"cn=alice\"]", "[\"CN=alice\"]", "[\"CN=a\", \"CN=a\"]", "\"CN=x\"", "[1]", "[\"CN=a\\u0000\"]"]),
+            &["[]", "[\"\"]", "[\"CN=\"]", "[\"alice\"]", "[\"cn=alice\"]", "[\"CN=a\", \"CN=a\"]", "\"CN=x\"", "[1]", "[\"CN=a\\u0000\"]"]),
         Row("[log]", "format", &["\"text\"", "\"json\"", "\"journal\""], &["\"\"", "\"JSON\"", "\"syslog\"", "true", "[\"json\"]"]),
         Row("[cores]", "control", &["0", "1023"], &["-1", "1024", "\"0\"", "0.0", "[0]"]),
         Row("[cores]", "workers", &["[0]", "[1023]", "[3, 4, 5]"], &["[]", "[-1]", "[1024]", "[1, 1]", "1", "[\"1\"]"]),

@@ -78,9 +78,12 @@ fn every_misspelt_table_is_refused_by_its_near_name() {
 
 #[test]
 fn a_key_near_nothing_is_refused_with_the_list_of_keys() {
-    let faults = faults(&FULL.replacen("[cores]", "[cores]\nturbo_mode_please = true", 1));
+    let text = FULL.replacen("[cores]", "[cores]\nturbo_mode_please = true", 1);
+    let line = text.lines().position(|line| line.starts_with("turbo")).unwrap() + 1;
     assert_eq!(
-        faults[0].to_string(),
-        "test.toml:9:1: error[unknown-key]: `turbo_mode_please` is not a key of [cores]; it can have: control, workers (cores.turbo_mode_please)"
+        faults(&text)[0].to_string(),
+        format!(
+            "test.toml:{line}:1: error[unknown-key]: `turbo_mode_please` is not a key of [cores]; it can have: control, workers (cores.turbo_mode_please)"
+        )
     );
 }

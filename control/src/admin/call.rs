@@ -1,4 +1,4 @@
-//! One call of the API: its way in, what goes with it, what comes back. The router and the OpenAPI document are both made of
+//! One call of the API: its way in, what goes with it, what comes back. The router and the `OpenAPI` document are both made of
 //! these, so that there is no call without a description.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The API described: an OpenAPI 3.1 document of all calls, and the JSON Schema of every kind of object, both made of what
+//! The API described: an `OpenAPI` 3.1 document of all calls, and the JSON Schema of every kind of object, both made of what
 //! answers and reads.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::answer::PROBLEM;
-use super::call::{Call, Content, TOML, named};
+use super::call::{Call, TOML, named};
 use crate::status::Problem;
 
 /// Where schemas stand in the document.
@@ -55,12 +55,8 @@ fn operation(call: &Call, generator: &mut SchemaGenerator, problem: &Schema) -> 
             })
         })
         .collect();
-    let content = |content: &Content, generator: &mut SchemaGenerator| {
-        let schema = (content.shape)(generator);
-        json!({ content.media: { "schema": schema } })
-    };
     let mut responses = Map::new();
-    let answer = content(&call.answer, generator);
+    let answer = json!({ call.answer.media: { "schema": (call.answer.shape)(generator) } });
     for status in [Some(call.done.0), call.done.1].into_iter().flatten() {
         responses.insert(status.to_string(), json!({ "description": "Done", "content": answer }));
     }
@@ -74,17 +70,26 @@ fn operation(call: &Call, generator: &mut SchemaGenerator, problem: &Schema) -> 
     let mut operation = json!({ "operationId": call.operation, "summary": call.says, "responses": responses,
         "x-least-role": call.least.name() });
     if !parameters.is_empty() {
-        operation["parameters"] = Value::Array(parameters);
+        operation = with(operation, "parameters", Value::Array(parameters));
     }
     if let Some(body) = &call.body {
-        let mut content = content(body, generator);
+        let schema = (body.shape)(generator);
+        let mut content = json!({ body.media: { "schema": schema } });
         if body.media == TOML {
             // Whoever has no word for it may call it what it is.
-            content["text/plain"] = content[TOML].clone();
+            content = with(content, "text/plain", json!({ "schema": schema }));
         }
-        operation["requestBody"] = json!({ "required": true, "content": content });
+        operation = with(operation, "requestBody", json!({ "required": true, "content": content }));
     }
     operation
+}
+
+/// The object with one more key.
+fn with(mut object: Value, key: &str, value: Value) -> Value {
+    if let Value::Object(keys) = &mut object {
+        keys.insert(key.to_owned(), value);
+    }
+    object
 }
 
 /// The kinds of objects.
@@ -94,11 +99,10 @@ pub(super) fn kinds() -> impl Iterator<Item = &'static Form> {
 
 /// The JSON Schema of one kind by itself, with those of the kinds below it.
 pub(super) fn alone(form: &Form) -> Value {
-    let mut schema = schema(form, "/$defs");
-    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     let below = kinds().filter(|other| other.kind.starts_with(&format!("{}.", form.kind)));
-    schema["$defs"] = below.map(|other| (other.kind.clone(), self::schema(other, "/$defs"))).collect();
-    schema
+    let definitions = below.map(|other| (other.kind.clone(), schema(other, "/$defs"))).collect();
+    let schema = with(schema(form, "/$defs"), "$schema", json!("https://json-schema.org/draft/2020-12/schema"));
+    with(schema, "$defs", definitions)
 }
 
 /// What an object of a kind may hold; the schemas of those below it stand at `place`.
@@ -141,9 +145,8 @@ fn of_key(key: &Key) -> Value {
         Ok([only]) => only,
         Err(types) => json!({ "anyOf": types }),
     };
-    let mut schema = if key.list { json!({ "type": "array", "items": value, "minItems": 1 }) } else { value };
-    schema["description"] = json!(key.advice);
-    schema
+    let schema = if key.list { json!({ "type": "array", "items": value, "minItems": 1 }) } else { value };
+    with(schema, "description", json!(key.advice))
 }
 
 /// The schema of an object of a kind, in the document.

@@ -100,6 +100,7 @@ impl Bench {
                     Request::Sessions(reader) => reader.send(Vec::new()).is_ok(),
                     Request::Neighbors(reply) => reply.send(Vec::new()).is_ok(),
                     Request::Flush(_, reply) => reply.send(0).is_ok(),
+                    Request::Trace(_) => false,
                     Request::Stop => return,
                 };
             }
@@ -108,7 +109,8 @@ impl Bench {
 
     /// A probe finds that one has failed.
     pub(crate) fn fail_a_backend(&self) {
-        self.appliance.found(&report(Health::Failed, Err("connection refused".into())));
+        let failed = report(Health::Failed, Err("connection refused".into()));
+        self.finds([failed]).join().expect("nobody else attends to it");
     }
 
     fn backend(&self, service: &str, name: &str) -> Arc<Backend> {

@@ -119,8 +119,8 @@ fn giants_are_refused_early() {
     }
     // One that does not say how long it is gets no further than any other body.
     let chunk = format!("{:x}\r\n{}\r\n", 1 << 18, "#".repeat(1 << 18));
-    let chunked = "POST /api/v1/apply?file=a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
-    assert_eq!(served.raw((chunked + &chunk.repeat(5)).as_bytes()).status, 413);
+    let head = "POST /api/v1/config/firewall.rule HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(served.raw(format!("{head}{}0\r\n\r\n", chunk.repeat(5)).as_bytes()).status, 413);
     let deep = "[".repeat(10_000);
     let keys = (0..80_000).map(|key| format!("\"{key:x}\":0")).collect::<Vec<_>>().join(",");
     let long = format!("{{\"name\":\"{}\"}}", "a".repeat(1 << 19));
