@@ -217,19 +217,24 @@ fn turns_allocate_and_free_nothing() {
     let policy = format!("{TWO_PORTS}{POLICY}").replace("capacity = 4_096", "capacity = 900");
     let mut rig = Rig::of(&policy);
     rig.silence("10.0.0.110");
-    let mut follower = None;
-    let mut traced = 0;
+    let (mut follower, mut frames) = (None, None);
+    let (mut traced, mut taken) = (0, 0);
     for round in 0..6_000_u16 {
         for (side, packet) in burst(round) {
             rig.put(side, &packet);
         }
         // Time passes, so that sessions end too; now and then a lot of it.
         rig.leap_only(if round % 500 == 499 { Nanos::from_secs(200) } else { Nanos::from_millis(7) });
-        // Some of the time, every packet is traced.
+        // Some of the time, every packet is traced or taken.
         match round % 1_000 {
+            300 => frames = Some(rig.capture(OUTSIDE, &[worker::Side::Received, worker::Side::Sent], None, Some(6))),
+            500 => frames = None,
             600 => follower = Some(rig.follow_matching("", usize::MAX)),
             900 => follower = None,
             _ => {}
+        }
+        if let Some(frames) = &frames {
+            taken += rig.taken(frames).0.len();
         }
         if let Some(follower) = &follower {
             traced += rig.seen(follower).ways.len();
@@ -260,6 +265,7 @@ fn turns_allocate_and_free_nothing() {
     }
     assert!(rig.count(|c| &c.sessions_closed) > 10_000);
     assert!(rig.count(|c| &c.half_open_given_up) > 100);
+    assert!(taken > 10_000, "{taken} frames were taken");
     assert!(traced > 10_000, "{traced} packets were traced");
     assert_eq!(rig.count(|c| &c.generation), 9, "policies came into force meanwhile");
 }

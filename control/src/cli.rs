@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::capture::{Directions, Drops, LASTS, SNAP_MAX};
 use crate::session_match::SessionMatch;
 use crate::status::Target;
 use crate::trace::pattern::PacketPattern;
@@ -28,6 +29,18 @@ fn confirm_within(written: &str) -> Result<Duration, String> {
 
 /// How long a trace may last.
 pub const TRACED_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
+
+/// `capture --for`.
+fn captured_within(written: &str) -> Result<Duration, String> {
+    let span = config::parse_duration(written).map(|span| Duration::from_nanos(span.get()));
+    span.filter(|span| LASTS.contains(span)).ok_or_else(|| "write 1s to 24h, such as 30s or 5m".to_owned())
+}
+
+/// `capture --size`.
+fn captured_size(written: &str) -> Result<u64, String> {
+    let bytes = config::parse_size(written).filter(|bytes| *bytes >= 1_024);
+    bytes.ok_or_else(|| "write 1KiB or more, such as 100MiB".to_owned())
+}
 
 /// Packets one trace may tell of.
 pub const TRACED_MAX: u64 = 100_000;
@@ -136,6 +149,8 @@ pub enum Command {
     Flush(Concerned),
     /// Tell what happens to packets and why: the next that match, or one that is only described
     Trace(Traced),
+    /// Write frames that come by a port and leave through it to a file, with the reasons of drops
+    Capture(Captured),
     /// Read a file of the policy again and put it in force; nothing else changes
     Reload {
         /// What is read again
@@ -196,6 +211,38 @@ pub struct Traced {
     /// Print JSON instead of words, one document a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `capture` writes.
+#[derive(Debug, Args)]
+pub struct Captured {
+    /// The port whose frames are captured
+    #[arg(long, value_name = "NAME")]
+    pub port: String,
+    /// Where to, as pcapng; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub write: PathBuf,
+    /// Which way the frames go: in, out or both
+    #[arg(long, value_name = "WAY", default_value = "both")]
+    pub direction: Directions,
+    /// Only frames that are dropped, each with its reason as a comment: for any reason, or for this one
+    #[arg(long, value_name = "REASON", num_args = 0..=1, default_missing_value = "any")]
+    pub drops: Option<Drops>,
+    /// Only frames that this filter lets through, e.g. 'host 192.0.2.1 and tcp port 80'; see pcap-filter(7)
+    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
+    pub filter: String,
+    /// At most this many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// For this long at most
+    #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = captured_within)]
+    pub span: Duration,
+    /// At most this large a file
+    #[arg(long, value_name = "SIZE", default_value = "96MiB", value_parser = captured_size)]
+    pub size: u64,
+    /// Bytes of each frame
+    #[arg(long, value_name = "BYTES", default_value_t = SNAP_MAX)]
+    pub snap: usize,
 }
 
 /// Whom `drain` and `flush` concern.
@@ -338,6 +385,9 @@ mod tests {
             "millrace show top --json",
             "millrace trace --match protocol=tcp --count 5 --for 30s --json",
             "millrace trace --packet x",
+            "millrace capture --port outside --write a.pcapng",
+            "millrace capture --port outside --write - --drops --count 5 --for 10s --snap 128 --direction in",
+            "millrace capture --port outside --write a.pcapng --drops no_route --size 10MiB --filter udp",
             "millrace trace --pcap a.pcap --port outside",
             "millrace show memory",
             "millrace show policy",
@@ -374,6 +424,11 @@ mod tests {
             "millrace apply edge.toml --confirm-within 25h",
             "millrace trace --match state=established",
             "millrace trace --count 0",
+            "millrace capture --port outside",
+            "millrace capture --write a.pcapng",
+            "millrace capture --port outside --write a.pcapng --drops bad_luck",
+            "millrace capture --port outside --write a.pcapng --direction up",
+            "millrace capture --port outside --write a.pcapng --for 25h",
             "millrace trace --for 2h",
             "millrace trace --pcap a.pcap",
             "millrace trace --packet x --pcap a.pcap --port outside",

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::bulletin::Told;
+use crate::capture::CaptureWanted;
 use crate::generation::Plan;
 use crate::session_match::SessionMatch;
 use crate::status::{
@@ -75,6 +76,9 @@ pub enum ClientError {
     /// The appliance refused, and nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What was answered cannot be written where it should.
+    #[error("cannot write the file: {0}")]
+    File(io::Error),
     /// This process has no thread or memory for a call.
     #[error("cannot make a call: {0}")]
     Here(io::Error),
@@ -254,6 +258,27 @@ impl Client {
             }
             Ok(())
         })
+    }
+
+    /// Frames of a port, as the pieces of a pcapng file, each given to `take` as it comes.
+    ///
+    /// # Errors
+    /// [`ClientError`], and what `take` says.
+    pub fn capture(
+        &self,
+        wanted: &CaptureWanted,
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ClientError> {
+        let CaptureWanted { port, directions, drops, filter, snap, count, size, span } = wanted;
+        let call = format!(
+            "/api/v1/capture?port={}&direction={}&drops={}&filter={}&snap={snap}&count={count}&size={size}&seconds={}",
+            query(port),
+            directions.name(),
+            drops.name().unwrap_or_default(),
+            query(filter),
+            span.as_secs()
+        );
+        self.listen(&call, &mut |bytes| take(bytes).map_err(ClientError::File))
     }
 
     /// Where packets would go.

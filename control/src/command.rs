@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bulletin::Told;
-use crate::cli::{Cli, Command, Concerned, DEFAULT_SOCKET, ReloadKind, Show, Traced};
+use crate::capture::CaptureWanted;
+use crate::cli::{Captured, Cli, Command, Concerned, DEFAULT_SOCKET, ReloadKind, Show, Traced};
 use crate::client::Client;
 use crate::status::{Applied, Changed, Reload, Supposed, Target, TraceNews};
 use crate::trace::rehearsal::PACKETS_MAX;
@@ -76,6 +77,7 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
             change(socket, &concerned, Client::undrain, render::undrained, console)
         }
         Command::Flush(concerned) => change(socket, &concerned, Client::flush, render::flushed, console),
+        Command::Capture(captured) => capture(socket, captured, console),
         Command::Trace(traced) => trace(socket, traced, console),
         Command::Reload { what: ReloadKind::Blocklist { name, json } } => reload(socket, name, json, console),
         Command::Completions { shell } => {
@@ -245,6 +247,41 @@ fn trace(socket: Option<PathBuf>, traced: Traced, console: &mut Console<'_>) -> 
     for judged in client.suppose(&supposed).map_err(explained)? {
         console.print(&if json { serde_json::to_string(&judged).unwrap_or_default() } else { render::trace(&judged) });
     }
+    Ok(())
+}
+
+/// Writes frames to a file as they come.
+fn capture(socket: Option<PathBuf>, captured: Captured, console: &mut Console<'_>) -> Result<(), Failure> {
+    let Captured { port, write, direction, drops, filter, count, span, size, snap } = captured;
+    let wanted = CaptureWanted {
+        port,
+        directions: direction,
+        drops: drops.unwrap_or_default(),
+        filter,
+        snap,
+        count: count.unwrap_or(u64::MAX),
+        size,
+        span,
+    };
+    let client = client(socket)?;
+    if write.as_os_str() == "-" {
+        let answers = &mut *console.answers;
+        let mut take = |bytes: &[u8]| answers.write_all(bytes).and_then(|()| answers.flush());
+        return client.capture(&wanted, &mut take).map_err(explained);
+    }
+    // Made only when there is something to write: a refusal leaves what was there.
+    let (mut file, mut written) = (None, 0);
+    let mut take = |bytes: &[u8]| {
+        let file = match &mut file {
+            Some(file) => file,
+            None => file.insert(std::fs::File::create(&write)?),
+        };
+        written += bytes.len() as u64;
+        file.write_all(bytes)
+    };
+    console.complain("capturing; ^C ends it");
+    client.capture(&wanted, &mut take).map_err(explained)?;
+    console.print(&format!("{}: {written} bytes", write.display()));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use units::{Generation, Nanos, PortId, RuleId, ServiceId};
 use wire::MacAddr;
 use worker::{SessionRecord, Snapshot};
 
-use crate::steward::Tracing;
+use crate::steward::{Capturing, Tracing};
 
 /// What management asks of control. Answers come through the channel in the request; whoever no longer waits has dropped it.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub enum Request {
     Flush(Arc<[Arc<Backend>]>, Sender<u64>),
     /// Tell the ways of packets as they pass.
     Trace(Box<Tracing>),
+    /// Copy frames of a port as they pass.
+    Capture(Box<Capturing>),
     /// The neighbor cache.
     Neighbors(Sender<Vec<Neighbor>>),
     /// Finish.

@@ -11,7 +11,7 @@
 //! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log; `bulletin`: what happens, told to
 //!   whoever listens; `watch`: what changes by itself.
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
-//! - `trace`: the ways of packets, in words.
+//! - `capture`: frames of a port as a file; `trace`: the ways of packets, in words.
 //! - `health`: probes of backends, over ordinary sockets.
 //! - `kernel`: the kernel interface beside each port.
 //! - `doctor`: what this machine lacks.
@@ -21,6 +21,7 @@ pub mod admin;
 pub mod amendment;
 pub mod blocklist;
 pub mod bulletin;
+pub mod capture;
 pub mod cli;
 pub mod client;
 pub mod command;

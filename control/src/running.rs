@@ -4,6 +4,7 @@
 //! Lives on management threads. Whoever changes something waits for its turn; reading takes a lock only long enough to copy
 //! a pointer. Nothing here is on the packet path.
 
+mod capturing;
 mod changes;
 mod documents;
 mod seeing;
@@ -22,12 +23,13 @@ use stage::balancer::{Backend, Health};
 use stage::limiter::OpenSessions;
 use units::{Generation, PortId};
 use wire::MacAddr;
-use worker::{Clock, Snapshot, WorkerCounters};
+use worker::{Clock, FrameFilter, Snapshot, WorkerCounters};
 
 use crate::admin::{Appliance, Feed};
 use crate::amendment::{Amended, Amendment, Configuration};
 use crate::blocklist;
 use crate::bulletin::{Bulletin, Happening, Listener};
+use crate::capture::CaptureWanted;
 use crate::compile::{Device, TableMaker};
 use crate::event::{Publication, Request};
 use crate::generation::{Ledger, Plan, Proposal, Start, Trial, Turns};
@@ -113,6 +115,9 @@ pub struct BufferUse {
     pub bytes: u64,
 }
 
+/// Makes a filter of frames from its text, in the syntax of pcap-filter(7), or says what is wrong with it.
+pub type FilterMaker = Box<dyn Fn(&str) -> Result<Box<dyn FrameFilter>, String> + Send + Sync>;
+
 /// What stays as long as the appliance runs.
 pub struct Fixed {
     /// Requests to control.
@@ -129,6 +134,8 @@ pub struct Fixed {
     pub clock: Box<dyn Clock + Sync>,
     /// The use of packet buffers now.
     pub buffers: Box<dyn Fn() -> BufferUse + Send + Sync>,
+    /// Makes the filters of captures.
+    pub filters: FilterMaker,
     /// Bytes set aside for sessions.
     pub session_bytes: u64,
     /// The secret that decides which worker owns a session.
@@ -485,6 +492,10 @@ impl Appliance for Running {
 
     fn trace(&self, wanted: &PacketPattern, count: usize, span: Duration) -> Result<Feed<TraceNews>, Refusal> {
         self.follow(wanted, count, span)
+    }
+
+    fn capture(&self, wanted: &CaptureWanted) -> Result<Feed<u8>, Refusal> {
+        self.take_frames(wanted)
     }
 
     fn suppose(&self, packets: &[Supposed]) -> Result<Vec<TraceStatus>, Refusal> {

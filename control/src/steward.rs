@@ -2,10 +2,12 @@
 //! records on. One loop over [`event`](crate::event); no policy is parsed here, no file or socket touched.
 //!
 //! - `line`: the rings to and from one worker.
+//! - `capturing`: frames of a port, for whoever asks.
 //! - `rounds`: what all workers do together, one at a time.
 //! - `watchdog`: whether the workers move, for whoever supervises the process.
 //! - `tracing`: the ways of packets, for whoever asks.
 
+mod capturing;
 mod line;
 mod rounds;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use worker::{Clock, Command, Cursor, Dump, Event, Flush, ShortFrame, Snapshot};
 
 use crate::compile::answered_addresses;
 use crate::event::{Note, Publication, Request};
+pub use capturing::{Captured, Capturing, PIECES as CAPTURE_PIECES};
 use line::Line;
 pub use line::WorkerLink;
 use rounds::{Flushing, Rounds, Walk};
@@ -87,6 +90,7 @@ pub struct Steward<C> {
     announcements: Vec<Announcement>,
     watchdog: Option<Watchdog>,
     tracing: Option<UnderWay>,
+    capturing: Option<capturing::UnderWay>,
 }
 
 impl<C: Clock> Steward<C> {
@@ -117,6 +121,7 @@ impl<C: Clock> Steward<C> {
             announcements: Vec::new(),
             watchdog: None,
             tracing: None,
+            capturing: None,
         };
         steward.own_addresses(None);
         steward
@@ -171,6 +176,7 @@ impl<C: Clock> Steward<C> {
                 }
             }
             Request::Trace(asked) => self.begin_trace(*asked),
+            Request::Capture(asked) => self.begin_capture(*asked),
             Request::Neighbors(reader) => {
                 let _ = reader.send(self.neighbors.iter().collect());
             }
@@ -268,6 +274,8 @@ impl<C: Clock> Steward<C> {
             Event::Dumped(dump) => self.dumped(position, dump),
             Event::Flushed { flush, sessions } => self.flushed(&flush, sessions),
             Event::Traced(trace) => self.traced(position, trace),
+            Event::Captured(catch) => self.captured(position, catch),
+            Event::Released(filter) => drop(filter),
         }
     }
 
@@ -336,6 +344,7 @@ impl<C: Clock> Steward<C> {
         self.neighbors.tick(now, &mut self.actions);
         self.act();
         self.look_after_trace();
+        self.look_after_capture();
         let mut announcements = std::mem::take(&mut self.announcements);
         for announcement in announcements.iter_mut().filter(|announcement| announcement.due <= now) {
             self.announce(announcement.port, announcement.address);

@@ -14,6 +14,7 @@ use control::admin::socket::ControlSocket;
 use control::admin::{Appliance, Feed, Server};
 use control::amendment::{Amended, Amendment, Configuration};
 use control::bulletin::{Bulletin, Happening, Listener};
+use control::capture::CaptureWanted;
 use control::cli::Cli;
 use control::client::{Client, ClientError};
 use control::command::{self, Console};
@@ -198,6 +199,14 @@ impl Appliance for Fake {
         let packets = std::iter::repeat_n(TraceNews::Packet(packet), count);
         let mut news = packets.chain([TraceNews::End(end)]).collect::<Vec<_>>().into_iter();
         Ok(Box::new(move |_| news.next().map(|news| vec![news])))
+    }
+    fn capture(&self, wanted: &CaptureWanted) -> Result<Feed<u8>, Refusal> {
+        self.told(format!("capture {wanted:?}"));
+        if wanted.port != "outside" {
+            return Err(Refusal::new(RefusalKind::BadRequest, "there is no such port"));
+        }
+        let mut pieces = [b"pcap".to_vec(), b"ng".to_vec()].into_iter();
+        Ok(Box::new(move |_| pieces.next()))
     }
     fn suppose(&self, packets: &[Supposed]) -> Result<Vec<TraceStatus>, Refusal> {
         Ok(packets.iter().map(|_| TraceStatus { at: None, worker: None, ..way() }).collect())
@@ -437,6 +446,27 @@ fn ways_of_packets_come_one_a_line_as_they_happen() {
     assert_eq!((status, complaint.as_str()), (1, "another trace is under way; one at a time is followed\n"));
     for wrong in ["count=0", "seconds=0", "seconds=99999", "match=state%3Dnew", "colour=blue"] {
         assert_eq!(served.http(&format!("GET /api/v1/trace?{wrong}"), b"").0, 400, "{wrong}");
+    }
+}
+
+#[test]
+fn frames_are_written_to_a_file_as_they_come() {
+    let served = Served::new();
+    let file = served.folder.path().join("a.pcapng");
+    let (status, words, _) = served.millrace(&format!("capture --port outside --write {} --drops", file.display()));
+    assert_eq!((status, std::fs::read(&file).unwrap()), (0, b"pcapng".to_vec()), "{words}");
+    let (_, bytes, _) =
+        served.millrace("capture --port outside --write - --filter udp --count 3 --for 5s --direction in");
+    assert_eq!(bytes, "pcapng");
+    let told = served.fake.told.lock().unwrap().join("\n");
+    for piece in ["drops: Any", "filter: \"udp\"", "count: 3", "span: 5s", "directions: In"] {
+        assert!(told.contains(piece), "{piece} in {told}");
+    }
+    let nowhere = served.folder.path().join("b.pcapng");
+    let (status, _, complaint) = served.millrace(&format!("capture --port inside --write {}", nowhere.display()));
+    assert!(status == 1 && complaint.ends_with("there is no such port\n") && !nowhere.exists(), "{complaint}");
+    for wrong in ["port=outside&drops=luck", "port=outside&direction=up", "port=outside&seconds=0", "direction=in"] {
+        assert_eq!(served.http(&format!("GET /api/v1/capture?{wrong}"), b"").0, 400, "{wrong}");
     }
 }
 

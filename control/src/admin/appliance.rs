@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::amendment::{Amended, Amendment, Configuration};
 use crate::bulletin::Listener;
+use crate::capture::CaptureWanted;
 use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
@@ -57,6 +58,12 @@ pub trait Appliance: Send + Sync + 'static {
     /// # Errors
     /// A [`Refusal`] when another trace is under way, or a name is not known.
     fn trace(&self, wanted: &PacketPattern, count: usize, span: Duration) -> Result<Feed<TraceNews>, Refusal>;
+
+    /// Frames of a port as a pcapng file, while they pass.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when another capture is under way, or the port or filter is none.
+    fn capture(&self, wanted: &CaptureWanted) -> Result<Feed<u8>, Refusal>;
 
     /// Where these packets would go, each after those before it. Nothing is sent and nothing changed.
     ///

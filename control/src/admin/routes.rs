@@ -7,6 +7,7 @@
 //! | `GET /api/v1/progress` | [`ProgressStatus`] of the change under way, or `null` |
 //! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
 //! | `GET /api/v1/trace?match=TERMS&count=N&seconds=S` | [`TraceNews`], one a line, as it happens |
+//! | `GET /api/v1/capture?port=NAME&direction=both&drops=REASON&filter=PCAP&snap=N&count=N&size=N&seconds=S` | a pcapng file, as frames come |
 //! | `POST /api/v1/trace/packets`, body [`Supposed`] packets | [`TraceStatus`] of each |
 //! | `POST /api/v1/diff?file=NAME`, body TOML | [`Plan`] |
 //! | `POST /api/v1/apply?file=NAME&confirm_within_ms=N`, body TOML; `POST /api/v1/confirm`; `POST /api/v1/rollback?generation=N` | [`Applied`] |
@@ -150,6 +151,23 @@ fn calls(described: &Arc<OnceLock<String>>) -> Vec<Call> {
         .in_media("application/jsonl")
         .query("match", text(), "Only packets that match")
         .query("count", json!({"type": "integer", "minimum": 1}), "At most so many")
+        .query("seconds", json!({"type": "integer", "minimum": 1}), "At most for so long"),
+        Call::new::<String>(
+            Method::GET,
+            "/capture",
+            "capture",
+            "Frames of a port, as they come",
+            get(watching::capture),
+        )
+        .in_media("application/x-pcapng")
+        .from(Role::Operator)
+        .required("port", text(), "Its name")
+        .query("direction", json!({"enum": ["in", "out", "both"]}), "Frames that come in, go out, or both")
+        .query("drops", text(), "Only frames that are dropped: any, or for one reason of show drops")
+        .query("filter", text(), "Only frames that match, in the syntax of pcap-filter(7)")
+        .query("snap", json!({"type": "integer", "minimum": 1}), "At most so many bytes of each")
+        .query("count", json!({"type": "integer", "minimum": 1}), "At most so many frames")
+        .query("size", json!({"type": "integer", "minimum": 1}), "At most so many bytes in all")
         .query("seconds", json!({"type": "integer", "minimum": 1}), "At most for so long"),
         Call::new::<Vec<TraceStatus>>(
             Method::POST,

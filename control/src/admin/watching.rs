@@ -1,4 +1,4 @@
-//! Calls about what happens to packets: traces, whose answer goes on as packets come, and questions about packets that are
+//! Calls about what happens to packets: traces and captures, whose answer goes on as packets come, and questions about packets that are
 //! only supposed. An answer that goes on ends when its reader leaves.
 
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::Feed;
 use super::answer::{Answer, Asked, ask, put, refused};
+use crate::capture::{self, CaptureWanted, Directions, Drops};
 use crate::cli::{TRACED_MAX, TRACED_WITHIN};
 use crate::status::{RefusalKind, Supposed, TraceNews};
 use crate::trace::pattern::PacketPattern;
@@ -50,11 +51,58 @@ pub(super) async fn trace(State(appliance): Asked, wanted: Result<Query<TraceWan
     }
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let feed = put(appliance, move |appliance| appliance.trace(&wanted, count, span)).await?;
-    Ok(told("application/jsonl", feed, |news: TraceNews| {
-        let mut line = serde_json::to_vec(&news).unwrap_or_default();
-        line.push(b'\n');
-        line
+    Ok(told("application/jsonl", feed, |news: Vec<TraceNews>| {
+        let line = |news| [serde_json::to_vec(&news).unwrap_or_default(), vec![b'\n']].concat();
+        news.into_iter().flat_map(line).collect()
     }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Frames {
+    port: String,
+    #[serde(default)]
+    direction: String,
+    #[serde(default)]
+    drops: String,
+    #[serde(default)]
+    filter: String,
+    snap: Option<usize>,
+    count: Option<u64>,
+    size: Option<u64>,
+    seconds: Option<u64>,
+}
+
+/// `GET capture`.
+pub(super) async fn capture(State(appliance): Asked, frames: Result<Query<Frames>, QueryRejection>) -> Answer {
+    let bad = |why: String| refused(RefusalKind::BadRequest, why);
+    let Query(frames) = frames.map_err(|rejection| bad(rejection.body_text()))?;
+    let span = Duration::from_secs(frames.seconds.unwrap_or(60));
+    let snap = frames.snap.unwrap_or(capture::SNAP_MAX);
+    if !capture::LASTS.contains(&span) || !(1..=capture::SNAP_MAX).contains(&snap) {
+        let (most, snap) = (capture::LASTS.end().as_secs(), capture::SNAP_MAX);
+        return Err(bad(format!("seconds are 1 to {most}, snap is 1 to {snap}")));
+    }
+    let directions = match frames.direction.as_str() {
+        "" => Directions::Both,
+        word => word.parse().map_err(|why| bad(format!("direction: {why}")))?,
+    };
+    let drops = match frames.drops.as_str() {
+        "" => Drops::All,
+        word => word.parse().map_err(bad)?,
+    };
+    let wanted = CaptureWanted {
+        port: frames.port,
+        directions,
+        drops,
+        filter: frames.filter,
+        snap,
+        count: frames.count.unwrap_or(u64::MAX),
+        size: frames.size.unwrap_or(capture::SIZE),
+        span,
+    };
+    let feed = put(appliance, move |appliance| appliance.capture(&wanted)).await?;
+    Ok(told("application/x-pcapng", feed, |bytes| bytes))
 }
 
 /// `POST trace/packets`.
@@ -69,13 +117,17 @@ pub(super) async fn suppose(State(appliance): Asked, body: Result<Bytes, BytesRe
 }
 
 /// An answer that goes on as long as the feed has news and somebody reads.
-fn told<T: 'static>(kind: &'static str, mut feed: Feed<T>, write: impl Fn(T) -> Vec<u8> + Send + 'static) -> Response {
+fn told<T: 'static>(
+    kind: &'static str,
+    mut feed: Feed<T>,
+    write: impl Fn(Vec<T>) -> Vec<u8> + Send + 'static,
+) -> Response {
     let (pieces, read) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
         while !pieces.is_closed()
             && let Some(news) = feed(LOOK)
         {
-            let piece: Vec<u8> = news.into_iter().flat_map(&write).collect();
+            let piece = write(news);
             if !piece.is_empty() && pieces.blocking_send(Bytes::from(piece)).is_err() {
                 return;
             }

@@ -5,6 +5,7 @@
 mod claim;
 mod confine;
 mod devices;
+mod filters;
 mod logging;
 mod supervisor;
 mod tables;
@@ -143,6 +144,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
             in_use: u64::from(buffers.in_use()),
             bytes: dpdk::Pool::memory_needed(buffers.total(), frame_bytes),
         }),
+        filters: Box::new(filters::compile),
         session_bytes: team.session_bytes(),
         steer_secret: secret,
     };

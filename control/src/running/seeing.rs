@@ -63,7 +63,7 @@ impl Running {
     }
 
     /// The moment that the appliance's time is counted from.
-    fn started_at(&self) -> Timestamp {
+    pub(super) fn started_at(&self) -> Timestamp {
         let now = i64::try_from(self.fixed.clock.now().get()).unwrap_or(i64::MAX);
         Timestamp::now().checked_sub(SignedDuration::from_nanos(now)).unwrap_or(Timestamp::UNIX_EPOCH)
     }

@@ -12,6 +12,7 @@ use units::Nanos;
 
 use super::*;
 use crate::compile::{PlainTables, compile};
+use crate::steward::Captured;
 use crate::store::{Store, Volatile};
 
 pub(super) const EDGE: &str = include_str!("../../../config/examples/edge.toml");
@@ -78,6 +79,7 @@ impl Bench {
             tables: Box::new(PlainTables),
             clock: Box::new(clock.clone()),
             buffers: Box::new(BufferUse::default),
+            filters: Box::new(|_| Err("there is no filter here".to_owned())),
             session_bytes: 0,
             steer_secret: 0,
         };
@@ -100,6 +102,8 @@ impl Bench {
                     Request::Sessions(reader) => reader.send(Vec::new()).is_ok(),
                     Request::Neighbors(reply) => reply.send(Vec::new()).is_ok(),
                     Request::Flush(_, reply) => reply.send(0).is_ok(),
+                    // No packet comes: it ends as soon as it has begun.
+                    Request::Capture(capture) => capture.reader.send(Captured::Begun).is_ok(),
                     Request::Trace(_) => false,
                     Request::Stop => return,
                 };

@@ -64,7 +64,9 @@ const fn must_arrive(command: &Command) -> bool {
         | Command::Dump(_)
         | Command::Flush(_)
         | Command::Trace(_)
-        | Command::EndTrace { .. } => true,
+        | Command::EndTrace { .. }
+        | Command::Capture(_)
+        | Command::EndCapture { .. } => true,
         Command::Neighbor { .. } | Command::Transmit { .. } => false,
     }
 }

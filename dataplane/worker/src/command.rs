@@ -10,6 +10,7 @@ use stage::forward::Evidence;
 use units::{Generation, Nanos, PortId, RuleId, ServiceId};
 use wire::MacAddr;
 
+use crate::capture::{Catch, FrameFilter};
 use crate::snapshot::Snapshot;
 use crate::sweep::{Dump, Flush};
 use crate::trace::Trace;
@@ -74,6 +75,13 @@ pub enum Command {
     Trace(Box<Trace>),
     /// Nobody wants to know any more.
     EndTrace {
+        /// The number of the request.
+        request: u64,
+    },
+    /// Copy frames into this buffer and send it back.
+    Capture(Box<Catch>),
+    /// Nobody wants frames any more.
+    EndCapture {
         /// The number of the request.
         request: u64,
     },
@@ -151,6 +159,10 @@ pub enum Event {
     Dumped(Box<Dump>),
     /// A buffer of [`Command::Trace`], with what was found out.
     Traced(Box<Trace>),
+    /// A buffer of [`Command::Capture`], with what was copied.
+    Captured(Box<Catch>),
+    /// The filter of a capture that is over, for control to free.
+    Released(Box<dyn FrameFilter>),
     /// A flush is over.
     Flushed {
         /// What was asked.

@@ -12,6 +12,7 @@ mod astray;
 mod beside;
 mod binding;
 mod burst;
+mod capture;
 mod challenge;
 mod clock;
 mod command;
@@ -69,6 +70,7 @@ mod tunnel_error;
 mod watch;
 mod zone_map;
 
+pub use capture::{CaptureOrder, Catch, Caught, FrameFilter, Side};
 pub use clock::Clock;
 pub use command::{Command, Event, ShortFrame};
 pub use counters::{Counter, Measured, StageCost, WorkerCounters};

@@ -140,6 +140,9 @@ where
         self.turns = self.turns.wrapping_add(1);
         self.sampled = self.turns.is_multiple_of(SAMPLED);
         self.commands();
+        if self.watch.is_on() {
+            self.tell_taps();
+        }
         let mut busy = self.receive_all();
         busy |= self.receive_handed();
         busy |= self.receive_from_kernel();
@@ -152,6 +155,9 @@ where
         }
         let before = if self.sampled { self.clock.cycles() } else { 0 };
         self.exits.flush(&self.shard.counters);
+        if self.watch.is_on() {
+            self.deliver_findings(false);
+        }
         if self.sampled && busy {
             // The packets themselves were counted when they were put into the batch.
             self.measure(Measured::Transmit, 0, before);
@@ -320,6 +326,8 @@ where
                 }
                 Command::Trace(buffer) => self.trace(buffer),
                 Command::EndTrace { request } => self.stop_trace(request),
+                Command::Capture(buffer) => self.capture(buffer),
+                Command::EndCapture { request } => self.stop_capture(request),
             }
         }
     }
@@ -340,7 +348,9 @@ where
         }
         self.shard.collect_counts(&mut self.sweeps);
         self.shard.watch_handshakes();
-        self.deliver_records(true);
+        if self.watch.is_on() {
+            self.deliver_findings(true);
+        }
         self.report_used(now.tick());
         for _ in 0..OVERDUE {
             let Some(overdue) = self.shard.next_hops.overdue(now.tick()) else { break };

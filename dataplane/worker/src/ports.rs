@@ -10,6 +10,8 @@ use crossbeam::queue::ArrayQueue;
 use frame::{Burst, Nic};
 use units::PortId;
 
+use crate::capture::Tap;
+
 /// Packets worth a call of the driver's by themselves; fewer wait for others until the end of the turn.
 const DIRECT: usize = 16;
 
@@ -20,12 +22,14 @@ pub struct QueuePair<N: Nic> {
     nic: N,
     batch: Burst<N::Buffer>,
     others: Option<Arc<ArrayQueue<N::Buffer>>>,
+    /// Who sees what is sent.
+    pub(crate) tap: Option<Tap>,
 }
 
 impl<N: Nic> QueuePair<N> {
     /// The queue pair `nic` of `port`; `others` is the ring of packets that other workers send through it.
     pub fn new(port: PortId, nic: N, others: Option<Arc<ArrayQueue<N::Buffer>>>) -> Self {
-        Self { port, nic, batch: Burst::new_const(), others }
+        Self { port, nic, batch: Burst::new_const(), others, tap: None }
     }
 
     /// The port this queue belongs to.
@@ -44,7 +48,7 @@ impl<N: Nic> QueuePair<N> {
     /// The packet comes back when the batch is full and the device takes nothing.
     pub fn push(&mut self, packet: N::Buffer) -> Result<(), N::Buffer> {
         if self.batch.is_full() {
-            self.nic.transmit(&mut self.batch);
+            self.transmit_batch();
         }
         self.batch.try_push(packet).map_err(|full| full.element())
     }
@@ -54,7 +58,10 @@ impl<N: Nic> QueuePair<N> {
     #[inline(always)]
     pub(crate) fn push_all(&mut self, packets: &mut Burst<N::Buffer>) {
         if self.batch.is_empty() && packets.len() >= DIRECT {
-            self.nic.transmit(packets);
+            match &mut self.tap {
+                None => self.nic.transmit(packets),
+                Some(tap) => tap.watch(&mut self.nic, packets),
+            };
         }
         if !packets.is_empty() {
             self.gather(packets);
@@ -65,7 +72,7 @@ impl<N: Nic> QueuePair<N> {
     #[inline(never)]
     fn gather(&mut self, packets: &mut Burst<N::Buffer>) {
         if self.batch.len() + packets.len() > self.batch.capacity() {
-            self.nic.transmit(&mut self.batch);
+            self.transmit_batch();
         }
         let room = self.batch.remaining_capacity().min(packets.len());
         self.batch.extend(packets.drain(..room));
@@ -80,7 +87,14 @@ impl<N: Nic> QueuePair<N> {
                 self.batch.push(packet);
             }
         }
-        if self.batch.is_empty() { 0 } else { self.nic.transmit(&mut self.batch) }
+        if self.batch.is_empty() { 0 } else { self.transmit_batch() }
+    }
+
+    fn transmit_batch(&mut self) -> usize {
+        match &mut self.tap {
+            None => self.nic.transmit(&mut self.batch),
+            Some(tap) => tap.watch(&mut self.nic, &mut self.batch),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use units::Nanos;
 use wire::{Content, Facts, Fragment, Frame, Transport, Verify, dissect};
 
+use crate::capture::{Catch, Side, Tap};
 use crate::clock::Clock;
 use crate::command::Event;
 use crate::counters::WorkerCounters;
@@ -33,7 +34,11 @@ const LENT: usize = 2;
 /// What a worker is watched for.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
+    /// Whether there is any of the following, here or at a queue.
+    on: bool,
     trace: Option<Tracing>,
+    /// The received side of a capture.
+    capture: Option<Tap>,
 }
 
 /// A trace under way.
@@ -57,15 +62,28 @@ impl Watch {
     /// Whether anybody watches.
     #[inline(always)]
     pub(crate) const fn is_on(&self) -> bool {
-        self.trace.is_some()
+        self.on
     }
 
     /// Whether somebody wants to know what becomes of this packet.
-    fn wants(&self, bytes: &[u8], arrival: &Arrival, worker: units::WorkerId) -> bool {
+    fn traces(&self, bytes: &[u8], arrival: &Arrival, worker: units::WorkerId) -> bool {
         let Some(trace) = &self.trace else { return false };
         let frame = dissect(bytes, Verify::Nothing).ok();
         trace.order.wanted.wants(frame.as_ref(), arrival.port, arrival.origin, worker)
     }
+
+    /// Whether this packet came by a port whose frames are wanted, and is wanted.
+    fn captures(&self, bytes: &[u8], arrival: &Arrival) -> bool {
+        let from_wire = matches!(arrival.origin, Origin::Wire | Origin::InLine | Origin::Tier(_));
+        self.capture.as_ref().is_some_and(|tap| from_wire && tap.order.port == arrival.port && tap.wants(bytes))
+    }
+}
+
+/// What somebody wants to know of one packet.
+#[derive(Clone, Copy)]
+struct Wanted {
+    trace: bool,
+    capture: bool,
 }
 
 impl Tracing {
@@ -158,13 +176,15 @@ where
         let mut run = Burst::new_const();
         let mut packets = core::mem::take(burst);
         for buffer in packets.drain(..) {
-            let wanted = self.watch.wants(buffer.bytes(), &arrival, self.shard.id);
-            if wanted && !run.is_empty() {
+            let trace = self.watch.traces(buffer.bytes(), &arrival, self.shard.id);
+            let capture = self.watch.captures(buffer.bytes(), &arrival);
+            let alone = trace || capture;
+            if alone && !run.is_empty() {
                 self.treat_by(self.processor, &mut run, arrival);
             }
             run.push(buffer);
-            if wanted {
-                self.treat_alone(&mut run, arrival);
+            if alone {
+                self.treat_alone(&mut run, arrival, Wanted { trace, capture });
             }
         }
         if !run.is_empty() {
@@ -173,9 +193,10 @@ where
     }
 
     /// Treats one packet and writes down what becomes of it.
-    fn treat_alone(&mut self, alone: &mut Burst<N::Buffer>, arrival: Arrival) {
+    fn treat_alone(&mut self, alone: &mut Burst<N::Buffer>, arrival: Arrival, wanted: Wanted) {
         let Some(buffer) = alone.first() else { return };
         let bytes = buffer.bytes();
+        let taken = self.watch.capture.as_mut().filter(|_| wanted.capture).map(|tap| tap.take(bytes));
         let (length, read) = (bytes.len(), dissect(bytes, Verify::Nothing));
         let facts = read.as_ref().ok().and_then(facts_of);
         let flow = facts.and_then(flow_of);
@@ -192,7 +213,10 @@ where
         let decision = core::mem::take(&mut self.shard.noted).decision;
         let after_all = Tally::of(&self.shard);
         let fate = tally.fate(&after_all, facts.is_some_and(|facts| facts.fragment != Fragment::No));
-        if fate == Fate::HandedOver {
+        if let (Some(tap), Some(taken)) = (&mut self.watch.capture, taken) {
+            tap.judge(taken, fate);
+        }
+        if fate == Fate::HandedOver || !wanted.trace {
             return;
         }
         for departure in &mut departures {
@@ -226,7 +250,80 @@ where
     }
 
     /// Delivers what has been found out: full buffers at once, others when the worker has a moment.
-    pub(crate) fn deliver_records(&mut self, at_leisure: bool) {
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn deliver_findings(&mut self, at_leisure: bool) {
+        self.deliver_records(at_leisure);
+        let now = self.shard.now;
+        let ready = self.watch.capture.as_mut().and_then(|tap| tap.ready(now, at_leisure));
+        if let Some(buffer) = ready {
+            let over = buffer.over;
+            self.shard.deliver(Event::Captured(buffer));
+            if over {
+                give_back(&mut self.shard, self.watch.capture.take());
+            }
+        }
+        for queue in &mut self.exits.queues {
+            let Some(buffer) = queue.tap.as_mut().and_then(|tap| tap.ready(now, at_leisure)) else { continue };
+            let ended = if buffer.over { queue.tap.take() } else { None };
+            self.shard.deliver(Event::Captured(buffer));
+            give_back(&mut self.shard, ended);
+        }
+        self.watch.on = self.is_watched();
+    }
+
+    /// The time of what is taken in this turn.
+    pub(crate) fn tell_taps(&mut self) {
+        let now = self.shard.now;
+        let sent = self.exits.queues.iter_mut().filter_map(|queue| queue.tap.as_mut());
+        for tap in self.watch.capture.iter_mut().chain(sent) {
+            tap.turn(now);
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        let tapped = self.exits.queues.iter().any(|queue| queue.tap.is_some());
+        self.watch.trace.is_some() || self.watch.capture.is_some() || tapped
+    }
+
+    /// Takes a buffer for a capture; the first of another capture ends the one before on its side.
+    pub(crate) fn capture(&mut self, buffer: Box<Catch>) {
+        let order = buffer.order;
+        let place = match order.side {
+            Side::Received => Some(&mut self.watch.capture),
+            Side::Sent => {
+                let queue = self.exits.queues.iter_mut().find(|queue| queue.port() == order.port);
+                queue.map(|queue| &mut queue.tap)
+            }
+        };
+        let mut refused = None;
+        let mut before = None;
+        match place {
+            Some(Some(tap)) if tap.order.request == order.request => refused = tap.lend(buffer),
+            Some(place) if buffer.begins => before = place.replace(Tap::new(buffer)),
+            // Sent by other workers, or over meanwhile.
+            Some(_) | None => refused = Some(buffer),
+        }
+        give_back(&mut self.shard, before);
+        if let Some(mut buffer) = refused {
+            buffer.over = true;
+            self.shard.deliver(Event::Captured(buffer));
+        }
+        self.watch.on = self.is_watched();
+    }
+
+    /// Ends the capture with this number.
+    pub(crate) fn stop_capture(&mut self, request: u64) {
+        let sent = self.exits.queues.iter_mut().map(|queue| &mut queue.tap);
+        for place in [&mut self.watch.capture].into_iter().chain(sent) {
+            if place.as_ref().is_some_and(|tap| tap.order.request == request) {
+                give_back(&mut self.shard, place.take());
+            }
+        }
+        self.watch.on = self.is_watched();
+    }
+
+    fn deliver_records(&mut self, at_leisure: bool) {
         let Some(trace) = &mut self.watch.trace else { return };
         if let Some(buffer) = trace.ready(self.shard.now, at_leisure) {
             let over = buffer.over;
@@ -256,6 +353,7 @@ where
             buffer.over = true;
             self.shard.deliver(Event::Traced(buffer));
         }
+        self.watch.on = self.is_watched();
     }
 
     /// Ends the trace with this number.
@@ -272,6 +370,36 @@ where
                 buffer.over = true;
                 self.shard.deliver(Event::Traced(buffer));
             }
+        }
+        self.watch.on = self.is_watched();
+    }
+}
+
+/// Gives back what control has lent for one side of a capture.
+fn give_back<B>(shard: &mut Shard<B>, tap: Option<Tap>) {
+    let Some((buffers, filter)) = tap.map(Tap::end) else { return };
+    for buffer in buffers {
+        shard.deliver(Event::Captured(buffer));
+    }
+    if let Some(filter) = filter {
+        shard.deliver(Event::Released(filter));
+    }
+}
+
+impl Tap {
+    /// Keeps the frame that was taken last or gives it up, now that it is known what became of it.
+    fn judge(&mut self, taken: bool, fate: Fate) {
+        let reason = if let Fate::Dropped(reason) = fate { Some(reason) } else { None };
+        let wanted = match (self.order.drops, fate) {
+            // The worker it was given to takes it.
+            (_, Fate::HandedOver) => false,
+            (None, _) => true,
+            (Some(wanted), _) => reason.is_some_and(|reason| wanted.is_none_or(|wanted| wanted == reason)),
+        };
+        match reason {
+            _ if !wanted => self.untake(taken),
+            Some(reason) if taken => self.explain(reason),
+            _ => {}
         }
     }
 }

@@ -40,7 +40,7 @@ use frame::memory::{MemoryBuffer, MemoryNic, MemoryPool, Wire};
 use neighborhood::Neighborhood;
 
 pub use parts::Layout;
-pub use seeing::{Follower, Seen};
+pub use seeing::{Follower, Frames, Seen, Taken};
 pub use worker::Snapshot;
 
 /// Where packets come in and go out.

@@ -1,16 +1,17 @@
-//! Traces in a rig, and questions about packets that are only supposed.
+//! Traces and captures in a rig, and questions about packets that are only supposed.
 
 use std::sync::Arc;
 
 use control::event::Request;
 use control::status::TraceStatus;
-use control::steward::{Traced, Tracing};
+use control::steward::{Captured, Capturing, Traced, Tracing};
 use control::trace::pattern::PacketPattern;
 use control::trace::rehearsal::{Rehearsal, Scene};
 use control::trace::words;
 use crossbeam::channel::{Receiver, bounded, unbounded};
+use stage::DropReason;
 use units::Nanos;
-use worker::PacketMatch;
+use worker::{FrameFilter, PacketMatch};
 
 use super::{Rig, Side, parts};
 use crate::packet::Packet;
@@ -38,6 +39,39 @@ pub struct Seen {
     pub busy: bool,
 }
 
+/// Whoever takes frames; dropped, the capture ends.
+#[derive(Debug)]
+pub struct Frames {
+    heard: Receiver<Captured>,
+    _listens: Arc<()>,
+}
+
+/// One frame that was taken.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Whether it came or left.
+    pub side: worker::Side,
+    /// Its bytes, the first `SNAP`.
+    pub bytes: Vec<u8>,
+    /// How many there were.
+    pub length: usize,
+    /// Why it was dropped.
+    pub reason: Option<DropReason>,
+}
+
+/// Bytes that are taken of a frame.
+const SNAP: usize = 128;
+
+/// Wants IPv4 packets of one protocol.
+#[derive(Debug)]
+struct OfProtocol(u8);
+
+impl FrameFilter for OfProtocol {
+    fn wants(&self, frame: &[u8]) -> bool {
+        frame.get(23) == Some(&self.0)
+    }
+}
+
 impl Follower {
     /// Hears and forgets.
     pub(super) fn forget(&self) {
@@ -46,6 +80,57 @@ impl Follower {
 }
 
 impl Rig {
+    /// Takes frames of a port from now on, all or those of one IPv4 protocol.
+    pub fn capture(
+        &mut self,
+        port: Side,
+        sides: &[worker::Side],
+        drops: Option<Option<DropReason>>,
+        protocol: Option<u8>,
+    ) -> Frames {
+        let (reader, heard) = bounded(4_096);
+        let listens = Arc::new(());
+        let filter = |protocol| Box::new(OfProtocol(protocol)) as Box<dyn FrameFilter>;
+        let each = self.workers.iter().flat_map(|_| sides);
+        let asked = Capturing {
+            port: port.port(),
+            sides: sides.to_vec(),
+            drops,
+            snap: SNAP,
+            filters: each.filter_map(|_| protocol.map(filter)).collect(),
+            span: FOR_EVER,
+            reader,
+            listener: Arc::downgrade(&listens),
+        };
+        self.requests.send(Request::Capture(Box::new(asked))).expect("the steward listens");
+        self.control();
+        self.turn();
+        Frames { heard, _listens: listens }
+    }
+
+    /// Whether another capture was under way.
+    #[must_use]
+    pub fn capture_is_refused(&self, frames: &Frames) -> bool {
+        matches!(frames.heard.try_recv(), Ok(Captured::Busy))
+    }
+
+    /// What was taken since the last time, and how many frames found no room.
+    #[must_use]
+    pub fn taken(&self, frames: &Frames) -> (Vec<Taken>, u64) {
+        let (mut taken, mut lost) = (Vec::new(), 0);
+        for heard in frames.heard.try_iter() {
+            let Captured::Frames(side, caught, bytes, more) = heard else { continue };
+            lost += more;
+            let mut begin = 0;
+            for frame in caught {
+                let bytes = bytes[begin..frame.end].to_vec();
+                begin = frame.end;
+                taken.push(Taken { side, bytes, length: frame.length, reason: frame.reason });
+            }
+        }
+        (taken, lost)
+    }
+
     /// The same, every packet of it traced from now on, and so treated alone.
     #[must_use]
     pub fn watched(mut self) -> Self {
