@@ -13,6 +13,7 @@ Installs, through apt-get and only where missing:
   to build   gcc, clang and libclang, pkg-config, DPDK 22.11 or newer, a Rust toolchain of 1.88 or newer
   to run     iproute2, ethtool, kmod
   to pack    dpkg-dev and lintian
+  to check   promtool (in Debian's package prometheus) and tshark, where they can be had
   to show    curl, iperf3, nginx, dig, ping, tracepath, traceroute, netcat, hping3, jq, dnsmasq, tcpdump, python3-venv (scripts/demo.sh and the tests)
   --guest    also QEMU 8 or newer, from backports where this Debian has an older one: for the test on virtual functions
              of an SR-IOV NIC. Where it cannot be had, that is said, and nothing fails.
@@ -48,6 +49,8 @@ have() {
         python3) command -v python3 >/dev/null ;;
         kmod) command -v modprobe >/dev/null ;;
         nginx-light) command -v nginx >/dev/null ;;
+        prometheus) command -v promtool >/dev/null ;;
+        tshark) command -v tshark >/dev/null ;;
         dnsmasq-base) command -v dnsmasq >/dev/null ;;
         bind9-dnsutils) command -v dig >/dev/null ;;
         iproute2) command -v ip >/dev/null ;;
@@ -136,6 +139,15 @@ guest_programs() {
 if $guest && ! has_nic; then
     say "installing QEMU"
     guest_programs || say "QEMU 8 or newer cannot be had here: tests that need a guest will be skipped"
+fi
+
+# Only some tests need these, and they say so where one is missing.
+for optional in prometheus tshark; do
+    # In a shell of its own: that it cannot be had ends nothing.
+    have "$optional" || (trap cleanup EXIT && install "$optional") || say "$optional is not to be had: the tests that need it will be skipped"
+done
+if [ -d /run/systemd/system ]; then
+    systemctl disable --quiet prometheus.service prometheus-node-exporter.service 2>/dev/null || true
 fi
 
 # Rust: 1.88 is the oldest that builds the workspace (edition 2024 and its let chains).

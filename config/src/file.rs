@@ -16,9 +16,10 @@ use crate::forward::{self, ForwardRead};
 use crate::fragments;
 use crate::links::Links;
 use crate::log;
+use crate::metrics;
 use crate::nat64::{self, Nat64Read};
 use crate::pairs;
-use crate::policy::{Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Neighbor, Sessions, ZoneTerms};
+use crate::policy::{Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Metrics, Neighbor, Sessions, ZoneTerms};
 use crate::ports::{self, Ports};
 use crate::routes::{self, Routes};
 use crate::section::Section;
@@ -51,6 +52,7 @@ pub(crate) struct File {
     pub(crate) dpdk: DpdkRead,
     pub(crate) sessions: Sessions,
     pub(crate) fragments: Fragments,
+    pub(crate) metrics: Metrics,
     pub(crate) ports: Ports,
     pub(crate) pairs: Vec<[PortId; 2]>,
     pub(crate) links: Links,
@@ -84,6 +86,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let dpdk = appliance::dpdk(&mut root);
     let sessions = sessions::sessions(&mut root);
     let fragments = fragments::fragments(&mut root, cores.workers.len());
+    let metrics = metrics::metrics(&mut root);
     let pairs = pairs::written(&mut root);
     let ports = ports::ports(&mut root, &pairs::names(&pairs), findings);
     let pairs = pairs::pairs(pairs, &ports, findings);
@@ -107,6 +110,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         dpdk,
         sessions,
         fragments,
+        metrics,
         ports,
         pairs,
         links,

@@ -38,6 +38,7 @@ mod lines;
 mod links;
 mod log;
 mod memory;
+mod metrics;
 mod names;
 mod nat64;
 mod nearest;
@@ -71,6 +72,7 @@ pub use forms::{Form, Key, forms};
 pub use outline::{Object, name_of, outline};
 pub use policy::Policy;
 pub use read::read;
+pub use size::parse as parse_size;
 
 use findings::Findings;
 

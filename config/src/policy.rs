@@ -38,6 +38,8 @@ pub struct Policy {
     pub sessions: Sessions,
     /// How fragments are kept until their datagram is complete.
     pub fragments: Fragments,
+    /// Where metrics are read.
+    pub metrics: Metrics,
     /// Zone names by [`ZoneId`]; the first is `appliance`.
     pub zones: Vec<String>,
     /// Ports by [`PortId`], at least one.
@@ -191,6 +193,13 @@ pub struct Fragments {
     pub per_datagram: usize,
     /// How long after its first fragment a datagram must be complete; default 5 s.
     pub timeout: Nanos,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// The TCP port they are read at beside the control socket; none where nothing is said.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Whether TCP connections that were already under way are taken up.

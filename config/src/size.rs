@@ -41,8 +41,9 @@ pub(crate) fn size(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Resul
     }
 }
 
-/// A number and a unit, with or without a blank between.
-fn parse(written: &str) -> Option<u64> {
+/// A number and a unit, with or without a blank between; `None` for anything else.
+#[must_use]
+pub fn parse(written: &str) -> Option<u64> {
     let digits = written.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = written.split_at_checked(digits)?;
     let unit = unit.strip_prefix(' ').unwrap_or(unit);

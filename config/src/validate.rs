@@ -54,6 +54,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         dpdk,
         sessions: file.sessions,
         fragments: file.fragments,
+        metrics: file.metrics,
         zones: file.ports.zones.names,
         ports: file.ports.ports.into_iter().map(|read| read.port).collect(),
         pairs: file.pairs,

@@ -309,6 +309,9 @@ pub fn restart_needed(running: &Policy, wanted: &Policy) -> Vec<&'static str> {
     if running.api != wanted.api {
         reasons.push("[api]");
     }
+    if running.metrics != wanted.metrics {
+        reasons.push("[metrics] listen");
+    }
     if running.cores != wanted.cores {
         reasons.push("[cores]");
     }

@@ -12,6 +12,7 @@
 //!   whoever listens; `watch`: what changes by itself.
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
 //! - `capture`: frames of a port as a file; `trace`: the ways of packets, in words.
+//! - `metrics`: what `show` shows, for Prometheus.
 //! - `health`: probes of backends, over ordinary sockets.
 //! - `kernel`: the kernel interface beside each port.
 //! - `doctor`: what this machine lacks.
@@ -35,6 +36,7 @@ pub mod kernel;
 #[cfg(feature = "dpdk")]
 pub mod launch;
 pub mod log_format;
+pub mod metrics;
 pub mod progress;
 pub mod render;
 pub mod running;

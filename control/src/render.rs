@@ -15,7 +15,7 @@ use stage::DropReason;
 
 use crate::status::{
     BlocklistStatus, Drops, FirewallStatus, Link, MemoryStatus, NeighborStatus, PortStatus, Reloaded, RouteStatus,
-    ServiceStatus, SessionStatus, TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
+    ServiceStatus, SessionStatus, Spread, TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
 };
 
 pub use change::{applied, confirmed, drained, flushed, policy, undrained};
@@ -117,8 +117,15 @@ pub fn workers(workers: &[WorkerStatus]) -> String {
         ("SESSIONS", NUMBERS),
         ("GENERATION", NUMBERS),
         ("HEARTBEAT", NUMBERS),
+        ("BURST", NUMBERS),
+        ("INSIDE P50", NUMBERS),
+        ("P99", NUMBERS),
     ]);
+    let microseconds = |value: f64, spread: &Spread| {
+        if spread.count > 0 { format!("{value:.1} us") } else { "-".to_owned() }
+    };
     for worker in workers {
+        let inside = &worker.time_inside_us;
         table.add_row([
             worker.core.to_string(),
             worker.rx_packets.to_string(),
@@ -131,6 +138,9 @@ pub fn workers(workers: &[WorkerStatus]) -> String {
             worker.sessions.to_string(),
             worker.generation.to_string(),
             format!("{} ms", worker.heartbeat_age_ms),
+            format!("{:.1}", worker.burst_fill.mean),
+            microseconds(inside.p50, inside),
+            microseconds(inside.p99, inside),
         ]);
     }
     let stages = stages(workers);

@@ -133,6 +133,12 @@ pub struct WorkerStatus {
     pub half_open_given_up: u64,
     /// Processor cycles a packet costs, averaged over the busy time since the last look.
     pub cycles_per_packet: f64,
+    /// Processor cycles it has spent on packets since the start, and in all.
+    #[serde(default)]
+    pub busy_cycles: u64,
+    /// Processor cycles since its loop began.
+    #[serde(default)]
+    pub total_cycles: u64,
     /// The share of its polls that found something to do, in percent.
     pub busy_percent: f64,
     /// Sessions it owns.
@@ -152,6 +158,34 @@ pub struct WorkerStatus {
     pub events_lost: u64,
     /// The stages of its pipeline, in order.
     pub stages: Vec<StageStatus>,
+    /// Packets in a burst, of one turn in sixteen since the start.
+    #[serde(default)]
+    pub burst_fill: Spread,
+    /// Microseconds that packets sent on were inside: from the moment their turn took them from the device to when it had given
+    /// them to the next. Waiting in the device, for another worker or for a next hop is not in it. Of one turn in sixteen.
+    #[serde(default)]
+    pub time_inside_us: Spread,
+}
+
+/// How values are spread: what share of them is at most how large. Each is known to a quarter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spread {
+    /// Values there were.
+    pub count: u64,
+    /// Their average.
+    pub mean: f64,
+    /// Half of them are at most this.
+    pub p50: f64,
+    /// Nine of ten.
+    pub p90: f64,
+    /// 99 of a hundred.
+    pub p99: f64,
+    /// 999 of a thousand.
+    pub p999: f64,
+    /// All of them.
+    pub max: f64,
+    /// The values as they were counted: at most so large, and so many.
+    pub buckets: Vec<(f64, u64)>,
 }
 
 /// One stage of a worker's pipeline.

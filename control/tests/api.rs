@@ -480,6 +480,72 @@ fn packets_that_are_only_supposed_are_judged() {
     assert_eq!(served.millrace("trace --pcap /nowhere.pcap --port outside").0, 1);
 }
 
+/// The answer to `GET /metrics` on the socket.
+fn scraped(served: &Served, accept: &str) -> String {
+    let mut stream = UnixStream::connect(served.path()).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
+}
+
+#[test]
+fn metrics_are_on_the_socket_in_either_format() {
+    let served = Served::new();
+    let text = scraped(&served, "*/*");
+    for line in [
+        "millrace_port_receive_packets_total{port=\"outside\"} 1",
+        "millrace_worker_received_packets_total{worker=\"0\"} 5",
+        "millrace_worker_stage_cycles_per_packet{worker=\"0\",stage=\"firewall\"} 40.0",
+        "millrace_dropped_packets_total{reason=\"no_route\"} 3",
+        "millrace_drop_reason_info{reason=\"no_route\",sentence=\"No route to the destination.\"} 1.0",
+        "millrace_backend_up{service=\"shop\",backend=\"shop-a\"} 1.0",
+        "millrace_backend_response_seconds{service=\"shop\",backend=\"shop-a\"} 0.0005",
+        "millrace_firewall_rule_hits_total{rule=\"ping\",action=\"allow\"} 4",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} in\n{text}");
+    }
+    assert!(text.contains("text/plain; version=0.0.4"));
+    let open = scraped(&served, "application/openmetrics-text; version=1.0.0");
+    assert!(open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"), "{open}");
+}
+
+/// One registry of reasons: each is a label of the drops' metric, and has its sentence there.
+#[test]
+fn every_drop_reason_has_a_metric() {
+    let served = Served::new();
+    let text = scraped(&served, "*/*");
+    for reason in stage::DropReason::all() {
+        assert!(text.contains(&format!("millrace_drop_reason_info{{reason=\"{reason}\",sentence=\"")), "{reason}");
+    }
+}
+
+/// What the alert rules and the dashboard ask for is what is told.
+#[test]
+fn every_metric_that_alerts_and_dashboard_name_exists() {
+    let families = control::metrics::families(&Fake::default());
+    let mut known: Vec<String> = families.iter().map(control::metrics::exposition::Family::queried).collect();
+    let bucketed: Vec<String> = known.iter().map(|name| format!("{name}_bucket")).collect();
+    known.extend(bucketed);
+    let mut named = 0;
+    for text in
+        [include_str!("../../config/monitoring/alerts.yml"), include_str!("../../config/monitoring/dashboard.json")]
+    {
+        for at in text.match_indices("millrace_").map(|(at, _)| at) {
+            let name: String =
+                text[at..].chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect();
+            assert!(known.contains(&name), "there is no metric {name}; there are {known:?}");
+            named += 1;
+        }
+    }
+    assert!(named > 30, "{named} names");
+    serde_json::from_str::<Value>(include_str!("../../config/monitoring/dashboard.json")).unwrap();
+    for family in &families {
+        assert!(family.name.starts_with("millrace_") && !family.name.ends_with("_total") && family.help.ends_with('.'));
+    }
+}
+
 #[test]
 fn sessions_are_limited_and_matched() {
     let served = Served::new();

@@ -7,6 +7,7 @@
 //! - `answer`: how bodies are read and answers given.
 //! - `callers`: who is on the socket at a time; `guests`: who calls over TCP, with `tls` and the `role` of each certificate;
 //!   `large_bodies`: who may send much at a time.
+//! - `metrics`: `/metrics`, here and on a TCP port of its own.
 //! - [`user`]: as whom they call.
 //! - [`socket`]: the socket file, its mode and its life.
 //! - [`Server`]: the listener and its end.
@@ -20,6 +21,7 @@ mod callers;
 mod events;
 mod guests;
 mod large_bodies;
+mod metrics;
 mod objects;
 mod openapi;
 mod role;
@@ -45,6 +47,7 @@ use tokio::task::JoinHandle;
 pub use appliance::{Appliance, Feed};
 use callers::Callers;
 pub use guests::Door;
+pub use metrics::MetricsPort;
 pub use routes::router;
 use socket::{ControlSocket, SocketError};
 pub use tls::TlsError;

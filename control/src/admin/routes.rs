@@ -16,6 +16,7 @@
 //! | `POST /api/v1/drain`, body [`Drain`]; `POST /api/v1/flush`, body [`Target`] | [`Changed`] |
 //! | `GET /api/v1/events` | what happens, as it happens |
 //! | `GET /api/v1/openapi.json` | all of these, described |
+//! | `GET /metrics` | every counter of `show`, as `OpenMetrics` or Prometheus text |
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -37,7 +38,7 @@ use super::Appliance;
 use super::answer::{Answer, Asked, Refused, ask, json as json_body, read, refused, show};
 use super::call::Call;
 use super::user::User;
-use super::{events, large_bodies, objects, openapi, watching};
+use super::{events, large_bodies, metrics, objects, openapi, watching};
 use crate::cli::{CONFIRM_WITHIN, SESSIONS_SHOWN};
 use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
@@ -57,6 +58,7 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
     let routed = calls.into_iter().fold(Router::new(), |router, call| router.route(&call.path.clone(), guarded(call)));
     Router::new()
         .nest("/api/v1", routed)
+        .route("/metrics", get(metrics::metrics))
         .fallback(unknown)
         .method_not_allowed_fallback(|| async { refused(RefusalKind::MethodNotAllowed, "the call has another method") })
         .layer(DefaultBodyLimit::max(large_bodies::BODY_MAX))

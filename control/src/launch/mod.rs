@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use worker::Clock;
 
 use crate::admin::socket::ControlSocket;
-use crate::admin::{Appliance, Door, Server, user};
+use crate::admin::{Appliance, Door, MetricsPort, Server, user};
 use crate::compile::compile;
 use crate::generation::{Proposal, Start};
 use crate::health::Prober;
@@ -97,6 +97,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let policy = first.checked.policy.clone();
     let socket = ControlSocket::bind(&policy.appliance.control_socket)?;
     let door = policy.api.as_ref().map(Door::open).transpose()?;
+    let metrics = policy.metrics.listen.map(listen).transpose()?;
     let claims = claim::claim(&policy)?;
     let eal = Eal::init(&eal_options(&policy))?;
     let clock = TscClock(eal.clock());
@@ -159,6 +160,15 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
         server.open(door, answers, runtime.handle())?;
     }
     let (finding, found) = unbounded();
+    let metrics = match metrics {
+        Some(listener) => {
+            Some(MetricsPort::answer(listener, Arc::clone(&appliance) as Arc<dyn Appliance>, runtime.handle())?)
+        }
+        None => None,
+    };
+    if let Some(port) = &metrics {
+        log::info!("metrics are read at http://{}/metrics", port.address());
+    }
     let weak = Arc::downgrade(&appliance);
     // It ends with the prober.
     std::thread::Builder::new().name("health".into()).spawn(move || Running::attend_probes(&weak, &found))?;
@@ -180,6 +190,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     log::info!("{name} is stopping");
     supervisor.stopping();
     appliance.bulletin().close();
+    drop(metrics);
     runtime.block_on(server.stop(LAST_CALLS));
     appliance.wind_down();
     drop(team);
@@ -192,6 +203,13 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     drop(eal);
     drop(claims);
     Ok(())
+}
+
+/// The port that metrics are read at.
+fn listen(address: std::net::SocketAddr) -> Result<std::net::TcpListener, Refused> {
+    std::net::TcpListener::bind(address).map_err(|error| {
+        format!("cannot listen at {address} for metrics: {error}; `listen` under [metrics] names the place").into()
+    })
 }
 
 fn join(thread: std::thread::JoinHandle<()>, name: &str) {

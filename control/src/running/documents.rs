@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use hdrhistogram::Histogram as Quantiles;
 use session::Kind;
 use stage::balancer::{Admin, Backend, Health, Services};
 use stage::blocklist::Blocklists;
@@ -14,12 +15,12 @@ use stage::heavy_hitters::{Counts, HeavyHitters, Talker};
 use stage::syn_cookie::{CookieMode, SynCounts};
 use stage::translate::{Filtering, Mapping, SourceNatRule};
 use units::Nanos;
-use worker::{Measured, SessionRecord, Snapshot};
+use worker::{Histogram, Measured, SessionRecord, Snapshot};
 
 use super::{DeviceCounters, WorkerView};
 use crate::status::{
     BackendStatus, BlocklistStatus, ForwardStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus,
-    SessionStatus, StageStatus, SynCookieStatus, TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
+    SessionStatus, Spread, StageStatus, SynCookieStatus, TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
 };
 
 pub(super) const fn action_name(action: Action) -> &'static str {
@@ -313,6 +314,27 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 10.0).round() / 10.0 }
 }
 
+/// What a worker has counted of values, in units of so many.
+#[expect(clippy::cast_precision_loss, reason = "shares for people; 52 bits of counts are enough")]
+fn spread(counted: &Histogram, unit: f64) -> Spread {
+    // Three digits are more than the buckets know; it grows with what is recorded.
+    let Ok(mut quantiles) = Quantiles::<u64>::new(3) else { return Spread::default() };
+    for (value, count) in counted.counts() {
+        if quantiles.record_n(value, count).is_err() {
+            return Spread::default();
+        }
+    }
+    if quantiles.is_empty() {
+        return Spread::default();
+    }
+    let at = |quantile| quantiles.value_at_quantile(quantile) as f64 / unit;
+    let count = quantiles.len();
+    let mean = counted.sum() as f64 / count as f64 / unit;
+    let max = quantiles.max() as f64 / unit;
+    let buckets = counted.counts().map(|(value, count)| (value as f64 / unit, count)).collect();
+    Spread { count, mean, p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max, buckets }
+}
+
 pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
     let counters = &view.counters;
     let stages: Vec<StageStatus> = Measured::ALL
@@ -338,6 +360,8 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         handed_over: counters.handed_over.get(),
         cycles_per_packet: ratio(counters.busy_cycles.get(), received + counters.from_kernel.get()),
         busy_percent: ratio(counters.busy_cycles.get().saturating_mul(100), counters.total_cycles.get()),
+        busy_cycles: counters.busy_cycles.get(),
+        total_cycles: counters.total_cycles.get(),
         sessions: counters.sessions.get(),
         sessions_opened: counters.sessions_opened.get(),
         sessions_closed: counters.sessions_closed.get(),
@@ -352,12 +376,30 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         passed_in_line: counters.passed_in_line.get(),
         half_open_given_up: counters.half_open_given_up.get(),
         stages,
+        burst_fill: spread(&counters.burst_fill, 1.0),
+        time_inside_us: spread(&counters.time_inside, 1_000.0),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_told_in_the_unit_that_is_asked_for() {
+        let counted = Histogram::default();
+        assert_eq!(spread(&counted, 1.0), Spread::default());
+        counted.add(2_000, 90);
+        counted.add(16_000, 9);
+        counted.add(1_000_000, 1);
+        let told = spread(&counted, 1_000.0);
+        assert_eq!((told.count, told.mean), (100, 13.24));
+        for (value, true_value) in
+            [(told.p50, 2.0), (told.p90, 2.0), (told.p99, 16.0), (told.p999, 1_000.0), (told.max, 1_000.0)]
+        {
+            assert!(value >= true_value && value <= true_value * 1.26, "{told:?}");
+        }
+    }
 
     #[test]
     fn addresses_that_follow_each_other_are_one_range() {

@@ -8,6 +8,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use stage::DropReason;
 use stage::heavy_hitters::HeavyHitters;
 
+use crate::histogram::Histogram;
+
 /// One counter with one writer.
 #[derive(Debug, Default)]
 #[repr(transparent)]
@@ -132,6 +134,11 @@ pub struct WorkerCounters {
     pub total_cycles: Counter,
     /// Bursts that held at least one packet.
     pub bursts: Counter,
+    /// Packets in a burst, of sampled turns.
+    pub burst_fill: Histogram,
+    /// Nanoseconds from the beginning of a turn, when its packets were taken from their devices, to its end, when those sent
+    /// on had been given to theirs; of sampled turns, for each packet that was sent on.
+    pub time_inside: Histogram,
     /// Who opens sessions, and whose packets are dropped.
     pub talkers: HeavyHitters,
     stages: [StageCost; Measured::ALL.len()],
@@ -165,6 +172,8 @@ impl Default for WorkerCounters {
             busy_cycles: Counter::default(),
             total_cycles: Counter::default(),
             bursts: Counter::default(),
+            burst_fill: Histogram::default(),
+            time_inside: Histogram::default(),
             talkers: HeavyHitters::default(),
             stages: Default::default(),
             drops: core::array::from_fn(|_| Counter::default()),

@@ -143,6 +143,7 @@ where
         if self.watch.is_on() {
             self.tell_taps();
         }
+        let sent = if self.sampled { self.shard.counters.forwarded.get() } else { 0 };
         let mut busy = self.receive_all();
         busy |= self.receive_handed();
         busy |= self.receive_from_kernel();
@@ -161,6 +162,7 @@ where
         if self.sampled && busy {
             // The packets themselves were counted when they were put into the batch.
             self.measure(Measured::Transmit, 0, before);
+            self.measure_time(now, sent);
         }
         busy
     }
@@ -277,6 +279,9 @@ where
 
     fn treat(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
         self.shard.counters.bursts.add(1);
+        if self.sampled {
+            self.shard.counters.burst_fill.add(burst.len() as u64, 1);
+        }
         if self.watch.is_on() {
             return self.treat_watched(burst, arrival);
         }
@@ -288,6 +293,15 @@ where
     pub(crate) fn treat_here(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
         let mut watch = Stopwatch::start(&self.clock, self.sampled);
         self.shard.treat(&mut self.exits, burst, arrival, &mut watch);
+    }
+
+    /// How long the packets that this turn sent on were inside.
+    fn measure_time(&self, since: Nanos, sent: u64) {
+        let counters = &self.shard.counters;
+        let packets = counters.forwarded.get().wrapping_sub(sent);
+        if packets > 0 {
+            counters.time_inside.add(self.clock.now().since(since).get(), packets);
+        }
     }
 
     fn measure(&self, measured: Measured, packets: usize, since: u64) {
