@@ -42,6 +42,13 @@ fn captured_size(written: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "write 1KiB or more, such as 100MiB".to_owned())
 }
 
+/// `top --every`.
+fn looked_every(written: &str) -> Result<Duration, String> {
+    let span = config::parse_duration(written).map(|span| Duration::from_nanos(span.get()));
+    let bounds = Duration::from_millis(100)..=Duration::from_secs(60);
+    span.filter(|span| bounds.contains(span)).ok_or_else(|| "write 100ms to 60s, such as 1s".to_owned())
+}
+
 /// Packets one trace may tell of.
 pub const TRACED_MAX: u64 = 100_000;
 
@@ -147,6 +154,14 @@ pub enum Command {
     },
     /// End the sessions of backends at once
     Flush(Concerned),
+    /// Watch rates in the terminal: workers, ports, backends, drops, sources
+    ///
+    /// q ends it, p pauses it, s sorts the backends.
+    Top {
+        /// From one look to the next
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = looked_every)]
+        every: Duration,
+    },
     /// Tell what happens to packets and why: the next that match, or one that is only described
     Trace(Traced),
     /// Write frames that come by a port and leave through it to a file, with the reasons of drops
@@ -384,6 +399,8 @@ mod tests {
             "millrace show drops",
             "millrace show top --json",
             "millrace trace --match protocol=tcp --count 5 --for 30s --json",
+            "millrace top",
+            "millrace top --every 500ms",
             "millrace trace --packet x",
             "millrace capture --port outside --write a.pcapng",
             "millrace capture --port outside --write - --drops --count 5 --for 10s --snap 128 --direction in",
@@ -423,6 +440,7 @@ mod tests {
             "millrace apply edge.toml --confirm-within 0s",
             "millrace apply edge.toml --confirm-within 25h",
             "millrace trace --match state=established",
+            "millrace top --every 0s",
             "millrace trace --count 0",
             "millrace capture --port outside",
             "millrace capture --write a.pcapng",

@@ -78,6 +78,7 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
         }
         Command::Flush(concerned) => change(socket, &concerned, Client::flush, render::flushed, console),
         Command::Capture(captured) => capture(socket, captured, console),
+        Command::Top { every } => client(socket).and_then(|client| Ok(crate::top::show(&client, every)?)),
         Command::Trace(traced) => trace(socket, traced, console),
         Command::Reload { what: ReloadKind::Blocklist { name, json } } => reload(socket, name, json, console),
         Command::Completions { shell } => {

@@ -13,6 +13,7 @@
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
 //! - `capture`: frames of a port as a file; `trace`: the ways of packets, in words.
 //! - `metrics`: what `show` shows, for Prometheus.
+//! - `top`: the live view.
 //! - `health`: probes of backends, over ordinary sockets.
 //! - `kernel`: the kernel interface beside each port.
 //! - `doctor`: what this machine lacks.
@@ -44,5 +45,6 @@ pub mod session_match;
 pub mod status;
 pub mod steward;
 pub mod store;
+pub mod top;
 pub mod trace;
 pub mod watch;

@@ -142,7 +142,9 @@ impl<'lab> Appliance<'lab> {
         self.host.start(&self.command(line), &self.folder.join(log))
     }
 
-    fn command(&self, line: &str) -> String {
+    /// The command line of `millrace --socket ... <line>`.
+    #[must_use]
+    pub fn command(&self, line: &str) -> String {
         format!("{} --socket {} {line}", self.binary.display(), self.socket.display())
     }
 
