@@ -336,7 +336,11 @@ pub enum Show {
     /// Address translation: pools and how far they are used
     Nat,
     /// Packets that did not come out, by reason
-    Drops,
+    Drops {
+        /// Every reason there is, with its sentence, whether it occurred or not
+        #[arg(long)]
+        explain: bool,
+    },
     /// Who opens most sessions and has most packets dropped, lately
     Top,
     /// Packet buffers, sessions, bytes
@@ -397,6 +401,7 @@ mod tests {
             "millrace show routes",
             "millrace show nat",
             "millrace show drops",
+            "millrace show drops --explain",
             "millrace show top --json",
             "millrace trace --match protocol=tcp --count 5 --for 30s --json",
             "millrace top",

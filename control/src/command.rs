@@ -315,7 +315,9 @@ fn show(socket: Option<PathBuf>, what: Show, json: bool, console: &mut Console<'
         Show::Neighbors => document(&client, "neighbors", json, |it: &Vec<_>| render::neighbors(it), console),
         Show::Routes => document(&client, "routes", json, |it: &Vec<_>| render::routes(it), console),
         Show::Nat => document(&client, "nat", json, render::nat, console),
-        Show::Drops => document(&client, "drops", json, render::drops, console),
+        Show::Drops { explain } => {
+            document(&client, "drops", json, if explain { render::reasons } else { render::drops }, console)
+        }
         Show::Top => document(&client, "top", json, render::top, console),
         Show::Memory => document(&client, "memory", json, render::memory, console),
         Show::Policy => document(&client, "policy", json, render::policy, console),

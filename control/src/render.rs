@@ -401,6 +401,17 @@ pub fn drops(drops: &Drops) -> String {
     drawn(&table)
 }
 
+/// `millrace show drops --explain`: every reason in the order of the registry, with its sentence.
+#[must_use]
+pub fn reasons(drops: &Drops) -> String {
+    let mut table = table(&[("PACKETS", NUMBERS), ("REASON", WORDS), ("", WORDS)]);
+    for reason in DropReason::all() {
+        let packets = drops.get(reason.name()).copied().unwrap_or(0);
+        table.add_row([packets.to_string(), reason.name().to_owned(), reason.sentence().to_owned()]);
+    }
+    drawn(&table)
+}
+
 /// `millrace show memory`.
 #[must_use]
 pub fn memory(memory: &MemoryStatus) -> String {
@@ -485,6 +496,18 @@ mod tests {
         assert_eq!(lines[0], "in the last 9.0 s");
         assert_eq!(lines[3].split_whitespace().collect::<Vec<_>>(), ["192.0.2.1", "1", "20", "300"]);
         assert!(lines[4].starts_with("2001:db8::/64 ") && lines[6].starts_with("TARGET"), "{text}");
+    }
+
+    /// One registry of reasons: each is explained.
+    #[test]
+    fn every_reason_is_explained_whether_it_occurred_or_not() {
+        let text = reasons(&Drops::from([("no_route".into(), 3)]));
+        assert_eq!(text.lines().count(), 1 + DropReason::COUNT);
+        for reason in DropReason::all() {
+            let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some(reason.name()));
+            assert!(line.is_some_and(|line| line.ends_with(reason.sentence())), "{reason}");
+        }
+        assert!(text.lines().any(|line| line.trim_start().starts_with("3  no_route")), "{text}");
     }
 
     #[test]
