@@ -67,3 +67,49 @@ fn kernel_interfaces_carry_the_ports_addresses_and_go_with_the_appliance() {
     appliance.stop();
     assert_eq!(lab.appliance.interfaces(), before);
 }
+
+/// Whoever came in over the host's own routes goes on, also where the policy has a route to the same prefix.
+#[test]
+fn the_hosts_own_routes_stay_while_the_appliance_runs_and_after() {
+    let test = "the_hosts_own_routes_stay_while_the_appliance_runs_and_after";
+    let Some(lab) = Lab::wired(test, Claims::PROGRAMS) else { return };
+    let own = [
+        ("-4", "default via 192.0.2.254 dev mgmt metric 1024"),
+        ("-4", "203.0.113.0/24 via 192.0.2.254 dev mgmt"),
+        ("-6", "default via 2001:db8:99::254 dev mgmt metric 1024"),
+        ("-6", "2001:db8:cafe::/48 via 2001:db8:99::254 dev mgmt metric 1024"),
+    ];
+    for words in [
+        "link add mgmt type veth peer name far",
+        "link set far up",
+        "link set mgmt up",
+        "address add 192.0.2.1/24 dev mgmt",
+    ] {
+        lab.appliance.must(&format!("ip {words}"));
+    }
+    lab.appliance.must("ip address add 2001:db8:99::1/64 dev mgmt nodad");
+    for (family, route) in own {
+        lab.appliance.must(&format!("ip {family} route add {route}"));
+    }
+    let stand = |when: &str| {
+        for (family, route) in own {
+            let words: Vec<&str> = route.split(' ').collect();
+            let shown = lab.appliance.must(&format!("ip {family} route show {}", words[0]));
+            assert!(shown.contains("dev mgmt"), "{when}: {route}: {shown}");
+        }
+    };
+    stand("before");
+    let routes =
+        [("0.0.0.0/0", "198.51.100.20"), ("::/0", "2001:db8:51::20"), ("2001:db8:cafe::/48", "2001:db8:51::20")];
+    let routes = routes.map(|(to, via)| format!("[[route]]\nto = \"{to}\"\nvia = \"{via}\"\n\n")).concat();
+    let edge = lab.edge().replacing("[firewall]\n", &format!("{routes}[firewall]\n"));
+    let appliance = Appliance::launch(&lab, &edge);
+    stand("while it runs");
+    let ours = lab.appliance.must("ip -6 route show default");
+    assert!(ours.contains("dev mr-outside"), "the appliance's route stands behind it: {ours}");
+    let applied = appliance.apply(&edge.replacing("[firewall]\n", "# another text\n[firewall]\n"));
+    assert!(applied.success, "{}", applied.err);
+    stand("after a change");
+    appliance.stop();
+    stand("after it");
+}

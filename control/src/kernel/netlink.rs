@@ -27,6 +27,7 @@ const RTM_DELROUTE: u16 = 25;
 const NLM_F_REQUEST: u16 = 0x001;
 const NLM_F_ACK: u16 = 0x004;
 const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 
 const IFLA_ADDRESS: u16 = 1;
@@ -47,8 +48,15 @@ const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RTN_UNICAST: u8 = 1;
 
-/// The metric of routes through kernel interfaces: behind those the host has by itself, so that none of them is taken over.
-const ROUTE_METRIC: u32 = 1024;
+/// `EEXIST` of errno(3).
+const EXISTS: i32 = 17;
+
+/// The metric of routes through a kernel interface: one that nobody else gives, since the kernel takes a route of the same
+/// prefix and metric for the same route, wherever it leads; and behind all that the host has by itself, whose metrics are 0, a
+/// few hundred, or 1024, as of any IPv6 route without one (`IP6_RT_PRIO_USER`).
+const fn route_metric(index: u32) -> u32 {
+    0x6d72_0000 | (index & 0xffff)
+}
 
 const HEADER_LEN: usize = 16;
 const ATTRIBUTE_LEN: usize = 4;
@@ -125,13 +133,16 @@ impl Netlink {
     /// Adds a route through an interface, or takes it away. Adding one that is there is no error.
     pub(super) fn route(&mut self, change: Change, index: u32, to: IpNet, via: IpAddr) -> io::Result<()> {
         let (network, gateway) = (octets(to.network()), octets(via));
-        let (index, metric) = (index.to_ne_bytes(), ROUTE_METRIC.to_ne_bytes());
+        let (metric, index) = (route_metric(index).to_ne_bytes(), index.to_ne_bytes());
         let mut body = vec![family(via), to.prefix_len(), 0, 0];
         body.extend([RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0]);
         let attributes: &[(u16, &[u8])] =
             &[(RTA_DST, &network), (RTA_GATEWAY, &gateway), (RTA_OIF, &index), (RTA_PRIORITY, &metric)];
         match change {
-            Change::Add => self.call(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &body, attributes),
+            Change::Add => match self.call(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &body, attributes) {
+                Err(error) if error.raw_os_error() == Some(EXISTS) => Ok(()),
+                done => done,
+            },
             Change::Remove => self.call(RTM_DELROUTE, 0, &body, attributes),
         }
     }
