@@ -104,6 +104,41 @@ fn stamp(file: &File) -> std::io::Result<(Stamp, SystemTime)> {
     Ok((stamp, it.modified()?))
 }
 
+/// Why a file was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// The kernel does not let it be.
+    #[error("{0}")]
+    Failed(std::io::Error),
+    /// Something else stands there: `is a pipe`.
+    #[error("it {0}, not a file")]
+    NoFile(&'static str),
+}
+
+/// Opens a regular file to read it, without waiting for anybody.
+///
+/// # Errors
+/// [`NotOpened`].
+pub fn open(path: &Path) -> Result<File, NotOpened> {
+    // O_NONBLOCK: opening a pipe nobody writes to would wait for ever; for regular files it means nothing.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(NotOpened::Failed)?;
+    let kind = file.metadata().map_err(NotOpened::Failed)?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    Err(NotOpened::NoFile(if kind.is_dir() {
+        "is a directory"
+    } else if kind.is_fifo() {
+        "is a pipe"
+    } else if kind.is_socket() {
+        "is a socket"
+    } else {
+        "is a device"
+    }))
+}
+
 fn look(path: &Path) -> Result<Look, Finding> {
     let failed = |error: &std::io::Error| match error.kind() {
         ErrorKind::NotFound => Finding::whole("no-such-file", "there is no such file"),
@@ -112,23 +147,12 @@ fn look(path: &Path) -> Result<Look, Finding> {
         }
         _ => Finding::whole("unreadable-file", format!("the file cannot be read: {error}")),
     };
-    // O_NONBLOCK: opening a pipe nobody writes to would wait for ever; for regular files it means nothing.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| failed(&error))?;
-    let kind = file.metadata().map_err(|error| failed(&error))?.file_type();
-    if !kind.is_file() {
-        let what = if kind.is_dir() {
-            "is a directory"
-        } else if kind.is_fifo() {
-            "is a pipe"
-        } else if kind.is_socket() {
-            "is a socket"
-        } else {
-            "is a device"
-        };
-        return Err(Finding::whole("not-a-file", format!("it {what}, not a file")).advice("name a regular file"));
-    }
+    let file = open(path).map_err(|why| match why {
+        NotOpened::Failed(error) => failed(&error),
+        NotOpened::NoFile(what) => {
+            Finding::whole("not-a-file", format!("it {what}, not a file")).advice("name a regular file")
+        }
+    })?;
     let (before, _) = stamp(&file).map_err(|error| failed(&error))?;
     let mut bytes = Vec::new();
     let limit = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);

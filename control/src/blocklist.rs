@@ -4,13 +4,14 @@
 //! A line has one address or prefix, IPv4 or IPv6; `#` and `;` begin a comment. That is what the common lists look like.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::policy::Blocklist;
+use crossbeam::channel::bounded;
 use ipnet::IpNet;
 use stage::blocklist::{Blocklists, PrefixSet};
 
@@ -19,6 +20,9 @@ const PREFIXES_MAX: usize = 2_000_000;
 
 /// Bytes of one file that are read: as many prefixes of the longest spelling, each with a comment.
 const BYTES_MAX: u64 = 256 << 20;
+
+/// How long it is waited for one file.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// Faults told of one file.
 const FAULTS_TOLD: usize = 10;
@@ -45,6 +49,17 @@ fn prefix(written: &str) -> Result<IpNet, String> {
     }
 }
 
+/// A faulty line in an answer: as it is only where it consists of what addresses consist of. Whoever may change the policy need
+/// not be one who may read every file.
+fn shown(written: &str) -> String {
+    let of_addresses = |byte: u8| byte.is_ascii_hexdigit() || b".:/ ".contains(&byte);
+    if written.bytes().all(of_addresses) && written.contains(['.', ':']) {
+        format!("\"{}\"", written.chars().take(SHOWN).collect::<String>())
+    } else {
+        "what stands there".to_owned()
+    }
+}
+
 /// Reads the text of a list.
 ///
 /// # Errors
@@ -64,8 +79,7 @@ fn parse(text: &str, name: &str) -> Result<PrefixSet, String> {
             Err(why) => {
                 faults += 1;
                 if faults <= FAULTS_TOLD {
-                    let shown: String = written.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-                    let _ = writeln!(told, "{name}:{number}: \"{shown}\" {why}");
+                    let _ = writeln!(told, "{name}:{number}: {} {why}", shown(written));
                 }
             }
         }
@@ -79,17 +93,25 @@ fn parse(text: &str, name: &str) -> Result<PrefixSet, String> {
     if faults > 0 { Err(told.trim_end().to_owned()) } else { Ok(PrefixSet::new(prefixes)) }
 }
 
-/// Reads the file of a list.
+/// Reads the file of a list, on a thread of its own: whoever waits goes on when its disk or its server does not answer.
 ///
 /// # Errors
 /// Sentences: the file cannot be read, is too long, is not text, or has faulty lines.
 pub fn read(path: &Path) -> Result<Arc<PrefixSet>, String> {
+    let (tell, told) = bounded(1);
+    let file = path.to_owned();
+    let reading = move || drop(tell.send(read_through(&file)));
+    let name = path.display();
+    std::thread::Builder::new().name("blocklist".into()).spawn(reading).map_err(|why| format!("{name}: {why}"))?;
+    told.recv_timeout(READ_WITHIN).unwrap_or_else(|_| {
+        Err(format!("{name} has not been read within {} s; put it on a disk of this machine", READ_WITHIN.as_secs()))
+    })
+}
+
+fn read_through(path: &Path) -> Result<Arc<PrefixSet>, String> {
     let name = path.display().to_string();
     let failed = |why: std::io::Error| format!("{name}: {why}");
-    let file = File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(format!("{name} is not a file"));
-    }
+    let file = config::open(path).map_err(|why| format!("{name}: {why}"))?;
     let mut bytes = Vec::new();
     file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > BYTES_MAX {
@@ -141,7 +163,7 @@ mod tests {
             "192.0.2.1\nexample.org\n10.0.0.1/8\n10.0.0.0/33\n::/0\n10.0.0.0/+8\n10.0.0.0/8 10.1.0.0/16\n1.2.3\n";
         let faults = faults(text);
         let lines: Vec<&str> = faults.lines().collect();
-        assert!(lines[0].starts_with("list:2: \"example.org\" is not an address or a prefix; write"), "{faults}");
+        assert!(lines[0].starts_with("list:2: what stands there is not an address or a prefix; write"), "{faults}");
         assert_eq!(lines[1], "list:3: \"10.0.0.1/8\" has bits behind its prefix length; write 10.0.0.0/8");
         assert_eq!(lines[2], "list:4: \"10.0.0.0/33\" has no such prefix length; write one from 1 to 32");
         assert_eq!(lines[3], "list:5: \"::/0\" is everything; write a firewall rule instead");
@@ -156,10 +178,27 @@ mod tests {
     }
 
     #[test]
+    fn no_secret_of_another_file_is_told() {
+        let text = "root:$y$j9T$abc\ntoken=c0ffee\ndeadbeefdeadbeef\n-----BEGIN PRIVATE KEY-----\n10.0.0.0.1\n";
+        let faults = faults(text);
+        for secret in ["root", "j9T", "c0ffee", "deadbeef", "PRIVATE"] {
+            assert!(!faults.contains(secret), "{faults}");
+        }
+        assert!(
+            faults.contains("list:1: what stands there is not") && faults.contains("list:5: \"10.0.0.0.1\" is not")
+        );
+    }
+
+    #[test]
     fn files_that_are_none_are_told() {
         assert!(read(Path::new("/nonexistent/list")).unwrap_err().contains("/nonexistent/list"));
-        assert!(read(Path::new("/")).unwrap_err().contains("is not a file"));
+        assert!(read(Path::new("/")).unwrap_err().contains("is a directory, not a file"));
         // Endless, and not a file.
-        assert!(read(Path::new("/dev/zero")).unwrap_err().contains("is not a file"));
+        assert!(read(Path::new("/dev/zero")).unwrap_err().contains("is a device, not a file"));
+        // One that nobody writes to.
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(read(&pipe).unwrap_err().contains("is a pipe, not a file"));
     }
 }
