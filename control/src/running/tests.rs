@@ -228,6 +228,21 @@ fn what_the_operator_drains_is_put_back_by_the_operator_alone() {
 }
 
 #[test]
+fn what_the_operator_drains_stays_drained_through_policies_that_do_not_have_it() {
+    let bench = Bench::new();
+    bench.obliging();
+    bench.appliance.drain(&Target::Backend("shop/shop-b".into())).unwrap();
+    for text in [&without_shop_b(), &EDGE.replace("shop-b", "shop-x"), EDGE] {
+        bench.apply(text, "edge.toml").unwrap();
+    }
+    let drained = bench.backend("shop", "shop-b");
+    assert_eq!(drained.admin(Nanos::ZERO), stage::balancer::Admin::Draining);
+    drop(drained);
+    bench.appliance.undrain(&Target::Backend("shop/shop-b".into())).unwrap();
+    assert_eq!(bench.backend("shop", "shop-b").admin(Nanos::ZERO), stage::balancer::Admin::Enabled);
+}
+
+#[test]
 fn a_rollback_gives_a_backend_its_sessions_back() {
     let bench = Bench::new();
     bench.obliging();

@@ -230,6 +230,11 @@ impl Backend {
         self.policy_end.store(NEVER, Ordering::Relaxed);
     }
 
+    /// Whether the operator has taken it out.
+    pub(super) fn is_drained(&self) -> bool {
+        self.operator_end.load(Ordering::Relaxed) != NEVER
+    }
+
     /// Whether neither the operator nor the policy in force has taken it out.
     #[must_use]
     pub fn is_enabled(&self) -> bool {

@@ -169,10 +169,32 @@ pub struct Services {
     services: Arc<[Service]>,
     index: Arc<Index>,
     places: Arc<HashMap<u64, (ServiceId, usize), Keyed>>,
-    /// Backends of earlier policies that this one has not: whoever still has sessions of one keeps it alive.
-    departed: Arc<[Weak<Backend>]>,
+    /// Backends of earlier policies that this one has not.
+    departed: Arc<[Departed]>,
     /// The paths of tunnels, by the address they lead to.
     paths: Arc<HashMap<IpAddr, Arc<PathMtu>>>,
+}
+
+/// A backend that the policy has no more.
+#[derive(Clone, Debug)]
+enum Departed {
+    /// Whoever still has sessions of it keeps it alive.
+    Left(Weak<Backend>),
+    /// The operator has drained it: a policy that has it again does not put it into service.
+    Drained(Arc<Backend>),
+}
+
+impl Departed {
+    fn of(backend: &Arc<Backend>) -> Self {
+        if backend.is_drained() { Self::Drained(Arc::clone(backend)) } else { Self::Left(Arc::downgrade(backend)) }
+    }
+
+    fn alive(&self) -> Option<Arc<Backend>> {
+        match self {
+            Self::Left(backend) => backend.upgrade(),
+            Self::Drained(backend) => Some(Arc::clone(backend)),
+        }
+    }
 }
 
 impl Default for Services {
@@ -256,19 +278,19 @@ impl Services {
             })
             .collect();
         let gone = running.values().filter(|backend| !places.contains_key(&backend.key()));
-        let departed = gone.map(Arc::downgrade).collect();
+        let departed = gone.map(Departed::of).collect();
         Self { services, index: Arc::new(index), places: Arc::new(places), departed, paths: Arc::new(paths) }
     }
 
-    /// The backends of this policy, and of those before it that somebody still uses.
+    /// The backends of this policy, and those of earlier ones that are remembered.
     fn alive(&self) -> impl Iterator<Item = Arc<Backend>> {
         let members = self.services.iter().flat_map(Service::members).map(|member| Arc::clone(&member.backend));
         self.departed().chain(members)
     }
 
-    /// Backends of earlier policies that this one has not and that somebody still uses.
+    /// Backends of earlier policies that this one has not and that somebody still uses, or that the operator has drained.
     pub fn departed(&self) -> impl Iterator<Item = Arc<Backend>> {
-        self.departed.iter().filter_map(Weak::upgrade)
+        self.departed.iter().filter_map(Departed::alive)
     }
 
     /// The same services with the tables that today's health and administration ask for. What did not change is shared.
