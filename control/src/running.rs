@@ -238,18 +238,32 @@ impl Running {
     }
 
     /// Takes in what probes find until there are no more of them or the appliance is gone, on the thread it is called from.
-    /// When that changes who can be chosen, the balancer's tables follow: once for all that has come meanwhile, since renewing
-    /// them waits for the workers, and for whoever else changes something.
+    /// When that changes who can be chosen, the balancer's tables follow: once for all that has come meanwhile, and on a thread
+    /// of their own, since renewing them waits for the workers, and for whoever else changes something.
     pub fn attend_probes(this: &Weak<Self>, reports: &Receiver<Report>) {
-        while let Ok(first) = reports.recv()
-            && let Some(appliance) = this.upgrade()
-        {
-            let renew =
-                reports.try_iter().fold(appliance.take_in(&first), |renew, next| appliance.take_in(&next) || renew);
-            if renew && let Err(refusal) = appliance.rebuild() {
-                log::error!("the balancer's tables could not be renewed: {refusal}");
+        let (wake, woken) = bounded::<()>(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while woken.recv().is_ok()
+                    && let Some(appliance) = this.upgrade()
+                {
+                    if let Err(refusal) = appliance.rebuild() {
+                        log::error!("the balancer's tables could not be renewed: {refusal}");
+                    }
+                }
+            });
+            while let Ok(first) = reports.recv()
+                && let Some(appliance) = this.upgrade()
+            {
+                let renew =
+                    reports.try_iter().fold(appliance.take_in(&first), |renew, next| appliance.take_in(&next) || renew);
+                if renew {
+                    // Full: it is about to look.
+                    let _ = wake.try_send(());
+                }
             }
-        }
+            drop(wake);
+        });
     }
 
     /// Takes in what a probe has found; true when it changes who can be chosen.

@@ -189,6 +189,31 @@ fn what_probes_have_found_meanwhile_is_put_in_force_at_once() {
 }
 
 #[test]
+fn backends_fail_while_somebody_else_has_the_turn() {
+    let bench = Bench::new();
+    bench.obliging();
+    let turn = bench.appliance.turns.wait();
+    let second = Report {
+        backend: "shop-b".into(),
+        address: "10.0.0.12:8080".parse().unwrap(),
+        ..report(Health::Failed, Err("refused".into()))
+    };
+    let (finding, found) = unbounded();
+    let appliance = Arc::downgrade(&bench.appliance);
+    let attending = std::thread::spawn(move || Running::attend_probes(&appliance, &found));
+    for (report, name) in [(report(Health::Failed, Err("refused".into())), "shop-a"), (second, "shop-b")] {
+        finding.send(report).unwrap();
+        // The turn is held: were it waited for, this would never come.
+        while bench.backend("shop", name).health() != Health::Failed {
+            std::thread::yield_now();
+        }
+    }
+    drop((turn, finding));
+    attending.join().unwrap();
+    assert!(!bench.appliance.snapshot().services.is_outdated(), "the tables follow when the turn has come");
+}
+
+#[test]
 fn the_state_is_read_while_a_publication_is_waited_for() {
     // A7: the workers take their time, and every `show` answers all the same.
     let bench = Bench::new();
