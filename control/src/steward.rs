@@ -225,6 +225,8 @@ impl<C: Clock> Steward<C> {
         let mut due = self.clock.now();
         let addresses = answered_addresses(&snapshot);
         let known = before.map(|before| &before.ours);
+        // What is still to be said of addresses that are gone would take them from whoever has them now.
+        self.announcements.retain(|announcement| addresses.contains(&announcement.address));
         for &address in addresses.iter().filter(|address| !known.is_some_and(|known| known.contains(address))) {
             for (port, facts) in (0..).map(PortId::new).zip(&snapshot.ports) {
                 if facts.addresses.iter().any(|net| net.contains(&address)) {

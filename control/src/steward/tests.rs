@@ -341,6 +341,20 @@ fn many_addresses_are_announced_one_after_the_other() {
 }
 
 #[test]
+fn addresses_of_a_policy_that_is_taken_back_are_announced_no_more() {
+    let mut bench = Bench::new(1, 8_192);
+    let pool = "[[source_nat]]\nname = \"many\"\naddress = [\"198.51.100.101-198.51.100.250\"]\n";
+    let _done = bench.publish(tables(2, pool), Vec::new());
+    bench.clock.advance(Nanos::from_millis(20));
+    bench.pass();
+    assert!(!bench.commands(0).is_empty(), "they were begun with");
+    let _done = bench.publish(tables(3, ""), Vec::new());
+    bench.pass();
+    bench.commands(0);
+    assert_eq!(bench.take_announcements(), []);
+}
+
+#[test]
 fn no_station_takes_an_address_that_hides_clients() {
     // EVA-26.
     let mut bench = Bench::new(1, 1_024);
