@@ -431,6 +431,46 @@ fn a_service_is_served_in_line() {
     }
 }
 
+/// SE-23: while some worker does not have a service yet, its packets pass as they came, whichever worker gets them.
+#[test]
+fn a_service_takes_nothing_in_before_every_worker_has_it() {
+    for (client, shop, [backend, _]) in SHOPS {
+        let two = Layout { workers: 2, queues: 2, ..Layout::default() };
+        let mut rig = Rig::laid_out(&format!("{PORTS}{ALLOW}"), two);
+        let served = rig.send_policy(&format!("{PORTS}{ALLOW}{}", service(shop, "", &[backend])));
+        let from = |port: u16| client.replace("40000", &port.to_string());
+        let syn = |end: &str, port| inward(tcp(&from(port), end).syn().seq(1000));
+        let asked = [at(shop, 80), at(backend, 80)];
+        let early: Vec<Packet> = (1..=16).flat_map(|port| asked.iter().map(move |end| syn(end, port))).collect();
+        rig.control();
+        rig.turn_one(0);
+        rig.control();
+        early.iter().for_each(|packet| rig.put(OUTSIDE, packet));
+        rig.turn_one(0);
+        assert!(served.try_recv().is_err(), "one worker has the new policy, one has not");
+        // The other one meets its own packets, and those it is handed, from the turn on in which it moves on. Control, which
+        // would end the silence, does not hear of that yet.
+        for _ in 0..8 {
+            rig.turn_one(1);
+            rig.turn_one(0);
+        }
+        rig.collect();
+        let mut came = rig.take();
+        let mut wanted: Vec<_> = early.iter().map(|packet| (INSIDE, rig.outward(INSIDE, packet))).collect();
+        came.sort();
+        wanted.sort();
+        assert!(came == wanted, "{shop}: as they came, {} of {}", came.len(), wanted.len());
+        rig.settle();
+        assert!(served.try_recv().is_ok());
+        assert_eq!(rig.active(&name_of(shop)), [0], "nobody was taken in");
+        let mac = station(backend.parse().unwrap());
+        let left = syn(&asked[1], 17).destination_mac(mac);
+        rig.case("from now on", &[(OUTSIDE, syn(&asked[0], 17))], &[(INSIDE, left)], &[]);
+        assert_eq!(rig.active(&name_of(shop)), [1]);
+        passes(&mut rig, "what has passed goes on as it was", OUTSIDE, &early[0]);
+    }
+}
+
 /// SE-17: what nobody registered is not intercepted; SE-15: a registered backend is, by its own address and port.
 #[test]
 fn only_what_is_registered_is_taken_in() {

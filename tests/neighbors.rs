@@ -1,12 +1,15 @@
 //! Neighbors: ARP and neighbor discovery both ways, packets that wait for a next hop, addresses announced, and claims to
 //! addresses of ours that change nothing.
 
+use std::net::IpAddr;
+
 use control::event::Note;
 use millrace_tests::packet::{
     Packet, advertisement, arp_reply, arp_request, end, host, icmp_error, neighbor_advertisement, solicitation,
     station, udp,
 };
-use millrace_tests::{ADDRESSES, INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, Side};
+use millrace_tests::rig::Layout;
+use millrace_tests::{ADDRESSES, INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS};
 use stage::DropReason::{ArpUnwanted, NeighborDiscoveryInvalid, NeighborQueueFull, NeighborUnresolved};
 use units::Nanos;
 use wire::MacAddr;
@@ -248,4 +251,54 @@ fn placed_neighbors_are_open_before_the_first_packet() {
             (1..=100).map(|port| (INSIDE, udp(&end(client, port), &end(server, 9)).hops(63))).collect::<Vec<_>>();
         rig.came("a hundred first packets", &passed);
     }
+}
+
+/// SE-19, SE-23: virtual addresses and those that hide clients are neither answered for nor announced until every worker serves
+/// them. From the moment the policy lets go of them they are not any more.
+#[test]
+fn an_address_is_silent_until_every_worker_serves_it() {
+    let questions =
+        ["198.51.100.10", "198.51.100.20", "2001:db8:51::10"].map(|address| match address.parse().unwrap() {
+            IpAddr::V4(_) => arp_request("198.51.100.7", address),
+            IpAddr::V6(_) => solicitation("2001:db8:51::7", address),
+        });
+    let two = Layout { workers: 2, queues: 2, ..Layout::default() };
+    let mut rig = Rig::laid_out(TWO_PORTS, two);
+    for _ in 0..5 {
+        rig.leap(Nanos::from_millis(100));
+    }
+    rig.overhear();
+    rig.take();
+    let frames = |rig: &mut Rig| {
+        rig.collect();
+        rig.take().into_iter().filter(|(side, _)| *side == OUTSIDE).count()
+    };
+    let served = rig.send_policy(&format!("{TWO_PORTS}{ADDRESSES}"));
+    rig.control();
+    for _ in 0..5 {
+        // Each question twice, one for each queue: the other worker's waits.
+        questions.iter().for_each(|question| rig.put(OUTSIDE, question));
+        questions.iter().for_each(|question| rig.put(OUTSIDE, question));
+        rig.turn_one(0);
+        rig.leap_only(Nanos::from_millis(100));
+        rig.control();
+    }
+    assert_eq!(rig.snapshot().generation.get(), 2);
+    assert_eq!((frames(&mut rig), served.try_recv().is_err()), (0, true), "one worker has it, one has not");
+    rig.turn_one(1);
+    assert_eq!(frames(&mut rig), 0, "it does not know that the other has it");
+    rig.settle();
+    assert!(served.try_recv().is_ok());
+    rig.take();
+    questions.iter().for_each(|question| rig.put(OUTSIDE, question));
+    rig.settle();
+    assert_eq!(frames(&mut rig), 3, "answers");
+    rig.leap(Nanos::from_millis(100));
+    assert_eq!(frames(&mut rig), 3, "announcements, the first of three");
+    rig.publish(TWO_PORTS);
+    questions.iter().for_each(|question| rig.put(OUTSIDE, question));
+    for _ in 0..5 {
+        rig.leap(Nanos::from_millis(100));
+    }
+    assert_eq!(frames(&mut rig), 0, "no longer ours");
 }

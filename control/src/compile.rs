@@ -213,6 +213,7 @@ pub fn compile_with(
         ours: Arc::new(ours),
         unanswered: Arc::new(unanswered),
         watched: Arc::new(watched),
+        quiet: Arc::default(),
         tiering: Arc::new(tiering),
         broadcast: broadcasts(policy),
         rules: Arc::new(rules),

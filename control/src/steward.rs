@@ -1,12 +1,14 @@
 //! The control thread: it hands tables to the workers, keeps the neighbor cache, gathers copies of sessions, and passes log
 //! records on. One loop over [`event`](crate::event); no policy is parsed here, no file or socket touched.
 //!
+//! - `attraction`: what draws packets here, and from when on.
 //! - `line`: the rings to and from one worker.
 //! - `capturing`: frames of a port, for whoever asks.
 //! - `rounds`: what all workers do together, one at a time.
 //! - `watchdog`: whether the workers move, for whoever supervises the process.
 //! - `tracing`: the ways of packets, for whoever asks.
 
+mod attraction;
 mod capturing;
 mod line;
 mod rounds;
@@ -30,6 +32,7 @@ use worker::{Clock, Command, Cursor, Dump, Event, Flush, ShortFrame, Snapshot};
 
 use crate::compile::answered_addresses;
 use crate::event::{Note, Publication, Request};
+use attraction::Attraction;
 pub use capturing::{Captured, Capturing, PIECES as CAPTURE_PIECES};
 use line::Line;
 pub use line::WorkerLink;
@@ -57,7 +60,8 @@ const _: () = assert!(WORKERS_MAX <= 64, "a bit for each worker");
 /// Tables not every worker has moved on to.
 #[derive(Debug)]
 struct Publishing {
-    done: Sender<()>,
+    /// Told when they all have.
+    done: Vec<Sender<()>>,
     /// The workers that have not: bit n is line n's.
     pending: u64,
 }
@@ -86,6 +90,9 @@ pub struct Steward<C> {
     walks: Rounds<Walk>,
     flushes: Rounds<Flushing>,
     publishing: VecDeque<Publishing>,
+    attraction: Attraction,
+    /// Told when what is quiet now no longer is, and every worker knows.
+    opening: Vec<Sender<()>>,
     departed: Vec<Arc<Backend>>,
     announcements: Vec<Announcement>,
     watchdog: Option<Watchdog>,
@@ -117,13 +124,16 @@ impl<C: Clock> Steward<C> {
             walks: Rounds::default(),
             flushes: Rounds::default(),
             publishing: VecDeque::new(),
+            attraction: Attraction::of(snapshot),
+            opening: Vec::new(),
             departed: Vec::new(),
             announcements: Vec::new(),
             watchdog: None,
             tracing: None,
             capturing: None,
         };
-        steward.own_addresses(None);
+        steward.own_addresses();
+        steward.begin_to_announce(&answered_addresses(snapshot));
         steward
     }
 
@@ -203,40 +213,72 @@ impl<C: Clock> Steward<C> {
         }
     }
 
+    /// Puts tables in force. What draws packets here and is new does so only once every worker has them (SE-23): they go out
+    /// with that quiet, and again as they are.
     fn publish(&mut self, publication: Publication) {
         let Publication { snapshot, neighbors, removed, done } = publication;
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.departed.extend(removed);
-        let pending = (0..self.lines.len()).fold(0, |pending, line| pending | 1 << line);
-        self.publishing.push_back(Publishing { done, pending });
-        for line in &mut self.lines {
-            let turns = vec![0; self.snapshot.services.len()].into();
-            line.send(Command::Publish { snapshot: Arc::clone(&self.snapshot), turns });
+        let is_policy = before.generation != self.snapshot.generation;
+        if is_policy {
+            self.attraction.follow(&self.snapshot);
         }
-        if before.generation != self.snapshot.generation {
-            self.own_addresses(Some(&before));
+        self.opening.push(done);
+        let quiet = self.attraction.quiet();
+        if quiet.is_empty() {
+            self.send_tables();
+        } else {
+            let tables = Snapshot { quiet: Arc::clone(quiet), ..Snapshot::clone(&self.snapshot) };
+            self.send(&Arc::new(tables), Vec::new());
+        }
+        if is_policy {
+            self.own_addresses();
             self.place(neighbors);
         }
     }
 
-    /// Tells the neighbor cache which addresses are ours, and announces those that were not ours before.
-    fn own_addresses(&mut self, before: Option<&Snapshot>) {
-        let snapshot = Arc::clone(&self.snapshot);
+    /// Sends the workers the tables as they are; who waits for that is told when they have them.
+    fn send_tables(&mut self) {
+        let (tables, done) = (Arc::clone(&self.snapshot), std::mem::take(&mut self.opening));
+        self.send(&tables, done);
+    }
+
+    fn send(&mut self, tables: &Arc<Snapshot>, done: Vec<Sender<()>>) {
+        let pending = (0..self.lines.len()).fold(0, |pending, line| pending | 1 << line);
+        self.publishing.push_back(Publishing { done, pending });
+        for line in &mut self.lines {
+            let turns = vec![0; tables.services.len()].into();
+            line.send(Command::Publish { snapshot: Arc::clone(tables), turns });
+        }
+    }
+
+    /// Every worker has all tables that were sent: what was quiet no longer is.
+    fn open(&mut self) {
+        let opened = self.attraction.open(&self.snapshot);
+        self.send_tables();
+        let mut addresses: Vec<IpAddr> = opened.addresses.iter().copied().collect();
+        addresses.sort_unstable();
+        self.begin_to_announce(&addresses);
+    }
+
+    /// Tells the neighbor cache which addresses are ours. Those that are not are not announced any more.
+    fn own_addresses(&mut self) {
+        self.announcements.retain(|announcement| self.attraction.is_live(&announcement.address));
+        self.neighbors.set_own(self.snapshot.ours.iter().copied(), &mut self.actions);
+        self.act();
+    }
+
+    /// Has addresses announced on the links they are on.
+    fn begin_to_announce(&mut self, addresses: &[IpAddr]) {
         let mut due = self.clock.now();
-        let addresses = answered_addresses(&snapshot);
-        let known = before.map(|before| &before.ours);
-        // What is still to be said of addresses that are gone would take them from whoever has them now.
-        self.announcements.retain(|announcement| addresses.contains(&announcement.address));
-        for &address in addresses.iter().filter(|address| !known.is_some_and(|known| known.contains(address))) {
-            for (port, facts) in (0..).map(PortId::new).zip(&snapshot.ports) {
+        for &address in addresses {
+            for (port, facts) in (0..).map(PortId::new).zip(&self.snapshot.ports) {
                 if facts.addresses.iter().any(|net| net.contains(&address)) {
                     self.announcements.push(Announcement { port, address, left: ANNOUNCEMENTS, due });
                     due = due + ANNOUNCEMENT_PACE;
                 }
             }
         }
-        self.neighbors.set_own(snapshot.ours.iter().copied(), &mut self.actions);
-        self.act();
     }
 
     /// Sends a worker what waits for it, and takes its events; true when there were any.
@@ -293,9 +335,12 @@ impl<C: Clock> Steward<C> {
             oldest.pending &= !bit;
         }
         while self.publishing.front().is_some_and(|publishing| publishing.pending == 0) {
-            if let Some(finished) = self.publishing.pop_front() {
-                let _ = finished.done.send(());
+            for done in self.publishing.pop_front().map(|finished| finished.done).unwrap_or_default() {
+                let _ = done.send(());
             }
+        }
+        if self.publishing.is_empty() && !self.attraction.quiet().is_empty() {
+            self.open();
         }
         self.departed.retain(|backend| Arc::strong_count(backend) > 1);
     }

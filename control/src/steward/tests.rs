@@ -307,7 +307,9 @@ port = 80
 fn every_address_the_appliance_answers_for_is_announced_when_it_comes_into_use() {
     // SE-19: virtual addresses and those that hide clients alike, each three times, on the port whose link it is on.
     let mut bench = Bench::new(1, 1_024);
+    let before = Arc::clone(&bench.snapshot);
     let _done = bench.publish(tables(2, POOLS), Vec::new());
+    bench.tell(0, retired(&before));
     let frames = bench.take_announcements();
     let new = ["198.51.100.77", "198.51.100.80", "2001:db8:51::77", "2001:db8:51::80"].map(|address| (0, address));
     let inside = ["10.0.0.77", "2001:db8:10::77"].map(|address| (1, address));
@@ -324,12 +326,70 @@ fn every_address_the_appliance_answers_for_is_announced_when_it_comes_into_use()
     assert_eq!(frames.len(), 6 * 3, "nothing that was announced before");
 }
 
+/// The addresses that are quiet in each set of tables a worker finds.
+fn quiet(bench: &Bench, worker: usize) -> Vec<usize> {
+    let commands = bench.commands(worker);
+    let tables = commands.iter().filter_map(|command| match command {
+        Command::Publish { snapshot, .. } => Some(snapshot.quiet.addresses.len()),
+        _ => None,
+    });
+    tables.collect()
+}
+
+/// SE-23.
+#[test]
+fn what_is_new_is_quiet_until_every_worker_has_it() {
+    let mut bench = Bench::new(2, 1_024);
+    let (before, new) = (Arc::clone(&bench.snapshot), tables(2, POOLS));
+    let done = bench.publish(Arc::clone(&new), Vec::new());
+    assert_eq!([quiet(&bench, 0), quiet(&bench, 1)], [[6], [6]]);
+    bench.tell(0, retired(&before));
+    let later = bench.publish(Arc::new(Snapshot::clone(&new)), Vec::new());
+    assert_eq!([quiet(&bench, 0), quiet(&bench, 1)], [[6], [6]], "the balancer's tables are renewed meanwhile");
+    bench.tell(0, retired(&new));
+    bench.tell(1, retired(&before));
+    assert_eq!([quiet(&bench, 0), quiet(&bench, 1)], [[], []] as [[usize; 0]; 2], "not every worker has everything");
+    bench.tell(1, retired(&new));
+    assert_eq!([quiet(&bench, 0), quiet(&bench, 1)], [[0], [0]]);
+    bench.tell(0, retired(&new));
+    assert!(done.try_recv().is_err() && later.try_recv().is_err());
+    bench.tell(1, retired(&new));
+    assert!(done.try_recv().is_ok() && later.try_recv().is_ok(), "who waits is told when it is served and drawn here");
+    let _again = bench.publish(tables(3, POOLS), Vec::new());
+    assert_eq!(quiet(&bench, 0), [0], "nothing is new");
+}
+
+/// SE-19, SE-23: while some worker may have tables without an address, it is quiet, though it was served before these; what a
+/// policy lets go of is so at once.
+#[test]
+fn what_was_let_go_and_comes_back_is_new() {
+    let mut bench = Bench::new(1, 1_024);
+    let (first, more) = (Arc::clone(&bench.snapshot), tables(2, POOLS));
+    let _done = bench.publish(Arc::clone(&more), Vec::new());
+    bench.tell(0, retired(&first));
+    bench.tell(0, retired(&more));
+    assert_eq!(quiet(&bench, 0), [6, 0]);
+    let (less, again) = (tables(3, ""), tables(4, POOLS));
+    let gone = bench.publish(Arc::clone(&less), Vec::new());
+    let back = bench.publish(Arc::clone(&again), Vec::new());
+    assert!(bench.take_announcements().is_empty(), "neither what is gone nor what is not back");
+    bench.tell(0, retired(&more));
+    assert!(gone.try_recv().is_ok(), "there is nothing new in it");
+    bench.tell(0, retired(&less));
+    assert!(back.try_recv().is_err());
+    bench.tell(0, retired(&again));
+    assert!(back.try_recv().is_ok());
+    assert_eq!(bench.take_announcements().len(), 6 * 3);
+}
+
 #[test]
 fn many_addresses_are_announced_one_after_the_other() {
     let mut bench = Bench::new(1, 8_192);
     let pool =
         "[[source_nat]]\nname = \"many\"\naddress = [\"198.51.100.101-198.51.100.250\", \"2001:db8:51::1:0/118\"]\n";
+    let before = Arc::clone(&bench.snapshot);
     let _done = bench.publish(tables(2, pool), Vec::new());
+    bench.tell(0, retired(&before));
     let mut sent = Vec::new();
     for _ in 0..20 {
         bench.clock.advance(Nanos::from_millis(100));

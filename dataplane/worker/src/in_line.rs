@@ -14,7 +14,7 @@ use stage::balancer::{Attract, Backend};
 use stage::firewall::Candidate;
 use stage::forward::Evidence;
 use stage::translate::{Deltas, outer_addresses};
-use units::PortId;
+use units::{PortId, ServiceId};
 use wire::ndp::{Neighbor, neighbor_message};
 use wire::{Arp, Content, Facts, Frame, MacAddr, Malformed, Quote, Transport};
 
@@ -180,12 +180,14 @@ impl<B: Buffer> Shard<B> {
     /// one of its backends.
     fn taken_in(&self, destination: IpAddr, protocol: u8, port: u16) -> Bound {
         let services = &self.snapshot.services;
+        let attracts = |id: &ServiceId| !self.snapshot.quiet.services.contains(id);
         let in_line = |id| services.service(id).filter(|service| service.spec().attract == Attract::InLine);
-        if let Some(service) = services.find(destination, protocol, port).and_then(in_line) {
+        if let Some(service) = services.find(destination, protocol, port).filter(attracts).and_then(in_line) {
             return Bound::Service(service.id());
         }
         services
             .of_backend_in_line(destination, protocol, port)
+            .filter(attracts)
             .and_then(|id| services.service(id))
             .and_then(|service| {
                 let is_asked = |backend: &Backend| {

@@ -83,7 +83,7 @@ pub use packet::Handover;
 pub use poll::{HandoverRing, Worker, handover_ring};
 pub use ports::{Output, QueuePair};
 pub use shard::Shard;
-pub use snapshot::{Behind, FragmentBounds, Midstream, Pair, PortFacts, Snapshot};
+pub use snapshot::{Behind, FragmentBounds, Midstream, Pair, PortFacts, Quiet, Snapshot};
 pub use steering::Steering;
 pub use sweep::{Cursor, Dump, Ends, Flush, SessionRecord};
 pub use tiering::Tiering;

@@ -31,7 +31,8 @@ pub(crate) fn answers_for(snapshot: &Snapshot, port: PortId, address: IpAddr) ->
     }
     let connected =
         || snapshot.port(port).is_some_and(|facts| facts.addresses.iter().any(|net| net.contains(&address)));
-    is_ours(snapshot, address) && !snapshot.unanswered.contains(&address) && connected()
+    let answered = !snapshot.unanswered.contains(&address) && !snapshot.quiet.addresses.contains(&address);
+    is_ours(snapshot, address) && answered && connected()
 }
 
 /// Whether `address` belongs to the appliance in any way.

@@ -84,6 +84,23 @@ pub struct FragmentBounds {
     pub limits: stage::reassembly::Limits,
 }
 
+/// What tables serve and do not draw packets to yet, since some worker may still have tables that do not serve it (SE-23).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quiet {
+    /// Addresses that are not answered for.
+    pub addresses: HashSet<IpAddr, Keyed>,
+    /// Services, with their backends, whose packets pass in line as they came.
+    pub services: HashSet<ServiceId>,
+}
+
+impl Quiet {
+    /// Whether there is nothing of the kind.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.services.is_empty()
+    }
+}
+
 /// What a service's first packets need to know of its backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behind {
@@ -98,7 +115,7 @@ pub struct Behind {
 /// One compiled policy.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Its number. Two sets with the same number differ only in the state of backends.
+    /// Its number. Two sets with the same number differ only in the state of backends, and in what is quiet.
     pub generation: Generation,
     /// The ports, by [`PortId`].
     pub ports: Vec<PortFacts>,
@@ -109,6 +126,8 @@ pub struct Snapshot {
     pub ours: Arc<AddressSet>,
     /// Of these, the ones that others direct here: the appliance does not answer for them.
     pub unanswered: Arc<HashSet<IpAddr, Keyed>>,
+    /// What nobody is drawn to yet.
+    pub quiet: Arc<Quiet>,
     /// Backends of services that are attracted in line: what they say of themselves on a paired port is told to control.
     pub watched: Arc<HashSet<IpAddr, Keyed>>,
     /// The tiers of services, and what tells those a packet has passed.

@@ -263,6 +263,11 @@ impl Rig {
         busy
     }
 
+    /// One turn of one worker; the others stand still.
+    pub fn turn_one(&mut self, worker: usize) {
+        self.workers[worker].turn();
+    }
+
     /// One pass of control.
     pub fn control(&mut self) -> bool {
         let busy = self.rings.iter().any(|(_, events)| !events.is_empty());
