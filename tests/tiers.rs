@@ -609,6 +609,67 @@ fn sessions_pass_the_tiers_of_today() {
     });
 }
 
+/// A policy takes the tiers away and tells the backend of its clients instead: what a session held of its tiers is given back, and
+/// nothing of others, such as the outside port of a client behind source NAT.
+#[test]
+fn sessions_leave_their_tiers_for_an_introduction() {
+    let hidden = "[[source_nat]]\nname = \"out\"\nfrom = [\"dmz\"]\nto = [\"wan\"]\naddress = [\"198.51.100.20\"]\n\
+        mapping = \"endpoint-independent\"\nfiltering = \"endpoint-independent\"\n";
+    for family in FAMILIES {
+        for mode in ["".to_owned(), format!("mode = \"full-nat\"\nsource_address = [\"{}\"]\n", family.own[1])] {
+            let tiered = family.service(&mode, &tier("", &family.first[..1]));
+            let mut rig = Rig::new(&format!("{ALLOW}{hidden}{tiered}"));
+            let instance = rig.backend("shop.tier-1", "a");
+            // As many outside ports as sessions with tiers.
+            for number in 1..4 {
+                let asks = udp(&end("10.0.0.12", 5_000 + number), "198.51.100.7:53");
+                rig.put(INSIDE, &asks);
+                rig.settle();
+                assert_eq!(rig.take().len(), 1);
+            }
+            for number in 1..4 {
+                let one = family.client_at(number);
+                let (there, back) = Family::at(family.first[0], &one.up(&|p| p.syn().seq(1000)), 63, None);
+                rig.case("to tier 1", &[(OUTSIDE, one.up(&|p| p.syn().seq(1000)))], &[(INSIDE, there)], &[]);
+                rig.put(INSIDE, &back);
+                rig.settle();
+                let (_, seen) = rig.take().remove(0);
+                let ports = if family.backend.contains(':') { 54 } else { 34 };
+                let port = u16::from_be_bytes([seen[ports], seen[ports + 1]]);
+                let seen_at = if mode.is_empty() { one.client.to_owned() } else { end(family.own[1], port) };
+                let served = end(family.backend, if mode.is_empty() { 8080 } else { 80 });
+                rig.put(INSIDE, &tcp(&served, &seen_at).syn_ack(1001).seq(5000));
+                rig.settle();
+                let (there, back) = Family::at(family.first[0], &one.up(&|p| p.ack(5001).seq(1001)), 63, None);
+                let _ = rig.take();
+                rig.case("ACK", &[(OUTSIDE, one.up(&|p| p.ack(5001).seq(1001)))], &[(INSIDE, there)], &[]);
+                rig.put(INSIDE, &back);
+                rig.settle();
+                assert_eq!(rig.take().len(), 1);
+            }
+            assert_eq!(instance.active(), 3);
+            let introduced = family.service(&format!("{mode}client_address = \"proxy-v2\"\n"), "");
+            rig.publish_more(&format!("{ALLOW}{hidden}{introduced}"));
+            for number in 1..4 {
+                rig.put(OUTSIDE, &family.client_at(number).up(&hello));
+                rig.settle();
+                assert_eq!(rig.take().len(), 1, "it goes on");
+                rig.put(OUTSIDE, &family.client_at(number).up(&|p| p.rst().seq(1006)));
+                rig.settle();
+                let _ = rig.take();
+            }
+            assert_eq!(instance.active(), 0, "{mode}");
+            rig.wait(5);
+            assert_eq!((rig.session_count(), rig.active("shop")), (3, vec![0]), "{mode}");
+            for number in 1..4 {
+                let asks = udp("198.51.100.8:53", &end("198.51.100.20", 5_000 + number));
+                let gets = udp("198.51.100.8:53", &end("10.0.0.12", 5_000 + number)).routed();
+                rig.case("a mapping stands", &[(OUTSIDE, asks)], &[(INSIDE, gets)], &[]);
+            }
+        }
+    }
+}
+
 /// A table that is full is no way past the tiers, where backends answer directly and clients are forwarded by their hash.
 #[test]
 fn a_full_table_is_no_way_past_the_tiers() {

@@ -221,14 +221,15 @@ impl<B: Buffer> Shard<B> {
                 }
             }
         }
-        if !self.goes_on_as_it_began::<A>(slot) {
-            self.end::<A>(slot);
-            return Err(Verdict::Drop(DropReason::TcpInvalidState));
-        }
         for direction in [Direction::Original, Direction::Reply] {
             self.find_way_again::<A>(slot, direction);
         }
         self.plan_journey_again::<A>(slot);
+        // What a session's entry holds before a journey must be there again.
+        if !self.goes_on_as_it_began::<A>(slot) {
+            self.end::<A>(slot);
+            return Err(Verdict::Drop(DropReason::TcpInvalidState));
+        }
         let short = self.snapshot.generation.short();
         A::table_mut(&mut self.sessions).session_mut(slot).readmit(short, rule);
         Ok(())

@@ -98,6 +98,7 @@ impl<B> Shard<B> {
         let state = session.state();
         let served = session.kind() == Kind::Tcp
             && hop != NextHopId::SPLICED
+            && hop != NextHopId::TIERED
             && !hop.is_through()
             && !session.is_one_sided()
             && !state.is_over()
