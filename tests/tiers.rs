@@ -670,6 +670,35 @@ fn sessions_leave_their_tiers_for_an_introduction() {
     }
 }
 
+/// An instance that handed back the first packet of a session, which was unknown here by then, has it like any other: it is
+/// counted, named, and replaced when it fails.
+#[test]
+fn an_instance_that_was_met_first_is_replaced_too() {
+    for family in FAMILIES {
+        let [a, b] = family.first;
+        let probed = "algorithm = \"round-robin\"\nhealth = { kind = \"icmp\" }";
+        let service = family.service("protocol = \"udp\"", &tier(probed, &family.first));
+        let mut rig = Rig::new(&format!("{ALLOW}{service}"));
+        // The MAC of an instance has to be known before it can tell.
+        rig.put(OUTSIDE, &udp(family.client_at(39_999).client, family.asked));
+        rig.settle();
+        let _ = rig.take();
+        let before = rig.active("shop.tier-1");
+        let asks = udp(family.client, family.asked).data(b"?");
+        let (_, back) = Family::at(a, &asks, 63, None);
+        rig.put(INSIDE, &back);
+        rig.settle();
+        assert_eq!(rig.take().len(), 1, "to the backend");
+        let (to_a, _) = Family::at(a, &asks, 63, None);
+        rig.case("by the one that had it", &[(OUTSIDE, asks.clone())], &[(INSIDE, to_a)], &[]);
+        let counted: Vec<_> = rig.active("shop.tier-1").into_iter().zip(before).map(|(now, then)| now - then).collect();
+        assert_eq!(counted, [1, 0]);
+        rig.health("shop.tier-1", "a", Health::Failed);
+        let (to_b, _) = Family::at(b, &asks, 63, None);
+        rig.case("by the other", &[(OUTSIDE, asks)], &[(INSIDE, to_b)], &[]);
+    }
+}
+
 /// A table that is full is no way past the tiers, where backends answer directly and clients are forwarded by their hash.
 #[test]
 fn a_full_table_is_no_way_past_the_tiers() {

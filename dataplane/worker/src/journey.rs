@@ -194,33 +194,44 @@ impl<B> Shard<B> {
         let place = usize::from(passed);
         let stops = self.journey_of::<A>(slot).map(Journey::stops);
         let stop = *stops.and_then(|stops| stops.get(place)).ok_or(DropReason::NoBackend)?;
-        if stop.hop != NextHopId::NONE && self.bindings.fate(stop.binding) == Fate::Stays {
+        if stop.binding != BindingId::NONE && self.bindings.fate(stop.binding) == Fate::Stays {
             return Ok(stop);
         }
         let snapshot = Arc::clone(&self.snapshot);
         let service = self.service_of::<A>(slot).and_then(|id| snapshot.services.service(id));
         let tier = service.and_then(|service| service.spec().tiers.get(place).copied()).ok_or(DropReason::NoBackend)?;
-        let client = A::table(&self.sessions).session(slot).tuple(Direction::Original);
-        let instance =
-            self.choose_instance(snapshot.services.service(tier), client.source.into_ip(), client.source_port)?;
-        let hop = self.hop_to(instance.address())?;
-        self.next_hops.retain(hop);
-        let chosen = Stop { binding: self.bindings.open(instance), hop, before: stop.hop };
+        let tier = snapshot.services.service(tier).ok_or(DropReason::NoBackend)?;
+        let chosen = if let Some(met) = self.met_at(tier, stop) {
+            Stop { binding: self.bindings.open(met), ..stop }
+        } else {
+            let client = A::table(&self.sessions).session(slot).tuple(Direction::Original);
+            let instance = self.choose_instance(tier, client.source.into_ip(), client.source_port)?;
+            let hop = self.hop_to(instance.address())?;
+            self.next_hops.retain(hop);
+            self.bindings.close(stop.binding);
+            self.next_hops.release(stop.before);
+            Stop { binding: self.bindings.open(instance), hop, before: stop.hop }
+        };
         if let Some(kept) = self.journey_mut::<A>(slot).and_then(|journey| journey.stops.get_mut(place)) {
             *kept = chosen;
         }
-        self.bindings.close(stop.binding);
-        self.next_hops.release(stop.before);
         Ok(chosen)
+    }
+
+    /// The instance of a tier that handed back the first packet of a session and was given none itself: it goes on with it, if
+    /// it can.
+    fn met_at<'s>(&self, tier: &'s Service, stop: Stop) -> Option<&'s Arc<Backend>> {
+        let address = self.next_hops.address(stop.hop).filter(|_| stop.binding == BindingId::NONE)?;
+        let there = |member: &&stage::balancer::Member| member.backend.address() == address;
+        tier.members().iter().find(there).filter(|member| member.selectable()).map(|member| &member.backend)
     }
 
     fn choose_instance<'s>(
         &mut self,
-        tier: Option<&'s Service>,
+        tier: &'s Service,
         client: IpAddr,
         port: u16,
     ) -> Result<&'s Arc<Backend>, DropReason> {
-        let tier = tier.ok_or(DropReason::NoBackend)?;
         let turn = self.turns.get_mut(tier.id().index()).ok_or(DropReason::NoBackend)?;
         let position = tier.choose(client, port, turn, self.now).ok_or(DropReason::NoBackend)?;
         tier.members().get(position).map(|member| &member.backend).ok_or(DropReason::NoBackend)

@@ -277,6 +277,12 @@ impl<B> NextHops<B> {
         }
     }
 
+    /// The address of this next hop.
+    #[must_use]
+    pub(crate) fn address(&self, id: NextHopId) -> Option<IpAddr> {
+        self.entries.get(usize::from(id.0)).map(|entry| entry.address)
+    }
+
     /// The port behind which this next hop is.
     #[must_use]
     pub(crate) fn port(&self, id: NextHopId) -> Option<PortId> {
