@@ -4,7 +4,7 @@
 use millrace_tests::packet::{tcp, udp};
 use millrace_tests::talk::{ANSWERER, OPENER};
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS, Talk};
-use stage::DropReason::FirewallDenied;
+use stage::DropReason::{FirewallDenied, HalfOpenLimited};
 use units::Nanos;
 
 const CLIENT: &str = "198.51.100.7:40000";
@@ -265,4 +265,28 @@ fn publications_amid_garbage_lose_no_packet_of_others() {
     assert_eq!(came, 60 * 4 * 2);
     // What says IPv4 and is none, a third, is dropped; most other ethertypes are the kernel's to judge.
     assert!(rig.drops().values().sum::<u64>() > 60 * 4 * 6 / 4, "{:?}", rig.drops());
+}
+
+/// A service that was out of the policy for a while has the protection it had: handshakes with its backends are counted where
+/// it looks.
+#[test]
+fn a_service_that_comes_back_counts_its_handshakes() {
+    let allow = "[firewall]\ndefault = \"allow\"\n";
+    let service = "[[virtual_service]]\nname = \"shop\"\naddress = \"198.51.100.10\"\nprotocol = \"tcp\"\nports = [\"80\"]\n\
+        half_open_limit = 2\nhealth = { kind = \"none\" }\n[[virtual_service.backend]]\nname = \"a\"\naddress = \"10.0.0.11\"\n";
+    let mut rig = Rig::new(&format!("{allow}{service}"));
+    let talk = Talk::tcp((OUTSIDE, CLIENT, "198.51.100.10:80"), (INSIDE, CLIENT, SERVER));
+    talk.open(&mut rig);
+    for _ in 0..2 {
+        rig.publish_more(allow);
+    }
+    rig.publish_more(&format!("{allow}{service}"));
+    talk.chat(&mut rig);
+    let syn = |port: u16| tcp(&format!("198.51.100.7:{port}"), "198.51.100.10:80").syn().seq(1);
+    for port in [1, 2] {
+        rig.put(OUTSIDE, &syn(port));
+        rig.settle();
+        assert_eq!(rig.take().len(), 1);
+    }
+    rig.drops_all("a third", &[(OUTSIDE, syn(3))], HalfOpenLimited);
 }

@@ -1,5 +1,6 @@
 //! The L4 balancer: virtual services, their backends, and the choice of one for a new session.
 
+mod absent;
 pub mod backend;
 mod index;
 mod maglev;

@@ -4,15 +4,16 @@
 //! Built in management ([`Services::compile`]), put in force by control ([`Services::enact`]), read by workers, never
 //! changed. A change of health or administration makes new tables with [`Services::rebuilt`]; everything that did not
 //! change is shared. Running backends are carried from policy to policy, and those a policy left out are found again by a
-//! later one for as long as they have sessions.
+//! later one for as long as they have sessions ([`absent`](super::absent)).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use units::limits::MAGLEV_TABLE;
 use units::{BackendId, Nanos, ServiceId};
 
+use super::absent::{Absent, Standing};
 use super::index::Index;
 use super::maglev::{Claimant, Ring};
 use super::schedule::Schedule;
@@ -86,9 +87,7 @@ pub struct Service {
     pool: Arc<Pool>,
     /// Positions of backends by what QUIC connection ids call them.
     named: Arc<HashMap<u128, usize>>,
-    persistence: Option<Arc<Persistence>>,
-    guard: Arc<SynGuard>,
-    untracked: Arc<Untracked>,
+    standing: Standing,
 }
 
 impl Service {
@@ -119,19 +118,21 @@ impl Service {
     /// The memory of sources, if the service has one.
     #[must_use]
     pub fn persistence(&self) -> Option<&Persistence> {
-        self.persistence.as_deref()
+        self.standing.persistence.as_deref()
     }
 
-    /// What all workers count of its handshakes; the same as long as a service of this name is in the policy.
+    /// What all workers count of its handshakes; the same as long as a service of this name is in the
+    /// policy, or one of its backends has sessions.
     #[must_use]
     pub const fn guard(&self) -> &Arc<SynGuard> {
-        &self.guard
+        &self.standing.guard
     }
 
-    /// Its connections that have no session; the same as long as a service of this name is in the policy.
+    /// Its connections that have no session; the same as long as a service of this name is in the
+    /// policy, or one of its backends has sessions.
     #[must_use]
     pub fn untracked(&self) -> &Untracked {
-        &self.untracked
+        &self.standing.untracked
     }
 
     pub(super) fn named(&self) -> &HashMap<u128, usize> {
@@ -169,32 +170,9 @@ pub struct Services {
     services: Arc<[Service]>,
     index: Arc<Index>,
     places: Arc<HashMap<u64, (ServiceId, usize), Keyed>>,
-    /// Backends of earlier policies that this one has not.
-    departed: Arc<[Departed]>,
+    absent: Arc<Absent>,
     /// The paths of tunnels, by the address they lead to.
     paths: Arc<HashMap<IpAddr, Arc<PathMtu>>>,
-}
-
-/// A backend that the policy has no more.
-#[derive(Clone, Debug)]
-enum Departed {
-    /// Whoever still has sessions of it keeps it alive.
-    Left(Weak<Backend>),
-    /// The operator has drained it: a policy that has it again does not put it into service.
-    Drained(Arc<Backend>),
-}
-
-impl Departed {
-    fn of(backend: &Arc<Backend>) -> Self {
-        if backend.is_drained() { Self::Drained(Arc::clone(backend)) } else { Self::Left(Arc::downgrade(backend)) }
-    }
-
-    fn alive(&self) -> Option<Arc<Backend>> {
-        match self {
-            Self::Left(backend) => backend.upgrade(),
-            Self::Drained(backend) => Some(Arc::clone(backend)),
-        }
-    }
 }
 
 impl Default for Services {
@@ -214,11 +192,9 @@ impl Services {
         let mut known: HashMap<IpAddr, Arc<PathMtu>> =
             running.values().map(|backend| (backend.address(), Arc::clone(backend.path()))).collect();
         let mut paths = HashMap::new();
-        let before: HashMap<&str, &Service> = previous
-            .into_iter()
-            .flat_map(|previous| previous.services.iter())
-            .map(|service| (service.spec.name.as_str(), service))
-            .collect();
+        let before: HashMap<&str, &Service> =
+            previous.into_iter().flat_map(Self::iter).map(|service| (service.spec.name.as_str(), service)).collect();
+        let earlier = previous.map(|previous| &*previous.absent);
         let index = Index::new(&specs);
         let mut numbers = 0u32..;
         let mut places = HashMap::default();
@@ -259,27 +235,18 @@ impl Services {
                 let pool = Arc::new(Pool::new(&spec.source_address));
                 let written = spec.backends.iter().enumerate();
                 let named = written.filter_map(|(position, backend)| Some((backend.server_id?, position))).collect();
-                let persistence =
-                    spec.persistence.map(|_| same.and_then(|same| same.persistence.clone()).unwrap_or_default());
-                let guard = same.map(|same| Arc::clone(&same.guard)).unwrap_or_default();
-                let untracked = same.map(|same| Arc::clone(&same.untracked)).unwrap_or_default();
-                Service {
-                    id,
-                    spec: Arc::new(spec),
-                    members,
-                    weights,
-                    plan,
-                    pool,
-                    named: Arc::new(named),
-                    persistence,
-                    guard,
-                    untracked,
-                }
+                let kept = same.map(|same| &same.standing);
+                let kept = kept.or_else(|| earlier?.standing(&spec.name)).cloned().unwrap_or_default();
+                let persistence = spec.persistence.map(|_| kept.persistence.clone().unwrap_or_default());
+                let standing = Standing { persistence, ..kept };
+                let (spec, named) = (Arc::new(spec), Arc::new(named));
+                Service { id, spec, members, weights, plan, pool, named, standing }
             })
             .collect();
         let gone = running.values().filter(|backend| !places.contains_key(&backend.key()));
-        let departed = gone.map(Departed::of).collect();
-        Self { services, index: Arc::new(index), places: Arc::new(places), departed, paths: Arc::new(paths) }
+        let standings = before.iter().map(|(&name, service)| (name, &service.standing)).collect();
+        let absent = Arc::new(Absent::new(gone, &standings, earlier));
+        Self { services, index: Arc::new(index), places: Arc::new(places), absent, paths: Arc::new(paths) }
     }
 
     /// The backends of this policy, and those of earlier ones that are remembered.
@@ -290,7 +257,7 @@ impl Services {
 
     /// Backends of earlier policies that this one has not and that somebody still uses, or that the operator has drained.
     pub fn departed(&self) -> impl Iterator<Item = Arc<Backend>> {
-        self.departed.iter().filter_map(Departed::alive)
+        self.absent.backends()
     }
 
     /// The same services with the tables that today's health and administration ask for. What did not change is shared.

@@ -432,6 +432,30 @@ fn what_returns_stays_drained_when_the_operator_drained_it() {
     assert!(user.is_enabled());
 }
 
+/// What a service keeps beside its backends it finds again as long as one of them has sessions.
+#[test]
+fn a_service_finds_again_what_it_kept() {
+    let written = ServiceSpec {
+        persistence: Some(Nanos::from_secs(60)),
+        ..spec("shop", Algorithm::RoundRobin, vec![backend(1, 1, 0)])
+    };
+    for used in [true, false] {
+        let old = up(written.clone());
+        let user = used.then(|| Arc::clone(&only(&old).members()[0].backend));
+        let (guard, kept) =
+            (Arc::clone(only(&old).guard()), std::ptr::from_ref(only(&old).persistence().unwrap()).addr());
+        let mut force = Services::compile(Vec::new(), Some(&old));
+        drop(old);
+        force = Services::compile(Vec::new(), Some(&force));
+        force = Services::compile(vec![written.clone()], Some(&force));
+        assert_eq!(Arc::ptr_eq(only(&force).guard(), &guard), used);
+        if used {
+            assert_eq!(std::ptr::from_ref(only(&force).persistence().unwrap()).addr(), kept);
+        }
+        drop(user);
+    }
+}
+
 #[test]
 fn a_backend_no_longer_probed_counts_as_up() {
     let mut written = spec("shop", Algorithm::RoundRobin, vec![backend(1, 1, 0)]);
