@@ -205,3 +205,53 @@ fn an_option_names_the_client_until_the_backend_speaks() {
         }
     }
 }
+
+/// Segments without room for the option: in fragments, too long for the link, or full of options of their own, as those of MPTCP are
+/// (RFC 8684 section 3.1). The backend hears of its client first, and of what it says all the same.
+#[test]
+fn a_segment_without_room_for_the_option_arrives() {
+    for cast in [&V4, &V6] {
+        let wanted = option_of(&header(cast));
+        let named = |seen: &Seen| seen.option_bytes().windows(wanted.len()).any(|bytes| bytes == wanted);
+        let data = [7; 1_200];
+        let full: Vec<u8> = [30, 36].into_iter().chain([0x81; 34]).collect();
+        for (what, split) in [("fragments", true), ("options", false)] {
+            let mut rig = rig(OPTION, "nat");
+            let talk = Told::syn(&mut rig, cast, &[]);
+            exchange(&mut rig, &[(INSIDE, talk.server().syn_ack(1_001).seq(9_000))]);
+            let ask = || {
+                let segment = talk.client().ack(9_001).seq(1_001).data(&data);
+                if split { segment.pieces(600) } else { vec![segment.tcp_options(&full)] }
+            };
+            let put = |rig: &mut Rig| {
+                for piece in ask() {
+                    rig.put(OUTSIDE, &piece);
+                }
+                rig.settle();
+            };
+            put(&mut rig);
+            let first = one(&came(&mut rig));
+            assert_eq!(
+                (first.numbers().1, first.payload().len(), named(&first)),
+                (1_001, 0, true),
+                "{what}: who it is"
+            );
+            rig.leap(Nanos::from_millis(300));
+            for _ in 0..2 {
+                put(&mut rig);
+                let out = rig.take();
+                let told = out.iter().filter_map(|(_, bytes)| {
+                    let Content::Ip(facts) = dissect(bytes, Verify::All).unwrap().content else { return None };
+                    let Transport::Tcp(tcp) = facts.transport else { return None };
+                    Some((facts.fragment, tcp))
+                });
+                let told: Vec<_> = told.filter(|(fragment, _)| *fragment == wire::Fragment::No).collect();
+                let alone = told.iter().filter(|(_, tcp)| tcp.payload == 0).count();
+                assert_eq!((out.len(), alone), (if split { 4 } else { 2 }, 1), "{what}: itself, and who it is");
+            }
+            one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(2_201).seq(9_001))]));
+            let more = talk.data(2_201, b"more");
+            assert!(!named(&one(&exchange(&mut rig, &[more]))), "{what}: heard");
+        }
+    }
+}

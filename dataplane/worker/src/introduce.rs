@@ -16,8 +16,9 @@
 //! ([`Lead`](stage::translate::Lead)), and the client is told of that much less room until it is heard.
 //!
 //! The option stands before all others, in every segment until the backend has taken one; what the client says in an option of that
-//! number is erased for as long as the connection lives. A segment without room for it goes as an acknowledgment alone; the client
-//! is told of segments so much smaller that only one that does not care is concerned.
+//! number is erased for as long as the connection lives. A segment without room for it (in fragments, too long for the link, full
+//! of other options) goes as an acknowledgment alone at first; once the backend was told in an earlier tick it goes as it is, and an
+//! acknowledgment with the option beside it: a client that has no other segments is not kept out.
 //!
 //! Data in a SYN would come before either: such a SYN is dropped, and the client sends one without.
 
@@ -85,7 +86,11 @@ impl<B> Shard<B> {
         let now = self.tick;
         let Some(splice) = self.splice_mut::<A>(slot) else { return };
         let (Some(introducing), Some(lead)) = (&mut splice.introducing, &mut splice.shift.lead) else { return };
-        *introducing = Introducing { told: Some(now), acknowledgment, window, timestamps, ..*introducing };
+        let told = match introducing.how {
+            Introduction::ProxyV2 => now,
+            Introduction::TcpOption => introducing.told.unwrap_or(now),
+        };
+        *introducing = Introducing { told: Some(told), acknowledgment, window, timestamps, ..*introducing };
         if lead.progress == Progress::Untold {
             lead.progress = Progress::Told(0);
             let repeats = lead.len > 0;
@@ -156,7 +161,7 @@ impl<B: Buffer> Shard<B> {
             }
             // A backend that has forgotten its connection may take the first segment for a beginning.
             Introduction::TcpOption if lead.is_heard() && tcp.sequence != lead.first => None,
-            Introduction::TcpOption => self.send_option::<A>(packet, &facts, &tcp, slot),
+            Introduction::TcpOption => self.send_option::<A>(packet, &facts, &tcp, slot, splice),
         }
     }
 
@@ -220,8 +225,7 @@ impl<B: Buffer> Shard<B> {
             return Some(Acted::Verdict(Verdict::Drop(DropReason::TcpOutOfWindow)));
         }
         let said = TcpOptions::of(packet.buffer.bytes(), facts).timestamps;
-        let timestamps = said
-            .map(|Timestamps { value, echo }| Timestamps { value, echo: echo.wrapping_sub(splice.shift.timestamp) });
+        let timestamps = splice.as_backend_reads(said);
         let Named { asked, ports, .. } = self.named::<A>(slot, introducing.how);
         let mut bytes = [0; HEADER_MAX];
         let len = proxy_header(&mut bytes, &asked, ports);
@@ -247,27 +251,37 @@ impl<B: Buffer> Shard<B> {
         None
     }
 
-    /// Sends the option that names the client: before all others of its packet, or with the acknowledgment alone where the packet has no
-    /// room for it.
+    /// Sends the option that names the client: before all others of its packet; where that has no room for it, with the
+    /// acknowledgment alone, and beside the packet once the backend was told before.
     fn send_option<A: Family>(
         &mut self,
         packet: &mut Packet<B>,
         facts: &Facts,
         tcp: &Tcp,
         slot: Slot,
+        splice: &Splice,
     ) -> Option<Acted> {
         let Named { asked, ports: [port, _], .. } = self.named::<A>(slot, Introduction::TcpOption);
         let mut bytes = [0; OPTION_MAX];
         let len = option(&mut bytes, (asked.source(), port));
         let option = bytes.get(..len)?;
-        if !self.grow::<A>(packet, facts, slot, len, |frame| insert_option(frame, facts, option)) {
-            let said = TcpOptions::of(packet.buffer.bytes(), facts).timestamps;
+        let said = TcpOptions::of(packet.buffer.bytes(), facts).timestamps;
+        let fits = self.grow::<A>(packet, facts, slot, len, |frame| insert_option(frame, facts, option));
+        let told_before = splice.introducing?.told.is_some_and(|told| told < self.tick);
+        if !fits && !told_before {
             let alone = Tcp { flags: TcpFlags::ACK, ..*tcp };
             if !self.say_instead(packet, facts, &alone, option, said, &[]) {
                 return Some(Acted::Verdict(Verdict::Drop(DropReason::BuffersExhausted)));
             }
         }
-        self.told::<A>(slot, tcp.acknowledgment, tcp.window, None);
+        let seen = splice.shift.as_backend_sees(tcp);
+        self.told::<A>(slot, seen.acknowledgment, seen.window, splice.as_backend_reads(said));
+        if !fits
+            && told_before
+            && let Some(splice) = self.splice_of::<A>(slot).copied()
+        {
+            self.introduce_again::<A>(slot, &splice);
+        }
         None
     }
 

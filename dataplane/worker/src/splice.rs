@@ -51,7 +51,7 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Introducing {
     pub(crate) how: Introduction,
-    /// When it was told last.
+    /// When it was told: by a header last, by an option first.
     pub(crate) told: Option<Tick>,
     /// What the segment that tells it says besides, in the backend's count.
     pub(crate) acknowledgment: SeqNumber,
@@ -134,6 +134,11 @@ impl Splice {
         const WINDOW_MAX: u32 = 1 << 30;
         let reached = acknowledgment.add((u32::from(lead.len) + WINDOW_MAX).wrapping_neg());
         if reached.after(self.floor) { reached } else { self.floor }
+    }
+
+    /// The client's clock as its backend reads it.
+    pub(crate) fn as_backend_reads(&self, clock: Option<Timestamps>) -> Option<Timestamps> {
+        clock.map(|Timestamps { value, echo }| Timestamps { value, echo: echo.wrapping_sub(self.shift.timestamp) })
     }
 
     /// What is pressed is another thing from now on.
