@@ -593,6 +593,36 @@ fn own_address_and_external_stand_beside_inline() {
     rig.drops_all("nobody sends from our address", &[(OUTSIDE, spoofed)], SourceOwnAddress);
 }
 
+/// The appliance's addresses are on the untagged link: in a VLAN that passes others may have them, and say so to each other;
+/// nothing they say changes what the appliance knows of its own neighbors.
+#[test]
+fn who_has_the_appliances_address_in_a_vlan_is_left_alone() {
+    let ports =
+        PORTS.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]\n");
+    let mut rig = Rig::of(&format!("{ports}{ALLOW}"));
+    rig.overhear();
+    let (own, host, own6, host6) = ("198.51.100.1", "198.51.100.7", "2001:db8:51::1", "2001:db8:51::7");
+    let ours = ping(host, own, 4);
+    rig.case("a neighbor", &[(OUTSIDE, ours.clone())], &[(OUTSIDE, pong(own, host, 4))], &[]);
+    let guest = MacAddr::new([2, 6, 6, 6, 6, 6]);
+    let rows = [
+        ("a question in its VLAN", arp_request(host, own).source_mac(guest)),
+        ("an answer there", arp_reply(guest, own, GATEWAY, host)),
+        ("a claim there", arp_request(own, own).source_mac(guest)),
+        ("a solicitation there", solicitation(host6, own6).source_mac(guest)),
+        ("an advertisement there", neighbor_advertisement(guest, own6, host6, 0x60).destination_mac(GATEWAY)),
+        ("a packet of the router there", inward(udp(&at(own, 1), &at("198.51.100.80", 53)))),
+        ("and of the other family", inward(udp(&at(own6, 1), &at("2001:db8:51::80", 53)))),
+    ];
+    for (sentence, packet) in rows {
+        for side in [OUTSIDE, INSIDE] {
+            passes(&mut rig, sentence, side, &packet.clone().tagged(20));
+        }
+    }
+    assert!(rig.notes().is_empty(), "nobody is alarmed");
+    rig.case("its neighbor is where it was", &[(OUTSIDE, ours)], &[(OUTSIDE, pong(own, host, 4))], &[]);
+}
+
 /// SE-20, SE-24: packets with the port's own MAC are routed and served there; others pass. Each packet is one or the other.
 #[test]
 fn what_is_for_the_port_itself_is_routed() {

@@ -5,7 +5,7 @@
 //! Every frame leaves by the other port as it came. IP packets have to be allowed by the firewall, from the zone of the one
 //! port to the zone of the other, and belong to sessions like routed ones; what neighbors say among themselves (ARP,
 //! neighbor and listener discovery) and all that is not IP is not judged. What is said about addresses of the appliance is
-//! answered and alarmed as at any port, and not passed on.
+//! answered and alarmed as at any port, and not passed on; the appliance has none in a VLAN, so there others may have them.
 
 use frame::Buffer;
 use session::{Direction, NewSession, Slot, Traffic, tcp_state};
@@ -96,9 +96,10 @@ impl<B: Buffer> Shard<B> {
         };
         let on = Verdict::Forward(pair.other);
         let tell = &mut |event| self.tell(event);
+        let untagged = packet.frame.link.tags == 0;
         *verdict = match packet.frame.content {
             Content::Other => on,
-            Content::Arp(arp) if arp_concerns_us(&self.snapshot, port, &arp) => {
+            Content::Arp(arp) if untagged && arp_concerns_us(&self.snapshot, port, &arp) => {
                 local::arp(&self.snapshot, packet, &arp, tell)
             }
             Content::Arp(arp) => {
@@ -108,7 +109,7 @@ impl<B: Buffer> Shard<B> {
             Content::Ip(facts) if is_discovery_message(&facts) => {
                 match neighbor_message(packet.buffer.bytes(), &facts) {
                     _ if facts.fragment != wire::Fragment::No => Verdict::Drop(DropReason::NeighborDiscoveryInvalid),
-                    Some(message) if discovery_concerns_us(&self.snapshot, port, &facts, message) => {
+                    Some(message) if untagged && discovery_concerns_us(&self.snapshot, port, &facts, message) => {
                         local::discovery(&self.snapshot, packet, &facts, tell)
                     }
                     Some(Neighbor::Solicitation { source_link, .. }) => {
@@ -156,7 +157,7 @@ impl<B: Buffer> Shard<B> {
             return Err(Verdict::Drop(reason));
         }
         let (source_port, destination_port) = ports_of(facts)?;
-        if is_ours(&self.snapshot, facts.endpoints.source()) {
+        if packet.frame.link.tags == 0 && is_ours(&self.snapshot, facts.endpoints.source()) {
             return Err(Verdict::Drop(DropReason::SourceOwnAddress));
         }
         if let Transport::Tcp(tcp) = facts.transport
