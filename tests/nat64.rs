@@ -121,6 +121,12 @@ fn pings_cross() {
         (INSIDE, pong(SERVER6, CLIENT, 20_000).routed()),
     );
     rig.drops_all("nobody waits for", &[(OUTSIDE, pong(SERVER, POOL, 20_001))], stage::DropReason::NoSession);
+    // EVA-22: the question was sent, never an answer.
+    let about = |quote: &Packet| icmp_error(ROUTER, POOL, 3, 1, 0, quote, 548);
+    rig.drops_all("about an answer", &[(OUTSIDE, about(&pong(POOL, SERVER, 20_000)))], IcmpErrorUnmatched);
+    rig.put(OUTSIDE, &about(&ping(POOL, SERVER, 20_000).routed()));
+    rig.settle();
+    assert_eq!(rig.take().len(), 1, "about the question");
 }
 
 /// RFC 7915 sections 4.2 to 4.5 and 5.2 to 5.4: errors of either side, with what they quote.

@@ -16,6 +16,7 @@ use crate::across::{as_kept, ends_v4};
 use crate::act::set_macs;
 use crate::family::{Family, ends};
 use crate::flow::Flow;
+use crate::icmp::quotes_what_goes;
 use crate::packet::{Answer, Packet, Verdict};
 use crate::shard::Shard;
 
@@ -44,6 +45,9 @@ impl<B: Buffer> Shard<B> {
             && let Err(verdict) = self.judge_again::<Ipv6Addr>(slot)
         {
             return verdict;
+        }
+        if !quotes_what_goes(quote, direction.opposite()) {
+            return UNMATCHED;
         }
         let session = self.sessions.v6.session(slot);
         if let QuotedTransport::Ports { sequence, .. } = quote.transport

@@ -147,10 +147,7 @@ impl<B: Buffer> Shard<B> {
         let session = A::table(&self.sessions).session(slot);
         let shift = self.shift_of::<A>(slot);
         let toward = if direction == Direction::Original { Toward::Backend } else { Toward::Client };
-        // Of a ping only the question, and of an answer only that, can have been sent.
-        if let QuotedTransport::Echo { request, .. } = quote.transport
-            && request != (direction == Direction::Reply)
-        {
+        if !quotes_what_goes(quote, direction.opposite()) {
             return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }
         if let QuotedTransport::Ports { sequence, .. } = quote.transport {
@@ -216,5 +213,14 @@ impl<B: Buffer> Shard<B> {
         self.bindings.count(binding, Traffic { packets: 1, bytes: len });
         self.leave(bytes, facts, port, mac);
         if ready { Verdict::Forward(port) } else { Verdict::Hold(hop) }
+    }
+}
+
+/// Whether what an error quotes can have been sent in this direction: of a ping only the question goes in the opener's, and only the
+/// answer in the other (EVA-22).
+pub(crate) fn quotes_what_goes(quote: &Quote, direction: Direction) -> bool {
+    match quote.transport {
+        QuotedTransport::Echo { request, .. } => request == (direction == Direction::Original),
+        QuotedTransport::Ports { .. } | QuotedTransport::Other => true,
     }
 }
