@@ -438,3 +438,25 @@ fn later_packets_find_what_earlier_ones_would_have_opened() {
     assert_eq!(told[2].reason.as_deref(), Some("firewall_denied"));
     assert_eq!(rig.session_count(), 0);
 }
+
+/// Whoever asks for the outer packets of a tunnel is told of each, whichever worker has what was inside.
+#[test]
+fn packets_out_of_a_tunnel_are_told_where_they_were_unwrapped() {
+    let ending = "[firewall]\ndefault = \"allow\"\n[[decapsulate]]\nname = \"it\"\naddress = \"198.51.100.1\"\n\
+        from = [\"198.51.100.50\"]\nkind = \"gre\"\n";
+    let layout = Layout { workers: 2, ..Layout::default() };
+    let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{ending}"), layout);
+    let mut wanted = PacketMatch::default();
+    wanted.terms.push(worker::PacketTerm::Protocol(47));
+    let follower = rig.follow(wanted, 100);
+    for port in 1..=16 {
+        let inside = udp(&format!("203.0.113.7:{port}"), "10.0.0.11:53").bytes_of_ip();
+        let outer = ip("198.51.100.50", "198.51.100.1", 47, &[&[0, 0, 8, 0][..], &inside].concat());
+        rig.put(OUTSIDE, &outer);
+        rig.settle();
+    }
+    let _ = rig.take();
+    let ways = rig.seen(&follower).ways;
+    assert_eq!(ways.len(), 16, "{ways:#?}");
+    assert!(ways.iter().any(|way| way.outcome == "handed_over"), "{ways:#?}");
+}

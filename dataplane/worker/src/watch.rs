@@ -216,7 +216,9 @@ where
         if let (Some(tap), Some(taken)) = (&mut self.watch.capture, taken) {
             tap.judge(taken, fate);
         }
-        if fate == Fate::HandedOver || !wanted.trace {
+        // The worker that it was given to tells the rest, but of what came in a tunnel it sees the inside alone.
+        let unwrapped = after_all.decapsulated > tally.decapsulated;
+        if fate == Fate::HandedOver && !unwrapped || !wanted.trace {
             return;
         }
         for departure in &mut departures {
