@@ -7,6 +7,7 @@
 mod capturing;
 mod changes;
 mod documents;
+mod present;
 mod seeing;
 mod staged;
 #[cfg(test)]

@@ -4,18 +4,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use jiff::{SignedDuration, Timestamp};
 use units::{Nanos, PortId};
 use wire::{Content, Facts, MacAddr, Transport, Verify, dissect};
-use worker::{Ends, PortFacts, SessionRecord, Snapshot};
+use worker::{Ends, SessionRecord, Snapshot};
 
+use super::present::{Present, begins_anew, protocol_of};
 use super::{PATIENCE, Running, lock};
 use crate::admin::Feed;
 use crate::event::Request;
-use crate::status::{Refusal, RefusalKind, Supposed, TraceEnd, TraceNews, TraceStatus, TraceStep};
+use crate::status::{Refusal, RefusalKind, Supposed, TraceEnd, TraceNews, TraceStatus};
 use crate::steward::{Traced, Tracing};
-use crate::trace::description::Description;
+use crate::trace::description::{Description, station_behind};
 use crate::trace::pattern::{PacketPattern, port_named};
 use crate::trace::rehearsal::{Rehearsal, Scene};
 use crate::trace::words;
@@ -84,8 +85,10 @@ impl Running {
         let failed = |why| Refusal::new(RefusalKind::Failed, why);
         let mut rehearsal = Rehearsal::new(&scene, &addresses).map_err(failed)?;
         let judged = frames.iter().zip(sessions).map(|(frame, session)| {
-            if let Some((session, answers)) = session {
-                return Ok(of_session(&snapshot, &policy.zones, frame, &session, answers));
+            if let Some((session, answers)) = session.filter(|(session, _)| !begins_anew(&frame.bytes, session)) {
+                let present = Present { snapshot: &snapshot, zones: &policy.zones, session: &session, answers, now };
+                let opener = present.opener().map(|opener| rehearsal.judge(session.ingress, &opener)).transpose();
+                return Ok(present.told(frame.port, &frame.bytes, opener.map_err(bad)?.as_ref()));
             }
             let record = rehearsal.judge(frame.port, &frame.bytes).map_err(bad)?;
             let depends = rehearsal.depends(&policy, &record);
@@ -101,7 +104,8 @@ impl Running {
         if asked.iter().all(Option::is_none) {
             return Ok(found);
         }
-        let (reader, batches) = bounded(64);
+        // Control waits for no reader.
+        let (reader, batches) = unbounded();
         let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
         self.fixed.requests.send(Request::Sessions(reader)).map_err(gone)?;
         loop {
@@ -177,7 +181,7 @@ fn frame(snapshot: &Snapshot, supposed: &Supposed) -> Result<Frame, Refusal> {
         (Some(text), None, None) => {
             let described = Description::parse(text).map_err(bad)?;
             let port = port_named(snapshot, &described.port).map_err(bad)?;
-            let to = snapshot.port(port).map_or(MacAddr::ZERO, station);
+            let to = snapshot.port(port).map_or(MacAddr::ZERO, station_behind);
             Ok(Frame { port, bytes: described.frame(to) })
         }
         (None, Some(digits), Some(name)) => {
@@ -187,11 +191,6 @@ fn frame(snapshot: &Snapshot, supposed: &Supposed) -> Result<Frame, Refusal> {
         }
         _ => Err(bad("each packet is {\"packet\": \"...\"} or {\"frame\": \"...\", \"port\": \"...\"}")),
     }
-}
-
-/// Whom a packet by this port is for: the port, or where it is one of a pair, somebody beyond.
-fn station(facts: &PortFacts) -> MacAddr {
-    if facts.pair.is_some() { MacAddr::new([0x02, 0, 0, 0, 0, 0x98]) } else { facts.mac }
 }
 
 fn hexadecimal(digits: &str) -> Option<Vec<u8>> {
@@ -229,69 +228,4 @@ fn key(bytes: &[u8]) -> Option<(u8, Ends)> {
     };
     let (source, destination) = (facts.endpoints.source(), facts.endpoints.destination());
     Some((facts.protocol, Ends { source, source_port, destination, destination_port }))
-}
-
-fn protocol_of(record: &SessionRecord) -> u8 {
-    match (record.kind, record.original.source.is_ipv6()) {
-        (session::Kind::Tcp, _) => 6,
-        (session::Kind::Udp, _) => 17,
-        (session::Kind::Icmp, false) => 1,
-        (session::Kind::Icmp, true) => 58,
-        (session::Kind::Other, _) => u8::try_from(record.original.source_port).unwrap_or(u8::MAX),
-    }
-}
-
-/// The way of a packet whose session exists: that has decided everything already.
-fn of_session(
-    snapshot: &Snapshot,
-    zones: &[String],
-    frame: &Frame,
-    session: &SessionRecord,
-    answers: bool,
-) -> TraceStatus {
-    let name = |port| snapshot.port(port).map_or_else(String::new, |facts: &PortFacts| facts.name.clone());
-    let zone = zones.get(snapshot.zone(frame.port).index()).cloned().unwrap_or_default();
-    let read = dissect(&frame.bytes, Verify::Nothing);
-    let packet = read.as_ref().ok().map(|read| words::packet(read, frame.bytes.len()));
-    let mut steps = vec![words::step("receive", format!("by port {}, zone {zone}", name(frame.port)))];
-    steps.extend(packet.as_ref().map(|packet| words::step("parse", words::line(packet))));
-    let direction = if answers { "the direction of the answers" } else { "the opener's direction" };
-    let state = session.state.name().to_owned();
-    let text = format!("found: {state}, in {direction}; all was decided at its first packet");
-    steps.push(TraceStep { state: Some(state), ..words::step("session", text) });
-    if let Some(backend) = &session.backend {
-        let text = format!("virtual service {}: backend {}; its session has it", backend.service(), backend.name());
-        let step = words::step("balancer", text);
-        let (service, backend) = (Some(backend.service().to_owned()), Some(backend.name().to_owned()));
-        steps.push(TraceStep { service, backend, ..step });
-    }
-    // What leaves is the other direction's tuple, turned round.
-    let (came, other) = if answers { (session.reply, session.original) } else { (session.original, session.reply) };
-    let (source, target) = (other.destination, other.source);
-    if (source, target) != (came.source, came.destination) || other.source_port != came.destination_port {
-        let text = format!("leaves as {source} port {} > {target} port {}", other.destination_port, other.source_port);
-        steps.push(words::step("translate", text));
-    }
-    let route = snapshot.routes.lookup(target);
-    if let Some(route) = &route {
-        let next_hop = route.next_hop(target);
-        let step = words::step("route", format!("to {target} via {next_hop}, by port {}", name(route.port)));
-        steps.push(TraceStep { next_hop: Some(next_hop), port: Some(name(route.port)), ..step });
-    }
-    TraceStatus {
-        at: None,
-        worker: None,
-        port: name(frame.port),
-        zone,
-        generation: snapshot.generation.get(),
-        packet,
-        steps,
-        outcome: "forwarded".to_owned(),
-        reason: None,
-        sentence: "it would go on as a packet of its session".to_owned(),
-        depends: vec![
-            "whether its sequence numbers, flags, size and hop limit fit the session".to_owned(),
-            "whether the session is still there when the packet comes".to_owned(),
-        ],
-    }
 }

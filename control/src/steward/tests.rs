@@ -152,6 +152,8 @@ fn record(number: u16) -> SessionRecord {
         idle: 0,
         expires: Tick::default().get(),
         owner: WorkerId::new(0),
+        ingress: PortId::new(0),
+        generation: 1,
         from_kernel: false,
         in_line: false,
     }

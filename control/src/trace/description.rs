@@ -10,12 +10,19 @@
 use std::net::{IpAddr, SocketAddr};
 
 use wire::{Endpoints, MacAddr, TcpFlags, checksum};
+use worker::PortFacts;
 
 /// The longest payload that may be asked for: what a frame of any port carries.
 const LENGTH_MAX: usize = 9_000;
 
 /// The station that a described packet comes from.
 const SENDER: MacAddr = MacAddr::new([0x02, 0, 0, 0, 0, 0x99]);
+
+/// Whom a packet by this port is for: the port, or where it is one of a pair, somebody beyond.
+#[must_use]
+pub fn station_behind(facts: &PortFacts) -> MacAddr {
+    if facts.pair.is_some() { MacAddr::new([0x02, 0, 0, 0, 0, 0x98]) } else { facts.mac }
+}
 
 /// A packet in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +93,12 @@ impl Description {
             return Err(format!("length is {LENGTH_MAX} at most"));
         }
         Ok(described)
+    }
+
+    /// The first packet of a conversation, as the one who opens it would send it.
+    #[must_use]
+    pub const fn opening(port: String, protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Self {
+        Self { port, protocol, source, destination, flags: TcpFlags::SYN, length: 0, hop_limit: 64 }
     }
 
     /// The frame, for the station at `to`.

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use session::{Direction, Kind, Session, Slot, State};
 use stage::balancer::Backend;
 use units::limits::TIERS_MAX;
-use units::{Tick, WorkerId};
+use units::{PortId, Tick, WorkerId};
 
 use crate::act::FROM_KERNEL;
 use crate::binding::BindingId;
@@ -64,6 +64,10 @@ pub struct SessionRecord {
     pub expires: u64,
     /// The worker that owns it.
     pub owner: WorkerId,
+    /// The port that who opened it came by.
+    pub ingress: PortId,
+    /// The [number](units::Generation::short) of the policy that judged it last.
+    pub generation: u16,
     /// The appliance's own kernel opened it.
     pub from_kernel: bool,
     /// Its packets pass through a pair of ports.
@@ -261,6 +265,8 @@ impl<B> Shard<B> {
             idle: u64::from(session.idle(self.tick)),
             expires: A::table(&self.sessions).expires(slot, self.tick).get().saturating_sub(self.tick.get()),
             owner: self.id,
+            ingress: session.ingress(Direction::Original),
+            generation: session.generation(),
             from_kernel: session.flags() & FROM_KERNEL != 0,
             in_line: NextHopId::new(session.next_hop(Direction::Original)).is_through(),
         }
