@@ -3,7 +3,8 @@
 mod progress_bar;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -290,7 +291,11 @@ fn capture(socket: Option<PathBuf>, captured: Captured, console: &mut Console<'_
 fn supposed(file: &Path, port: Option<&str>, count: u64) -> Result<Vec<Supposed>, Failure> {
     let most = usize::try_from(count).unwrap_or(usize::MAX).min(PACKETS_MAX);
     let named = |why: &dyn Display| Failure(format!("{}: {why}", file.display()));
-    let bytes = std::fs::read(file).map_err(|error| named(&error))?;
+    // Captures may be larger than memory.
+    let reach = u64::try_from(crate::trace::file::reach(most)).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(reach).read_to_end(&mut bytes));
+    read.map_err(|error| named(&error))?;
     let frames = crate::trace::file::frames(&bytes, most).map_err(|why| named(&why))?;
     let digits = |frame: &Vec<u8>| frame.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(frames

@@ -478,6 +478,9 @@ fn packets_that_are_only_supposed_are_judged() {
     let (status, document) = served.http("POST /api/v1/trace/packets", br#"[{"packet": "any"}, {"colour": 3}]"#);
     assert_eq!(status, 400, "{document}");
     assert_eq!(served.millrace("trace --pcap /nowhere.pcap --port outside").0, 1);
+    // It never ends, and is not waited for.
+    let (status, _, complaint) = served.millrace("trace --pcap /dev/zero --port outside");
+    assert!(status == 1 && complaint.contains("no capture file"), "{complaint}");
 }
 
 /// The answer to `GET /metrics` on the socket.

@@ -6,6 +6,15 @@
 /// A frame may be this long: more than any link carries.
 const FRAME_MAX: usize = 65_535;
 
+/// What stands around a frame in a file, at most: the headers of its packet and of its block, and options.
+const AROUND_MAX: usize = 4_096;
+
+/// Bytes of a capture that its first `most` frames are within, unless other blocks stand between them.
+#[must_use]
+pub const fn reach(most: usize) -> usize {
+    most.saturating_add(1).saturating_mul(FRAME_MAX + AROUND_MAX)
+}
+
 /// The link type of Ethernet.
 const ETHERNET: u16 = 1;
 
