@@ -26,6 +26,11 @@ impl<T: Copy> Beside<T> {
         Self { places: Vec::with_capacity(capacity), vacant: END }
     }
 
+    /// Bytes set aside.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.places.capacity() * size_of::<Place<T>>()
+    }
+
     /// Keeps a thing; `None` when there is no room.
     pub(crate) fn keep(&mut self, thing: T) -> Option<u32> {
         let number = self.vacant;
@@ -78,6 +83,7 @@ mod tests {
     #[test]
     fn places_are_used_again_and_never_more_than_there_is_room_for() {
         let mut kept = Beside::new(3);
+        assert!(kept.bytes() >= 3 * size_of::<&str>());
         let taken: Vec<_> = ["a", "b", "c"].map(|thing| kept.keep(thing).unwrap()).into();
         assert_eq!((taken.as_slice(), kept.keep("d")), (&[0, 1, 2][..], None));
         assert_eq!((kept.give_back(1), kept.give_back(0)), (Some("b"), Some("a")));

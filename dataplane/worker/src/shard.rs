@@ -202,10 +202,10 @@ impl<B> Shard<B> {
         self.look_for_instances();
     }
 
-    /// Bytes set aside for sessions and for the mappings of source NAT.
+    /// Bytes set aside for sessions, for what is kept beside some of them, and for the mappings of source NAT.
     #[must_use]
     pub fn session_bytes(&self) -> usize {
-        self.sessions.bytes() + self.mappings.bytes()
+        self.sessions.bytes() + self.splices.bytes() + self.journeys.bytes() + self.mappings.bytes()
     }
 
     /// Tells control, or counts that it could not be told. Leaves room for what has to be delivered.

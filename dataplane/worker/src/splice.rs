@@ -23,9 +23,6 @@ use crate::next_hop::NextHopId;
 /// Segments made in one turn: what a burst from backends can call for, and as many repeated SYNs.
 pub(crate) const MADE: usize = 128;
 
-/// Connections that wait for their backend and are looked after; more than that end with their sessions, unseen.
-const WAITING_MAX: usize = 65_536;
-
 /// Ticks between two looks at a waiting connection: one second.
 const LOOK: u64 = 4;
 
@@ -209,6 +206,8 @@ pub(crate) struct Splices {
     kept: Beside<Splice>,
     serial: u32,
     waiting: VecDeque<Waiting>,
+    /// Of those that wait: as many as there are connections, since each waits once.
+    places: usize,
     pub(crate) made: ArrayVec<Made, MADE>,
 }
 
@@ -218,9 +217,15 @@ impl Splices {
         Self {
             kept: Beside::new(capacity),
             serial: 0,
-            waiting: VecDeque::with_capacity(WAITING_MAX),
+            waiting: VecDeque::with_capacity(capacity),
+            places: capacity,
             made: ArrayVec::new(),
         }
+    }
+
+    /// Bytes set aside for all of them.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.kept.bytes() + self.places * size_of::<Waiting>()
     }
 
     /// Whether `more` segments can be made in this turn.
@@ -252,7 +257,7 @@ impl Splices {
 
     /// Looks after a connection until its backend answers.
     pub(crate) fn wait(&mut self, slot: Slot, v6: bool, entry: u32, now: Tick) {
-        let room = self.waiting.len() < WAITING_MAX;
+        let room = self.waiting.len() < self.places;
         let Some(splice) = self.get_mut(entry).filter(|splice| room && !splice.queued) else { return };
         splice.queued = true;
         let serial = splice.serial;
@@ -339,6 +344,19 @@ mod tests {
             splice.floor = splice.floor_at(SeqNumber::new(acknowledged * eighth + 28), &lead);
             assert_eq!(splice.floor.get(), floor * eighth, "{acknowledged}");
         }
+    }
+
+    /// However many there are, each is looked after.
+    #[test]
+    fn every_connection_that_waits_is_looked_after() {
+        const MANY: u32 = 100_000;
+        let mut splices = Splices::new(MANY as usize);
+        for number in 0..MANY {
+            let entry = splices.take(splice(number)).unwrap();
+            splices.wait(Slot::new(number), false, entry, Tick::new(0));
+        }
+        let looked_after = core::iter::from_fn(|| splices.next_due(Tick::new(LOOK))).count();
+        assert_eq!(looked_after, MANY as usize);
     }
 
     #[test]
