@@ -8,8 +8,8 @@ usage: scripts/bind_nic.sh PCI-ADDRESS...            bind to vfio-pci
        scripts/bind_nic.sh --unbind PCI-ADDRESS...   back to the kernel's own driver
        scripts/bind_nic.sh --status [PCI-ADDRESS...]
 
-PCI-ADDRESS is as in the configuration's `device`: 0000:3b:02.0 or 3b:02.0. Binding asks for an IOMMU, which vfio-pci
-needs, and refuses a device whose interface is up or carries an address, so that nobody cuts the connection they came
+PCI-ADDRESS is as in the configuration's `device`: 0000:3b:02.0 or 3b:02.0. Binding asks for an IOMMU, or for a vfio that is told
+to do without (enable_unsafe_noiommu_mode, for virtual machines), and refuses a device whose interface is up or carries an address, so that nobody cuts the connection they came
 in by. Nothing happens to a device that is bound as asked already. Needs root, except --status.
 TEXT
 }
@@ -35,7 +35,15 @@ done
 bus=/sys/bus/pci
 driver_of() { if [ -e "$bus/devices/$1/driver" ]; then basename "$(readlink "$bus/devices/$1/driver")"; else echo none; fi; }
 group_of() { if [ -e "$bus/devices/$1/iommu_group" ]; then basename "$(readlink "$bus/devices/$1/iommu_group")"; else echo none; fi; }
-interfaces_of() { if [ -d "$bus/devices/$1/net" ]; then ls "$bus/devices/$1/net"; fi; }
+# An interface need not be the device's own child: a virtio device stands between the two.
+interfaces_of() {
+    local device interface
+    device=$(readlink -f "$bus/devices/$1")
+    for interface in /sys/class/net/*; do
+        case "$(readlink -f "$interface/device")/" in "$device"/*) basename "$interface" ;; esac
+    done
+}
+does_without_iommu() { [ "$(cat /sys/module/vfio/parameters/enable_unsafe_noiommu_mode 2>/dev/null)" = Y ]; }
 
 show() {
     local interfaces
@@ -59,6 +67,7 @@ fi
 
 [ "${#addresses[@]}" -gt 0 ] || { usage >&2; exit 2; }
 [ "$(id -u)" = 0 ] || fail "run this as root"
+command -v ip >/dev/null || fail "ip is not here, which tells whether a device is in use: apt-get install iproute2"
 
 for address in "${addresses[@]}"; do
     device=$bus/devices/$address
@@ -66,8 +75,8 @@ for address in "${addresses[@]}"; do
     driver=$(driver_of "$address")
     if [ "$action" = bind ]; then
         if [ "$driver" = vfio-pci ]; then show "$address"; continue; fi
-        [ "$(group_of "$address")" != none ] ||
-            fail "$address has no IOMMU group: switch VT-d or AMD-Vi on in the firmware and start the kernel with intel_iommu=on iommu=pt (AMD: iommu=pt)"
+        [ "$(group_of "$address")" != none ] || does_without_iommu ||
+            fail "$address has no IOMMU group: switch VT-d or AMD-Vi on in the firmware and start the kernel with intel_iommu=on iommu=pt (AMD: iommu=pt); in a virtual machine without one: modprobe vfio; echo Y >/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
         for interface in $(interfaces_of "$address"); do
             if [ -n "$(ip -oneline address show dev "$interface" scope global)" ] || ip -oneline link show dev "$interface" up | grep -q .; then
                 fail "$interface on $address is in use: if it is not what you came in by, ip link set $interface down, then run this again"

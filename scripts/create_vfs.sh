@@ -8,7 +8,8 @@ usage: scripts/create_vfs.sh INTERFACE COUNT [--mac-prefix 02:00:00:00:00]
        scripts/create_vfs.sh INTERFACE --status
 
 Creates COUNT virtual functions on the NIC behind INTERFACE (0 removes them), leaves them without a kernel driver, and
-prints one PCI address a line. With --mac-prefix each gets a MAC address that stays the same (prefix, then its number).
+prints one PCI address a line, VF 0 first. With --mac-prefix each gets a MAC address that stays the same (prefix, then its
+number; 256 of them at most).
 Nothing happens when that many are there already. The kernel cannot change one number of VFs into another directly, so
 VFs in use are never taken away: remove them with COUNT 0 first. INTERFACE is set up, because VFs have no link while it is
 down. Needs root, except --status.
@@ -37,11 +38,13 @@ device=/sys/class/net/$interface/device
 [ -d "/sys/class/net/$interface" ] || fail "there is no interface $interface"
 [ -e "$device/sriov_totalvfs" ] || fail "$interface cannot do SR-IOV: not the NIC, or switched off in the firmware"
 
+# By number: the PCI addresses, which are hexadecimal, need not be in that order.
 addresses() {
-    local link
-    for link in "$device"/virtfn*; do
-        if [ -e "$link" ]; then basename "$(readlink "$link")"; fi
-    done | sort --version-sort
+    local number
+    for ((number = 0; ; number++)); do
+        [ -e "$device/virtfn$number" ] || return 0
+        basename "$(readlink "$device/virtfn$number")"
+    done
 }
 
 if [ "$action" = status ]; then
@@ -49,6 +52,7 @@ if [ "$action" = status ]; then
     addresses
     exit 0
 fi
+[ -z "$prefix" ] || [ "$count" -le 256 ] || fail "a --mac-prefix has addresses for 256 virtual functions"
 [ "$(id -u)" = 0 ] || fail "run this as root"
 [ "$count" -le "$(<"$device/sriov_totalvfs")" ] || fail "$interface has at most $(<"$device/sriov_totalvfs") virtual functions"
 
