@@ -18,6 +18,8 @@ pub enum Capability {
     NetRaw = 13,
     /// Lock memory without a limit.
     IpcLock = 14,
+    /// Devices that no IOMMU confines.
+    SysRawIo = 17,
     /// Physical addresses of memory, hugetlbfs.
     SysAdmin = 21,
     /// Make device nodes.
@@ -32,6 +34,7 @@ impl Capability {
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::IpcLock => "CAP_IPC_LOCK",
+            Self::SysRawIo => "CAP_SYS_RAWIO",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::MakeNodes => "CAP_MKNOD",
         }

@@ -20,6 +20,10 @@ fn capabilities(machine: &Machine, policy: Option<&Policy>) -> Finding {
     if policy.is_none_or(|policy| policy.dpdk.hugepages) {
         needed.push(Capability::SysAdmin);
     }
+    let uses_vfio = policy.is_none_or(|policy| policy.ports.iter().any(|port| is_pci(&port.device)));
+    if uses_vfio && machine.allows_vfio_without_iommu() {
+        needed.push(Capability::SysRawIo);
+    }
     let lacking: Vec<_> = needed.iter().filter(|&&capability| !machine.has_capability(capability)).collect();
     if lacking.is_empty() {
         return Finding::new("permissions", State::Ok, "this user may open devices and make interfaces");

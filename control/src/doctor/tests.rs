@@ -233,6 +233,11 @@ fn a_user_without_rights_is_told_which() {
     files.write("proc/self/status", NOBODY);
     let finding = files.finds(&on_pci(), "permissions", State::Missing);
     assert_eq!(finding.found, "this user lacks CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN");
+    // drivers/vfio/group.c: whoever opens a device that no IOMMU confines.
+    files.write("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+    let finding = files.finds(&on_pci(), "permissions", State::Missing);
+    assert_eq!(finding.found, "this user lacks CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN, CAP_SYS_RAWIO");
+    assert!(!files.finds(&on_linux(), "permissions", State::Missing).found.contains("RAWIO"));
     let locked = files.finds(&on_pci(), "locked memory", State::Missing);
     assert!(locked.found.starts_with("this process may lock 8 MiB"), "{}", locked.found);
 }
