@@ -163,14 +163,14 @@ impl Ethdev {
         Ok(())
     }
 
-    /// Spreads the NIC's hash values over the queues; a NIC that has no such table keeps its own way.
-    pub(crate) fn write_redirection(&self, mut table: Vec<rte_eth_rss_reta_entry64>, size: u16) -> Result<(), Error> {
+    /// Spreads the NIC's hash values over the queues. A NIC that has no such table, or that does not let it be written, keeps its own
+    /// way: what it delivers to other workers than a packet's own is handed over.
+    pub(crate) fn write_redirection(&self, mut table: Vec<rte_eth_rss_reta_entry64>, size: u16) {
         // SAFETY: the port is open; the table has `size` places in groups of 64.
         let result = unsafe { dpdk_sys::rte_eth_dev_rss_reta_update(self.number, table.as_mut_ptr(), size) };
-        if Errno::new(result).get() == libc::ENOTSUP {
-            Ok(())
-        } else {
-            self.checked("rte_eth_dev_rss_reta_update", result)
+        if result < 0 && Errno::new(result).get() != libc::ENOTSUP {
+            let refused = self.failed("rte_eth_dev_rss_reta_update", Errno::new(result));
+            log::warn!("{refused}; workers hand packets over that it delivers elsewhere");
         }
     }
 

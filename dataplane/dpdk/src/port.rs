@@ -85,7 +85,7 @@ impl Port {
         if rss != Rss::None
             && let Some(table) = rss::even_table(&info, plan.queues)
         {
-            ethdev.write_redirection(table, info.reta_size)?;
+            ethdev.write_redirection(table, info.reta_size);
         }
         if options.promiscuous {
             ethdev.promiscuous().map_err(|error| {
