@@ -71,7 +71,7 @@ pub use error::{Fault, Faults, Place, Severity};
 pub use forms::{Form, Key, forms};
 pub use outline::{Object, name_of, outline};
 pub use policy::Policy;
-pub use read::{NotOpened, open, read};
+pub use read::{NotOpened, read, settled};
 pub use size::parse as parse_size;
 
 use findings::Findings;

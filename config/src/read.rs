@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<String, Faults> {
         findings.report(finding);
         Faults::new(findings.into_faults(text, path))
     };
-    let bytes = at_rest(|| look(path), std::thread::sleep).map_err(|finding| refused("", finding))?;
+    let bytes = text_of(path).map_err(|finding| refused("", finding))?;
     match String::from_utf8(bytes) {
         Ok(text) => match unsuited(&text) {
             Some(finding) => Err(refused(&text, finding)),
@@ -79,23 +79,30 @@ struct Look {
 /// What tells one state of a file from another: device and number, size, last write, last change of any kind.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
-/// What a file holds once it has not been written to for a while.
+/// The first `most` bytes of a regular file, and one more where there are more, once it has not been written to for a while; `None` when
+/// it does not come to rest.
+///
+/// # Errors
+/// [`NotOpened`].
+pub fn settled(path: &Path, most: usize) -> Result<Option<Vec<u8>>, NotOpened> {
+    at_rest(|| look(path, most), std::thread::sleep)
+}
+
 fn at_rest(
-    mut look: impl FnMut() -> Result<Look, Finding>,
+    mut look: impl FnMut() -> Result<Look, NotOpened>,
     mut wait: impl FnMut(Duration),
-) -> Result<Vec<u8>, Finding> {
+) -> Result<Option<Vec<u8>>, NotOpened> {
     let mut before = None;
     for _ in 0..LOOKS_MAX {
         let Look { bytes, stamp, age } = look()?;
         let long_ago = age.is_some_and(|age| age >= REST);
         if stamp.is_some() && (long_ago || stamp == before) {
-            return Ok(bytes);
+            return Ok(Some(bytes));
         }
         before = stamp;
         wait(REST);
     }
-    let advice = "try again when it is whole; best is to write it under another name and to rename that";
-    Err(Finding::whole("file-changing", "the file is being written to").advice(advice))
+    Ok(None)
 }
 
 fn stamp(file: &File) -> std::io::Result<(Stamp, SystemTime)> {
@@ -104,7 +111,7 @@ fn stamp(file: &File) -> std::io::Result<(Stamp, SystemTime)> {
     Ok((stamp, it.modified()?))
 }
 
-/// Why a file was not opened.
+/// Why a file was not opened, or not read.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOpened {
     /// The kernel does not let it be.
@@ -116,10 +123,7 @@ pub enum NotOpened {
 }
 
 /// Opens a regular file to read it, without waiting for anybody.
-///
-/// # Errors
-/// [`NotOpened`].
-pub fn open(path: &Path) -> Result<File, NotOpened> {
+fn open(path: &Path) -> Result<File, NotOpened> {
     // O_NONBLOCK: opening a pipe nobody writes to would wait for ever; for regular files it means nothing.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
@@ -139,29 +143,44 @@ pub fn open(path: &Path) -> Result<File, NotOpened> {
     }))
 }
 
-fn look(path: &Path) -> Result<Look, Finding> {
-    let failed = |error: &std::io::Error| match error.kind() {
-        ErrorKind::NotFound => Finding::whole("no-such-file", "there is no such file"),
-        ErrorKind::PermissionDenied => {
-            Finding::whole("permission-denied", "the file may not be read").advice("run as root, or: chmod a+r FILE")
-        }
-        _ => Finding::whole("unreadable-file", format!("the file cannot be read: {error}")),
+fn look(path: &Path, most: usize) -> Result<Look, NotOpened> {
+    let file = open(path)?;
+    let read = || -> std::io::Result<Look> {
+        let (before, _) = stamp(&file)?;
+        let mut bytes = Vec::new();
+        (&file).take(u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
+        let (after, written) = stamp(&file)?;
+        let age = SystemTime::now().duration_since(written).ok();
+        Ok(Look { bytes, stamp: (before == after).then_some(after), age })
     };
-    let file = open(path).map_err(|why| match why {
-        NotOpened::Failed(error) => failed(&error),
+    read().map_err(NotOpened::Failed)
+}
+
+/// The bytes of a configuration.
+fn text_of(path: &Path) -> Result<Vec<u8>, Finding> {
+    let bytes = settled(path, BYTES_MAX).map_err(|why| match why {
+        NotOpened::Failed(error) => match error.kind() {
+            ErrorKind::NotFound => Finding::whole("no-such-file", "there is no such file"),
+            ErrorKind::PermissionDenied => {
+                let finding = Finding::whole("permission-denied", "the file may not be read");
+                finding.advice("run as root, or: chmod a+r FILE")
+            }
+            _ => Finding::whole("unreadable-file", format!("the file cannot be read: {error}")),
+        },
         NotOpened::NoFile(what) => {
             Finding::whole("not-a-file", format!("it {what}, not a file")).advice("name a regular file")
         }
     })?;
-    let (before, _) = stamp(&file).map_err(|error| failed(&error))?;
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    (&file).take(limit).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
-    if bytes.len() > BYTES_MAX {
-        return Err(Finding::whole("file-too-large", "the configuration is larger than 64 MiB"));
+    match bytes {
+        Some(bytes) if bytes.len() > BYTES_MAX => {
+            Err(Finding::whole("file-too-large", "the configuration is larger than 64 MiB"))
+        }
+        Some(bytes) => Ok(bytes),
+        None => {
+            let advice = "try again when it is whole; best is to write it under another name and to rename that";
+            Err(Finding::whole("file-changing", "the file is being written to").advice(advice))
+        }
     }
-    let (after, written) = stamp(&file).map_err(|error| failed(&error))?;
-    Ok(Look { bytes, stamp: (before == after).then_some(after), age: SystemTime::now().duration_since(written).ok() })
 }
 
 #[cfg(test)]
@@ -211,11 +230,11 @@ mod tests {
             writer.borrow_mut().now = begun;
             let read = at_rest(|| Ok(writer.borrow().look(text)), |pause| writer.borrow_mut().now += pause);
             match read {
-                Ok(bytes) => {
+                Ok(Some(bytes)) => {
                     assert_eq!(bytes, text.as_bytes(), "seed {seed}");
                     whole += 1;
                 }
-                Err(_) => refused += 1,
+                Ok(None) | Err(_) => refused += 1,
             }
         }
         assert_eq!((whole, refused), (1_000, 0), "each writer is through before patience is");
@@ -231,7 +250,7 @@ mod tests {
             },
             |_| {},
         );
-        assert!(changing.is_err());
+        assert!(matches!(changing, Ok(None)));
         let mut looks = 0;
         let tomorrow = at_rest(
             || {
@@ -240,6 +259,6 @@ mod tests {
             },
             |_| {},
         );
-        assert_eq!((tomorrow.unwrap(), looks), (b"x".to_vec(), 2));
+        assert_eq!((tomorrow.unwrap(), looks), (Some(b"x".to_vec()), 2));
     }
 }

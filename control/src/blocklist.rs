@@ -4,7 +4,6 @@
 //! A line has one address or prefix, IPv4 or IPv6; `#` and `;` begin a comment. That is what the common lists look like.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use stage::blocklist::{Blocklists, PrefixSet};
 const PREFIXES_MAX: usize = 2_000_000;
 
 /// Bytes of one file that are read: as many prefixes of the longest spelling, each with a comment.
-const BYTES_MAX: u64 = 256 << 20;
+const BYTES_MAX: usize = 256 << 20;
 
 /// How long it is waited for one file.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -110,11 +109,9 @@ pub fn read(path: &Path) -> Result<Arc<PrefixSet>, String> {
 
 fn read_through(path: &Path) -> Result<Arc<PrefixSet>, String> {
     let name = path.display().to_string();
-    let failed = |why: std::io::Error| format!("{name}: {why}");
-    let file = config::open(path).map_err(|why| format!("{name}: {why}"))?;
-    let mut bytes = Vec::new();
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > BYTES_MAX {
+    let bytes = config::settled(path, BYTES_MAX).map_err(|why| format!("{name}: {why}"))?;
+    let bytes = bytes.ok_or_else(|| format!("{name} is being written to; try again when it is whole"))?;
+    if bytes.len() > BYTES_MAX {
         return Err(format!("{name} is longer than {} MiB", BYTES_MAX >> 20));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
