@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Debian package: the program, its unit, manual pages, completions, examples, and the scripts that prepare a machine.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
@@ -13,14 +14,16 @@ TEXT
 }
 
 fail() { printf 'package: %s\n' "$*" >&2; exit 1; }
+# A path as the caller meant it.
+absolute() { case "$1" in /* | "") printf '%s\n' "$1" ;; *) printf '%s\n' "$here/$1" ;; esac; }
 
 binary="" folder=""
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help) usage; exit 0 ;;
-        --binary) binary=${2:-}; [ -f "$binary" ] || fail "there is no file ${binary:-(none named)}"; shift ;;
+        --binary) binary=$(absolute "${2:-}"); [ -f "$binary" ] || fail "there is no file ${binary:-(none named)}"; shift ;;
         -*) usage >&2; exit 2 ;;
-        *) [ -z "$folder" ] || { usage >&2; exit 2; }; folder=$1 ;;
+        *) [ -z "$folder" ] || { usage >&2; exit 2; }; folder=$(absolute "$1") ;;
     esac
     shift
 done

@@ -32,9 +32,16 @@ fn the_package_installs_and_goes_without_a_trace() {
     };
     let scratch = tempfile::tempdir().expect("the temporary directory takes another");
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let (root, project) = (scratch.path().join("root"), project.display());
-    let package =
-        must(&format!("{project}/scripts/package.sh --binary {} {}", millrace.display(), scratch.path().display()));
+    let root = scratch.path().join("root");
+    std::os::unix::fs::symlink(&millrace, scratch.path().join("millrace-here")).expect("a link");
+    // Paths are the caller's, wherever that is.
+    let packing = Command::new(project.join("scripts/package.sh").canonicalize().expect("the project has it"))
+        .args(["--binary", "./millrace-here", "packed"])
+        .current_dir(scratch.path())
+        .output()
+        .expect("a script");
+    assert!(packing.status.success(), "{}", String::from_utf8_lossy(&packing.stderr));
+    let package = String::from_utf8_lossy(&packing.stdout).into_owned();
     let package = package.trim();
     let field = |name: &str| must(&format!("dpkg-deb --field {package} {name}")).trim().to_owned();
     assert!(field("Depends").contains("librte-eal"), "the libraries it is linked with: {}", field("Depends"));
