@@ -219,7 +219,7 @@ fn read(windows: &[Places; 2], now: Nanos) -> impl Iterator<Item = Talker> {
     windows.iter().filter(fresh).flat_map(|places| places.places.iter().filter_map(Place::read))
 }
 
-/// Chooses which packets are counted: all while there are few, then about one in sixteen, at random, so that nobody's
+/// Chooses which packets are counted: all while there are few, then about one in 64, at random, so that nobody's
 /// packets can be timed to be passed over.
 #[derive(Debug)]
 pub struct Sampler {
