@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use units::limits::CLASSIFIER_BUILD_BYTES;
 
 use crate::bulletin::Told;
 use crate::capture::CaptureWanted;
@@ -116,6 +117,9 @@ fn manual(folder: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure(format!("{}: the manual pages cannot be written: {error}", folder.display())))
 }
 
+/// Rules from which on `check` tells what compiling them takes.
+const MANY_RULES: usize = 1_000;
+
 /// Every fault of a configuration at once.
 fn check(file: &Path, console: &mut Console<'_>) -> Result<(), Failure> {
     let checked = config::load(&config::read(file)?, file)?;
@@ -126,6 +130,11 @@ fn check(file: &Path, console: &mut Console<'_>) -> Result<(), Failure> {
     for list in snapshot.sources.blocklists().iter() {
         let (prefixes, kib) = (list.prefixes().prefixes(), list.prefixes().memory().div_ceil(1_024));
         console.print(&format!("blocklist {}: {prefixes} prefixes, {kib} KiB", list.name()));
+    }
+    let rules = &checked.policy.firewall.rules;
+    if rules.len() >= MANY_RULES {
+        let mib = CLASSIFIER_BUILD_BYTES >> 20;
+        console.print(&format!("rules: {}, compiled with up to {mib} MiB of memory for the moment", rules.len()));
     }
     console.print(&format!("{}: valid", file.display()));
     Ok(())

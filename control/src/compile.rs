@@ -21,6 +21,7 @@ use stage::reassembly::Limits;
 use stage::translate::nat64::Nat64;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
+use units::limits::CLASSIFIER_BUILD_BYTES;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
 use worker::{Behind, FragmentBounds, Pair, PortFacts, Snapshot, Steering, Tiering};
@@ -55,6 +56,17 @@ impl TableMaker for PlainTables {
         Ok(Arc::new(LinearRoutes::new(routes)))
     }
 }
+
+/// Bytes of ordinary memory that building a classifier may take for the moment: never more than half of what is available, so
+/// that no policy, whatever its rules, has the kernel end the appliance; at least what a small one takes.
+#[must_use]
+pub fn memory_for_rules(available: Option<u64>) -> usize {
+    let half = available.map_or(CLASSIFIER_BUILD_BYTES, |bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX));
+    half.clamp(SMALL_BUILD_BYTES, CLASSIFIER_BUILD_BYTES)
+}
+
+/// Bytes that building a classifier for some hundred rules takes.
+const SMALL_BUILD_BYTES: usize = 32 << 20;
 
 /// What only the running devices know of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

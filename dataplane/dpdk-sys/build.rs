@@ -1,6 +1,7 @@
 //! Finds DPDK with pkg-config (22.11 or newer), makes Rust declarations for the part of its headers that `shim.h` pulls
 //! in and the lists below name, and compiles the C wrappers that bindgen writes for the static inline functions among
-//! them. Output: `bindings.rs` in `OUT_DIR`, a small static library, and the linker's arguments for the shared DPDK.
+//! them, and `allowance.c`. Output: `bindings.rs` in `OUT_DIR`, a small static library, and the linker's arguments for the
+//! shared DPDK.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ const OPAQUE: &[&str] = &["rte_mbuf", "rte_mempool", "rte_arp_.*", "rte_l2tpv2_.
 
 fn main() -> ExitCode {
     println!("cargo:rerun-if-changed=shim.h");
+    println!("cargo:rerun-if-changed=allowance.c");
     println!("cargo:rerun-if-changed=build.rs");
     match build() {
         Ok(()) => ExitCode::SUCCESS,
@@ -123,7 +125,7 @@ fn compile(flags: &[String], wrappers: &Path) -> Result<(), String> {
     let here =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set; build with cargo")?);
     let mut compiler = cc::Build::new();
-    compiler.file(wrappers).include(&here).warnings(false).opt_level(2);
+    compiler.file(wrappers).file(here.join("allowance.c")).include(&here).warnings(false).opt_level(2);
     for flag in flags {
         compiler.flag(flag);
     }

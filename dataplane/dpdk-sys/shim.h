@@ -52,6 +52,15 @@ enum {
 	MILLRACE_HEADROOM = RTE_PKTMBUF_HEADROOM,
 };
 
+/* How much this thread may still take with calloc, and whether it was refused any (allowance.c). */
+struct millrace_allowance {
+	size_t left;
+	int refused;
+};
+
+/* Bounds the calling thread's calloc from here on, and with NULL no longer. The allowance stays the caller's. */
+void millrace_allow(struct millrace_allowance *allowance);
+
 /* Sizes the Rust side reads and writes these fields with. */
 _Static_assert(sizeof(((struct rte_mbuf *)0)->buf_addr) == 8, "mbuf buf_addr");
 _Static_assert(sizeof(((struct rte_mbuf *)0)->data_off) == 2, "mbuf data_off");

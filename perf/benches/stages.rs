@@ -28,6 +28,7 @@ use stage::PortRange;
 use stage::balancer::Services;
 use stage::firewall::{Action, Candidate, Classifier, Linear, ProtocolMatch, Rule};
 use stage::translate::{Covered, Deltas, Hop, Leaving, NewEndpoints, decrement_hop_limit, pass_v4, rewrite_v4};
+use units::limits::CLASSIFIER_BUILD_BYTES;
 use units::{Tick, ZoneId};
 use wire::plain::{Network, network, read_v4, read_v6};
 use wire::{Content, Endpoints, Facts, MacAddr, Verify, checksum, dissect};
@@ -249,7 +250,8 @@ fn classify(c: &mut Criterion) {
         })
         .unwrap();
         for count in [100, 1_000, 10_000] {
-            let acl = dpdk::Acl::new(&eal, &stage::firewall::expand(&rules(count)).unwrap()).unwrap();
+            let acl =
+                dpdk::Acl::new(&eal, stage::firewall::expand(&rules(count)).unwrap(), CLASSIFIER_BUILD_BYTES).unwrap();
             let name = format!("classify/rte_acl, {count} rules");
             measure(c, &name, || acl.classify(black_box(&candidates), &mut matches));
         }

@@ -1,6 +1,6 @@
 //! Declarations of DPDK's C interface, generated at build time for the version installed, and nothing else: no logic, no
 //! wrappers with an opinion. Only the `dpdk` crate uses it. Names are DPDK's own; `millrace_*` and `MILLRACE_*` come from
-//! `shim.h`, which says why each is needed.
+//! `shim.h`, which says why each is needed. What is compiled besides is `allowance.c`, a bound for the memory of one call.
 //!
 //! Every function here is unsafe to call; its contract is DPDK's documentation of the same name.
 #![no_std]

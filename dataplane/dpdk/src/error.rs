@@ -155,6 +155,18 @@ pub enum Error {
         said: String,
     },
 
+    /// The firewall's rules would take more memory while they are compiled than may be taken.
+    #[error(
+        "the firewall's rules cannot be compiled: {entries} classifier entries alone, which cross each other, take more than the \
+         {mib} MiB of memory that compiling may take for the moment, half of what is available and 1 GiB at most"
+    )]
+    BuildMemory {
+        /// Classifier entries that were not to be divided further.
+        entries: usize,
+        /// The memory they might take.
+        mib: usize,
+    },
+
     /// More next hops or rules than the table can number.
     #[error("{table} holds at most {most} {of}, and {wanted} are wanted")]
     TooMany {
@@ -167,6 +179,17 @@ pub enum Error {
         /// How many there are.
         wanted: usize,
     },
+}
+
+impl Error {
+    /// Whether a table did not fit, and half of it might.
+    pub(crate) const fn is_of_memory(&self) -> bool {
+        match self {
+            Self::BuildMemory { .. } => true,
+            Self::Table { errno, .. } => errno.get() == libc::ENOMEM,
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

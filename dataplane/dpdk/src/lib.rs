@@ -18,6 +18,7 @@
 
 mod acl;
 mod af_packet;
+mod allowance;
 mod clock;
 mod device;
 mod diagnose;

@@ -12,9 +12,20 @@ use log::Level;
 /// Lines of warning or worse that are kept.
 const KEPT: usize = 4;
 /// Pieces of lines that are written as errors although nothing is wrong: `net_tap` without flow rules, which are not used,
-/// and without secondary processes, which there are none of; VFIO giving back memory page by page that it mapped at once.
-const HARMLESS: [&str; 5] =
-    ["multiq qdisc", "rte flow support", "tap_nl_dump_ext_ack", "tap_mp_req_on_rxtx", "of DMA remapping cleared"];
+/// and without secondary processes, which there are none of; VFIO giving back memory page by page that it mapped at once;
+/// rules that are divided and built again because they were too much for one table.
+const HARMLESS: [&str; 10] = [
+    "multiq qdisc",
+    "rte flow support",
+    "tap_nl_dump_ext_ack",
+    "tap_mp_req_on_rxtx",
+    "of DMA remapping cleared",
+    "tb_pool(",
+    "failed, currently allocated by pool",
+    "acl_bld() failed with error code: -12",
+    "Exceeded max number of tries",
+    "-th trie failed",
+];
 
 /// Beginnings of lines that only say that the call failed, which its error says already.
 const EMPTY_WORDS: [&str; 3] = ["EAL: Driver cannot attach", "EAL: Failed to attach", "EAL: Invalid 'command line'"];

@@ -18,7 +18,7 @@ use runtime::eal;
 use stage::PortRange;
 use stage::firewall::{Action, Candidate, Classifier, IcmpMatch, Linear, ProtocolMatch, Rule, expand};
 use stage::forward::{LinearRoutes, Route, RouteTable};
-use units::limits::BURST_MAX;
+use units::limits::{BURST_MAX, CLASSIFIER_BUILD_BYTES};
 use units::{PortId, RuleId, ZoneId};
 use wire::Endpoints;
 
@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn the_classifier_agrees_with_its_oracle(rules in vec(rule(), 0..12), candidates in vec(candidate(), 1..150)) {
         let _shared = HEAP.read();
-        let acl = Acl::new(&eal(), &expand(&rules).unwrap()).unwrap();
+        let acl = Acl::new(&eal(), expand(&rules).unwrap(), CLASSIFIER_BUILD_BYTES).unwrap();
         prop_assert_eq!(answers(&acl, &candidates), answers(&Linear::new(&rules), &candidates));
     }
 }
@@ -156,7 +156,7 @@ proptest! {
 #[test]
 fn no_rules_match_nothing_and_take_nothing() {
     let _alone = HEAP.write();
-    let acl = Acl::new(&eal(), &expand(&[]).unwrap()).unwrap();
+    let acl = Acl::new(&eal(), expand(&[]).unwrap(), CLASSIFIER_BUILD_BYTES).unwrap();
     let endpoints = Endpoints::V6 { source: Ipv6Addr::LOCALHOST, destination: Ipv6Addr::LOCALHOST };
     let zone = ZoneId::new(1);
     let candidate = Candidate { from: zone, to: zone, protocol: 6, endpoints, source_port: 1, destination_port: 2 };
@@ -188,10 +188,12 @@ fn ten_thousand_rules_load_and_answer_as_the_oracle_does() {
         })
         .collect();
     let entries = expand(&rules).unwrap();
+    let numbers = (entries.v4.len(), entries.v6.len());
     let start = Instant::now();
-    let acl = Acl::new(&eal(), &entries).unwrap();
-    println!("{} + {} entries, {:?}, {} bytes", entries.v4.len(), entries.v6.len(), start.elapsed(), acl.memory());
+    let acl = Acl::new(&eal(), entries, CLASSIFIER_BUILD_BYTES).unwrap();
+    println!("{} + {} entries, {:?}, {} bytes", numbers.0, numbers.1, start.elapsed(), acl.memory());
     assert!(acl.memory() > 0);
+    assert_eq!(acl.tables(), 2, "one for each family");
     // Of each rule a packet that it matches (an earlier one may as well), and one beside its ports.
     let candidates: Vec<Candidate> = rules
         .iter()
@@ -219,6 +221,91 @@ fn ten_thousand_rules_load_and_answer_as_the_oracle_does() {
     let expected = answers(&Linear::new(&rules), &candidates);
     assert!(expected.iter().filter(|answer| answer.is_some()).count() >= candidates.len() / 2);
     assert_eq!(answers(&acl, &candidates), expected);
+}
+
+/// Servers that everybody reaches, and behind them sources that reach nothing: whoever writes the one names no source, and the
+/// other no destination.
+fn crossing(servers: u32, sources: u32) -> Vec<Rule> {
+    let of = |text: String| vec![text.parse::<IpNet>().unwrap()];
+    let to_server = |number: u32| Rule {
+        destination: of(format!("192.168.{}.{}/32", number / 256, number % 256)),
+        destination_port: vec![PortRange::single(443)],
+        protocol: ProtocolMatch::Tcp,
+        ..rule_for_all()
+    };
+    let from_source = |number: u32| {
+        let [_, high, middle, low] = number.wrapping_mul(2_654_435_761).to_be_bytes();
+        Rule { action: Action::Deny, source: of(format!("10.{high}.{middle}.{low}/32")), ..rule_for_all() }
+    };
+    (0..servers).map(to_server).chain((0..sources).map(from_source)).collect()
+}
+
+/// Packets of every source and to every server of these rules, and of each to each.
+fn packets_across(rules: &[Rule]) -> Vec<Candidate> {
+    let first = |nets: &[IpNet]| nets.first().map(IpNet::addr);
+    let servers: Vec<IpAddr> = rules.iter().filter_map(|rule| first(&rule.destination)).collect();
+    let sources: Vec<IpAddr> = rules.iter().filter_map(|rule| first(&rule.source)).collect();
+    let strangers = ["203.0.113.9".parse().unwrap(), "10.0.0.0".parse().unwrap()];
+    (0..2_000)
+        .map(|number| {
+            let source = [&strangers[..], &sources].concat()[number * 31 % (sources.len() + 2)];
+            let destination = [&strangers[..], &servers].concat()[number * 17 % (servers.len() + 2)];
+            let (IpAddr::V4(source), IpAddr::V4(destination)) = (source, destination) else {
+                unreachable!("IPv4 alone")
+            };
+            Candidate {
+                from: ZoneId::new(1),
+                to: ZoneId::new(2),
+                protocol: 6,
+                endpoints: Endpoints::V4 { source, destination },
+                source_port: 1_024,
+                destination_port: if number.is_multiple_of(3) { 444 } else { 443 },
+            }
+        })
+        .collect()
+}
+
+/// In one table these take more than a gigabyte.
+#[test]
+fn rules_that_cross_each_other_are_divided_and_stay_within_their_allowance() {
+    let _alone = HEAP.write();
+    let rules = crossing(100, 2_000);
+    let acl = Acl::new(&eal(), expand(&rules).unwrap(), 256 << 20).unwrap();
+    assert!(acl.tables() > 1 && acl.tables() < 6, "{}", acl.tables());
+    assert!(acl.taken() <= 256 << 20, "{}", acl.taken());
+    let candidates = packets_across(&rules);
+    assert_eq!(answers(&acl, &candidates), answers(&Linear::new(&rules), &candidates));
+}
+
+#[test]
+fn more_entries_than_one_table_takes_answer_as_the_oracle_does() {
+    let _alone = HEAP.write();
+    let rules = crossing(40_000, 300);
+    let acl = Acl::new(&eal(), expand(&rules).unwrap(), CLASSIFIER_BUILD_BYTES).unwrap();
+    assert!((4..=6).contains(&acl.tables()), "a few for servers, one for sources: {}", acl.tables());
+    let candidates = packets_across(&rules);
+    assert_eq!(answers(&acl, &candidates), answers(&Linear::new(&rules), &candidates));
+}
+
+#[test]
+fn what_does_not_fit_however_it_is_divided_is_refused_with_a_sentence() {
+    let _alone = HEAP.write();
+    let error = Acl::new(&eal(), expand(&crossing(300, 300)).unwrap(), 1 << 20).unwrap_err();
+    assert!(error.to_string().contains("1 MiB of memory"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: stored(), ..ProptestConfig::with_cases(20) })]
+
+    /// With so little memory nearly every case is divided; where even that is too little, it has to be said.
+    #[test]
+    fn divided_tables_agree_with_the_oracle(rules in vec(rule(), 30..90), candidates in vec(candidate(), 100..300)) {
+        let _shared = HEAP.read();
+        match Acl::new(&eal(), expand(&rules).unwrap(), 17 << 20) {
+            Ok(acl) => prop_assert_eq!(answers(&acl, &candidates), answers(&Linear::new(&rules), &candidates)),
+            Err(error) => prop_assert!(matches!(error, dpdk::Error::BuildMemory { .. }), "{}", error),
+        }
+    }
 }
 
 fn route(to: IpNet, number: u16) -> Route {

@@ -103,3 +103,16 @@ pub const ERROR_COUNTS: usize = 4_096;
 
 /// Compiled classifier entries (a rule with several sources, destinations and ports takes their product).
 pub const CLASSIFIER_ENTRIES_MAX: usize = 4_000_000;
+
+/// Entries of one family that are tried in one table of the classifier: as fast as it gets, for 10,000 rules of nearly any kind.
+pub const CLASSIFIER_TABLE_ENTRIES: usize = 32_768;
+
+/// Entries of a table where there are more: of IPv6, compiling so many takes less than half of [`CLASSIFIER_BUILD_BYTES`].
+pub const CLASSIFIER_PART_ENTRIES: usize = 12_288;
+
+/// Entries below which a table is not divided further: what takes too much memory then is a matter of its rules.
+pub const CLASSIFIER_DIVIDED_MIN: usize = 64;
+
+/// Bytes of ordinary memory that compiling rules takes at most, for the moment: three times what 10,000 IPv6 rules take that name
+/// source, destination and port.
+pub const CLASSIFIER_BUILD_BYTES: usize = 1 << 30;

@@ -12,7 +12,7 @@ use frame::{Burst, Nic};
 use session::HashSecret;
 use stage::firewall::{Classifier, Rule, expand};
 use stage::forward::{Route, RouteTable};
-use units::limits::{COMMAND_RING, EVENT_RING};
+use units::limits::{CLASSIFIER_BUILD_BYTES, COMMAND_RING, EVENT_RING};
 use units::{Generation, Nanos, PortId, WorkerId};
 use wire::MacAddr;
 use worker::{
@@ -32,7 +32,7 @@ struct DpdkTables(Eal);
 impl TableMaker for DpdkTables {
     fn classifier(&self, rules: &[Rule]) -> Result<Box<dyn Classifier>, String> {
         let entries = expand(rules).map_err(|error| error.to_string())?;
-        Ok(Box::new(Acl::new(&self.0, &entries).map_err(|error| error.to_string())?))
+        Ok(Box::new(Acl::new(&self.0, entries, CLASSIFIER_BUILD_BYTES).map_err(|error| error.to_string())?))
     }
 
     fn routes(&self, routes: &[Route]) -> Result<Arc<dyn RouteTable>, String> {

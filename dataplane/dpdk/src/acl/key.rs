@@ -24,6 +24,9 @@ pub(super) trait Key<const N: usize>: Copy + Default + Send + Sync {
     /// The key of a candidate, `None` for one of the other family.
     fn of(candidate: &Candidate) -> Option<Self>;
 
+    /// Source and destination address as numbers.
+    fn ends(&self) -> (u128, u128);
+
     /// What an entry asks of each field, `None` for one of the other family.
     fn fields(entry: &Entry) -> Option<[rte_acl_field; N]>;
 }
@@ -135,6 +138,10 @@ impl Key<7> for KeyV4 {
         })
     }
 
+    fn ends(&self) -> (u128, u128) {
+        (u32::from_be_bytes(self.source).into(), u32::from_be_bytes(self.destination).into())
+    }
+
     fn fields(entry: &Entry) -> Option<[rte_acl_field; 7]> {
         let (IpNet::V4(source), IpNet::V4(destination)) = (entry.source, entry.destination) else { return None };
         Some([
@@ -182,6 +189,10 @@ impl Key<13> for KeyV6 {
             source_port: candidate.source_port.to_be_bytes(),
             destination_port: candidate.destination_port.to_be_bytes(),
         })
+    }
+
+    fn ends(&self) -> (u128, u128) {
+        (u128::from_be_bytes(self.source), u128::from_be_bytes(self.destination))
     }
 
     fn fields(entry: &Entry) -> Option<[rte_acl_field; 13]> {

@@ -1,4 +1,4 @@
-//! One `rte_acl` context: the entries of one family. First match wins, so the lowest rule gets the highest priority.
+//! One `rte_acl` context: entries of one family, all of them or some. First match wins, so the lowest rule gets the highest priority.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{rte_acl_config, rte_acl_ctx, rte_acl_field, rte_acl_param, rte_acl_rule_data};
-use stage::firewall::{Candidate, Entry};
-use units::RuleId;
+use stage::firewall::Entry;
 use units::limits::BURST_MAX;
 
 use super::key::Key;
 use crate::eal::Runtime;
-use crate::{Eal, Errno, Error, heap, said};
+use crate::{Eal, Errno, Error, allowance, said};
 
 /// Contexts are found by name in C, so each gets a name of its own.
 static NEXT_NAME: AtomicU64 = AtomicU64::new(0);
@@ -32,11 +31,10 @@ struct Rule<const N: usize> {
 // The macro RTE_ACL_RULE_SZ counts one field's size for everything in front of the fields.
 const _: () = assert!(size_of::<Rule<7>>() == size_of::<rte_acl_field>() * 8);
 
-/// A compiled context; `None` when there are no entries, which `rte_acl` cannot build.
+/// A compiled context.
 #[derive(Debug)]
 pub(super) struct Table<K, const N: usize> {
-    context: Option<NonNull<rte_acl_ctx>>,
-    memory: usize,
+    context: NonNull<rte_acl_ctx>,
     _key: core::marker::PhantomData<K>,
     _runtime: Arc<Runtime>,
 }
@@ -47,13 +45,9 @@ unsafe impl<K: Key<N>, const N: usize> Send for Table<K, N> {}
 unsafe impl<K: Key<N>, const N: usize> Sync for Table<K, N> {}
 
 impl<K: Key<N>, const N: usize> Table<K, N> {
-    pub(super) fn new(eal: &Eal, entries: &[Entry]) -> Result<Self, Error> {
-        let before = heap::in_use();
-        let mut table = Self { context: None, memory: 0, _key: core::marker::PhantomData, _runtime: eal.runtime() };
+    /// Compiles entries, at least one of this family, with at most `allowed` bytes of ordinary memory; also tells how many it took.
+    pub(super) fn new(eal: &Eal, entries: &[Entry], allowed: usize) -> Result<(Self, usize), Error> {
         let rules = entries.iter().filter_map(rule::<K, N>).collect::<Result<Vec<_>, _>>()?;
-        if rules.is_empty() {
-            return Ok(table);
-        }
         said::forget();
         let failed = |errno| Error::Table {
             table: "the firewall's classifier",
@@ -76,69 +70,39 @@ impl<K: Key<N>, const N: usize> Table<K, N> {
         let context = NonNull::new(unsafe { dpdk_sys::rte_acl_create(&raw const wanted) });
         let context = context.ok_or_else(|| failed(Errno::new(libc::ENOMEM)))?;
         // From here on dropping the table frees the context.
-        table.context = Some(context);
+        let table = Self { context, _key: core::marker::PhantomData, _runtime: eal.runtime() };
         let first = rules.as_ptr().cast::<dpdk_sys::rte_acl_rule>();
         // SAFETY: `first` points at `count` rules of the size the context was created for; DPDK copies them.
         let added = unsafe { dpdk_sys::rte_acl_add_rules(context.as_ptr(), first, count) };
         if added != 0 {
             return Err(failed(Errno::new(added)));
         }
-        let built = build::<K, N>(context);
+        let (built, taken) = allowance::within(allowed, || build::<K, N>(context));
+        if built != 0 && taken.refused {
+            return Err(Error::BuildMemory { entries: rules.len(), mib: allowed >> 20 });
+        }
         if built != 0 {
             return Err(failed(Errno::new(built)));
         }
-        table.memory = heap::in_use().saturating_sub(before);
-        Ok(table)
+        Ok((table, taken.bytes))
     }
 
-    /// Answers for the candidates of this family; leaves the places of the others alone.
-    pub(super) fn classify(&self, candidates: &[Candidate], matches: &mut [Option<RuleId>]) {
-        for (candidates, matches) in candidates.chunks(BURST_MAX).zip(matches.chunks_mut(BURST_MAX)) {
-            self.classify_burst(candidates, matches);
-        }
-    }
-
-    fn classify_burst(&self, candidates: &[Candidate], matches: &mut [Option<RuleId>]) {
-        let mut keys = ArrayVec::<K, BURST_MAX>::new_const();
-        let mut places = ArrayVec::<usize, BURST_MAX>::new_const();
-        for (place, candidate) in candidates.iter().enumerate().take(matches.len()) {
-            if let Some(key) = K::of(candidate) {
-                keys.push(key);
-                places.push(place);
-            }
-        }
-        let mut results = [0_u32; BURST_MAX];
-        if let Some(context) = self.context
-            && !keys.is_empty()
-        {
-            let mut pointers: ArrayVec<*const u8, BURST_MAX> =
-                keys.iter().map(|key| (&raw const *key).cast()).collect();
-            #[expect(clippy::cast_possible_truncation, reason = "at most BURST_MAX, the room for keys")]
-            let asked = keys.len() as u32;
-            // SAFETY: the context is built; the `asked` pointers lead to whole keys, which outlive the call, and `results`
-            // has a place for each. A refusal leaves zeroes, which say that no rule matches.
-            let _ = unsafe {
-                dpdk_sys::rte_acl_classify(context.as_ptr(), pointers.as_mut_ptr(), results.as_mut_ptr(), asked, 1)
-            };
-        }
-        for (place, result) in places.iter().zip(results) {
-            if let Some(found) = matches.get_mut(*place) {
-                *found = result.checked_sub(1).map(RuleId::new);
-            }
-        }
-    }
-
-    pub(super) const fn memory(&self) -> usize {
-        self.memory
+    /// Writes for each key the rule of the highest priority that matches, counted from one, and zero for none.
+    pub(super) fn classify(&self, keys: &mut ArrayVec<&K, BURST_MAX>, results: &mut [u32; BURST_MAX]) {
+        #[expect(clippy::cast_possible_truncation, reason = "at most BURST_MAX, the room for keys")]
+        let asked = keys.len() as u32;
+        // SAFETY: the context is built; references are pointers, the `asked` of them lead to whole keys, none of them is
+        // written, and `results` has a place for each. A refusal leaves zeroes, which say that no rule matches.
+        let _ = unsafe {
+            dpdk_sys::rte_acl_classify(self.context.as_ptr(), keys.as_mut_ptr().cast(), results.as_mut_ptr(), asked, 1)
+        };
     }
 }
 
 impl<K, const N: usize> Drop for Table<K, N> {
     fn drop(&mut self) {
-        if let Some(context) = self.context {
-            // SAFETY: created by `new`, freed once, and no thread classifies any more: that takes a reference to `self`.
-            unsafe { dpdk_sys::rte_acl_free(context.as_ptr()) };
-        }
+        // SAFETY: created by `new`, freed once, and no thread classifies any more: that takes a reference to `self`.
+        unsafe { dpdk_sys::rte_acl_free(self.context.as_ptr()) };
     }
 }
 
