@@ -105,7 +105,8 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let facts = devices::facts(&policy, &ports);
     let tables = DpdkTables::new(&eal);
     let secret = devices::random_word();
-    let snapshot = Arc::new(compile(&policy, &facts, first.generation(), None, &tables, secret)?);
+    let first_tables = || compile(&policy, &facts, first.generation(), None, &tables, secret);
+    let snapshot = Arc::new(tables::on_every_core(&policy.cores, first_tables)?);
     snapshot.services.enact(None, clock.now());
 
     let interfaces = open_interfaces(&policy, &ports)?;

@@ -1,14 +1,30 @@
 //! DPDK's tables: rules over `rte_acl`, routes over `rte_fib`.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
+use config::policy::Cores;
 use dpdk::{Acl, Eal, Fib};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use stage::firewall::{Classifier, Rule, expand};
 use stage::forward::{Route, RouteTable};
 use units::limits::CLASSIFIER_TABLE_ENTRIES;
 
 use crate::compile::{TableMaker, memory_for_rules};
 use crate::doctor::Machine;
+
+/// Does `work`, which is making the first tables, on every core the policy has: no worker needs its own yet.
+pub(super) fn on_every_core<T: Send>(cores: &Cores, work: impl FnOnce() -> T + Send) -> T {
+    let mut every = CpuSet::new();
+    cores.workers.iter().chain([&cores.control]).for_each(|&core| every.set(core));
+    let on_every_core = || {
+        // Where that is refused it takes longer, on the control core alone.
+        let _ = sched_setaffinity(None, &every);
+        work()
+    };
+    thread::scope(|scope| scope.spawn(on_every_core).join().unwrap_or_else(|panic| resume_unwind(panic)))
+}
 
 /// Makes tables in DPDK's memory.
 #[derive(Clone, Debug)]

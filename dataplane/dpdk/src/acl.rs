@@ -4,10 +4,14 @@
 mod key;
 mod table;
 
+use core::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread;
+
 use arrayvec::ArrayVec;
 use stage::firewall::{Candidate, Classifier, Entries, Entry, Reach, divide, split};
 use units::RuleId;
-use units::limits::BURST_MAX;
+use units::limits::{BURST_MAX, CLASSIFIER_TABLE_ENTRIES};
 
 use crate::{Eal, Error, heap};
 use key::{Key, KeyV4, KeyV6};
@@ -30,8 +34,24 @@ impl Acl {
     /// entries are divided; [`Error::TooMany`] for a rule number beyond what a priority can hold.
     pub fn new(eal: &Eal, entries: Entries, allowance: usize) -> Result<Self, Error> {
         let before = heap::in_use();
-        let (v4, v6) = (Tables::new(eal, entries.v4, allowance)?, Tables::new(eal, entries.v6, allowance)?);
+        let (v4, v6) = Self::compile(eal, entries, allowance)?;
         Ok(Self { v4, v6, memory: heap::in_use().saturating_sub(before) })
+    }
+
+    /// Both families at once, with half of the allowance each, where they are divided anyway and the calling thread has cores for it.
+    fn compile(eal: &Eal, entries: Entries, allowance: usize) -> Result<Both, Error> {
+        let Entries { v4, v6 } = entries;
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        if cores == 1 || v4.len().min(v6.len()) <= CLASSIFIER_TABLE_ENTRIES {
+            return Ok((Tables::new(eal, v4, allowance)?, Tables::new(eal, v6, allowance)?));
+        }
+        thread::scope(|scope| {
+            let v6 = scope.spawn(|| Tables::new(eal, v6, allowance / 2));
+            let mut v4 = Tables::new(eal, v4, allowance / 2)?;
+            let v6 = v6.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            v4.taken += v6.taken;
+            Ok((v4, v6))
+        })
     }
 
     /// How many tables there are.
@@ -60,6 +80,9 @@ impl Classifier for Acl {
         self.memory
     }
 }
+
+/// The tables of both families.
+type Both = (Tables<KeyV4, 7>, Tables<KeyV6, 13>);
 
 /// The entries of one family: in one table as long as they are few and cross little, which is asked about every packet; else in
 /// several, each asked about the packets within its reach.
