@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::Policy;
-use millrace_tests::case::{Case, Family, Table, run};
+use millrace_tests::case::{Case, Family, Table, run, run_again_after};
 use millrace_tests::rig::Snapshot;
 use millrace_tests::{Layout, Rig, TWO_PORTS};
 
@@ -18,39 +18,48 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cases")
 }
 
+/// The policy of this name: of the files it names, one behind the other.
+fn policy_text(name: &str) -> String {
+    let mut text = TWO_PORTS.to_owned();
+    for part in name.split('+') {
+        let path = folder().join("policies").join(format!("{part}.toml"));
+        text += &fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+    }
+    text
+}
+
 /// Policies by name, each compiled once.
 #[derive(Default)]
 struct Policies(HashMap<String, (Policy, Arc<Snapshot>)>);
 
 impl Policies {
-    /// An appliance with this policy: of the files it names, one behind the other.
+    /// An appliance with this policy.
     fn rig(&mut self, name: &str, layout: Layout) -> Rig {
-        let (policy, snapshot) = self.0.entry(name.to_owned()).or_insert_with(|| {
-            let mut text = TWO_PORTS.to_owned();
-            for part in name.split('+') {
-                let path = folder().join("policies").join(format!("{part}.toml"));
-                text += &fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
-            }
-            Rig::tables(&text)
-        });
+        let (policy, snapshot) = self.0.entry(name.to_owned()).or_insert_with(|| Rig::tables(&policy_text(name)));
         Rig::over(policy.clone(), Arc::clone(snapshot), layout)
     }
 }
 
-/// Plays cases, and tells of all that end in another way than they should.
+/// Plays cases, each in a rig of its own.
 fn play(layout: Layout, chosen: impl Fn(&Case) -> bool) {
     play_in(layout, |rig| rig, chosen);
 }
 
 /// As [`play`], in rigs made ready for it.
 fn play_in(layout: Layout, ready: impl Fn(Rig) -> Rig, chosen: impl Fn(&Case) -> bool) {
+    let mut policies = Policies::default();
+    play_by(chosen, |case| run(case, || ready(policies.rig(&case.policy, layout))));
+}
+
+/// Has cases played, and tells of all that end in another way than they should.
+fn play_by(chosen: impl Fn(&Case) -> bool, mut play: impl FnMut(&Case) -> Result<(), String>) {
     let table = Table::load(&folder()).unwrap_or_else(|faults| panic!("the table is not right:\n{faults}"));
     assert!(table.names >= CASES_MIN, "{} cases", table.names);
-    let (mut policies, mut failed) = (Policies::default(), Vec::new());
+    let mut failed = Vec::new();
     let cases: Vec<_> = table.cases.iter().filter(|case| chosen(case)).collect();
     for case in &cases {
-        let Case { name, says, family, policy, .. } = case;
-        match run(case, || ready(policies.rig(policy, layout))) {
+        let Case { name, says, family, .. } = case;
+        match play(case) {
             Ok(()) => println!("ok      {name} ({family:?})"),
             Err(why) => failed.push(format!("{name} ({family:?}): {says}\n  {why}")),
         }
@@ -75,6 +84,20 @@ fn two_workers_end_every_named_case_alike() {
 fn watched_packets_end_every_named_case_alike() {
     play_in(Layout::default(), Rig::watched, |_| true);
     play_in(Layout { workers: 2, ..Layout::default() }, Rig::watched, |case| !case.policy.contains("hidden"));
+}
+
+/// RLD-09: the whole table, a reload of the same policy, and the whole table again on the same appliances: the same ends, the same
+/// counters.
+#[test]
+fn every_named_case_ends_alike_after_a_reload() {
+    let mut policies = Policies::default();
+    play_by(
+        |_| true,
+        |case| {
+            let text = policy_text(&case.policy);
+            run_again_after(case, || policies.rig(&case.policy, Layout::default()), |rig| rig.publish(&text))
+        },
+    );
 }
 
 /// A case around this script.

@@ -15,5 +15,5 @@ mod stations;
 mod table;
 mod words;
 
-pub use run::run;
+pub use run::{run, run_again_after};
 pub use table::{Case, Family, Table};

@@ -1,10 +1,12 @@
 //! A case is played in a rig of its own, step by step; afterwards ordinary connections of others pass as ever, and the rig's
-//! standing assertions hold (A2 to A5). That nothing panics is A1.
+//! standing assertions hold (A2 to A5). That nothing panics is A1. A reload in between must make no difference (RLD-09).
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use control::event::Note;
+use units::Nanos;
 
 use super::script::Step;
 use super::table::{Case, said};
@@ -18,7 +20,7 @@ use crate::talk::Talk;
 /// The line of the script and what was different there.
 pub fn run(case: &Case, rig: impl FnOnce() -> Rig) -> Result<(), String> {
     let line = Cell::new(None);
-    let played = catch_unwind(AssertUnwindSafe(|| {
+    told(&line, || {
         let mut rig = rig();
         play(case, &mut rig, &line);
         line.set(None);
@@ -27,8 +29,46 @@ pub fn run(case: &Case, rig: impl FnOnce() -> Rig) -> Result<(), String> {
         }
         // What must hold after every scenario is asserted here.
         drop(rig);
-    }));
-    played.map_err(|panic| {
+    })
+}
+
+/// Plays a case, has all its sessions expire, calls `reload`, and plays it again: it has to end the same way, and to be counted
+/// under the same reasons.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_again_after(case: &Case, rig: impl FnOnce() -> Rig, reload: impl FnOnce(&mut Rig)) -> Result<(), String> {
+    let line = Cell::new(None);
+    told(&line, || {
+        let mut rig = rig();
+        play(case, &mut rig, &line);
+        line.set(None);
+        let first = rig.drops();
+        for _ in 0..LIFETIME_MINUTES {
+            rig.leap(Nanos::from_secs(60));
+        }
+        // What still waited when time went on is not the case's.
+        rig.take();
+        rig.notes();
+        let before = rig.drops();
+        reload(&mut rig);
+        play(case, &mut rig, &line);
+        line.set(None);
+        let again: BTreeMap<_, _> = rig
+            .drops()
+            .into_iter()
+            .map(|(reason, count)| (reason, count - before.get(reason).copied().unwrap_or(0)))
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        assert_eq!(again, first, "drops after the reload, and before");
+    })
+}
+
+/// Minutes after which no session of the cases' policies is left.
+const LIFETIME_MINUTES: usize = 130;
+
+fn told(line: &Cell<Option<usize>>, played: impl FnOnce()) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(played)).map_err(|panic| {
         let at = line.get().map_or_else(|| "afterwards".to_owned(), |line| format!("line {line}"));
         format!("{at}: {}", said(panic.as_ref()))
     })
