@@ -1,5 +1,5 @@
-//! While it is operated: large policies follow each other and everything is read, and no packet is lost that all of them
-//! allow; a restart with 100,000 rules (CRS-09); how far a change has come, on a terminal; an interface that is deleted under
+//! While it is operated: large policies follow each other, everything is read and metrics are scraped, and no packet is lost that
+//! all of them allow; a restart with 100,000 rules (CRS-09); how far a change has come, on a terminal; an interface that is deleted under
 //! a port (RLD-13). `MILLRACE_OPERATED_SECONDS` sets how long.
 
 use std::fmt::Write as _;
@@ -12,20 +12,23 @@ use std::time::{Duration, Instant};
 
 use millrace_tests::net::{Appliance, Claims, Configuration, Lab, binary, eventually, number_from_environment};
 
-/// Every document of the API.
-const DOCUMENTS: [&str; 12] = [
-    "ports",
-    "workers",
-    "sessions",
-    "services",
-    "firewall",
-    "neighbors",
-    "routes",
-    "nat",
-    "drops",
-    "top",
-    "memory",
-    "policy",
+/// What is read ten times a second: every document of the API, and the metrics.
+const READ: [&str; 15] = [
+    "/api/v1/ports",
+    "/api/v1/workers",
+    "/api/v1/sessions",
+    "/api/v1/services",
+    "/api/v1/firewall",
+    "/api/v1/neighbors",
+    "/api/v1/routes",
+    "/api/v1/nat",
+    "/api/v1/drops",
+    "/api/v1/top",
+    "/api/v1/memory",
+    "/api/v1/policy",
+    "/api/v1/staged",
+    "/api/v1/progress",
+    "/metrics",
 ];
 
 /// `edge`, and before its own rules so many others for IPv4 and IPv6 in turn, none of them for any packet of the lab's. Policies
@@ -53,14 +56,14 @@ fn with_rules(edge: &Configuration, rules: usize, turn: usize) -> Configuration 
     edge.clone().replacing(first, &format!("{all}{first}"))
 }
 
-/// Asks for a document; the answer has to be one.
-fn read(socket: &Path, document: &str) {
+/// Asks for what is there; the answer has to be it.
+fn read(socket: &Path, what: &str) {
     let mut stream = UnixStream::connect(socket).expect("the appliance answers");
-    let call = format!("GET /api/v1/{document} HTTP/1.1\r\nHost: millrace\r\nConnection: close\r\n\r\n");
+    let call = format!("GET {what} HTTP/1.1\r\nHost: millrace\r\nConnection: close\r\n\r\n");
     stream.write_all(call.as_bytes()).expect("it listens");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("it answers to the end");
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{document}: {}", String::from_utf8_lossy(&answer));
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{what}: {}", String::from_utf8_lossy(&answer));
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn policies_that_follow_each_other_lose_no_packet_that_all_of_them_allow() {
         scope.spawn(|| {
             while !enough.load(Ordering::Relaxed) {
                 let begun = Instant::now();
-                DOCUMENTS.iter().for_each(|document| read(edge.socket(), document));
+                READ.iter().for_each(|what| read(edge.socket(), what));
                 readings.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(100).saturating_sub(begun.elapsed()));
             }

@@ -35,8 +35,8 @@ impl Case for Operated {
 
     fn method(&self) -> &'static str {
         "As established, UDP over IPv4. Two policies of 10,000 rules each allow the same traffic and share it out differently; \
-         they are applied in turn, one as soon as the other is in force, while a second caller reads every document of the API ten times a \
-         second. In each round the appliance is watched idle, then operated, in the same process. A round in which a packet is \
+         they are applied in turn, one as soon as the other is in force, while a second caller reads every document of the API and the metrics ten \
+         times a second. In each round the appliance is watched idle, then operated, in the same process. A round in which a packet is \
          dropped is no result. The policies are compiled on the control core, which is not the worker's."
     }
 

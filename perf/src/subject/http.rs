@@ -46,17 +46,28 @@ impl Connection {
         self.call("POST", call, body)
     }
 
+    /// Reads the metrics, as a scrape does, and drops them.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a refusal.
+    pub(super) fn metrics(&mut self) -> Outcome<()> {
+        self.ask("GET", "/metrics", "").map(drop)
+    }
+
     fn call<T: DeserializeOwned>(&mut self, method: &str, call: &str, body: &str) -> Outcome<T> {
-        let head =
-            format!("{method} /api/v1/{call} HTTP/1.1\r\nHost: millrace\r\nContent-Length: {}\r\n\r\n", body.len());
+        Ok(serde_json::from_slice(&self.ask(method, &format!("/api/v1/{call}"), body)?)?)
+    }
+
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> Outcome<Vec<u8>> {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: millrace\r\nContent-Length: {}\r\n\r\n", body.len());
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes())?;
         stream.write_all(body.as_bytes())?;
         let (status, answer) = answer(&mut self.stream)?;
         if status != 200 {
-            return Err(format!("{call} was refused: {}", String::from_utf8_lossy(&answer)).into());
+            return Err(format!("{path} was refused: {}", String::from_utf8_lossy(&answer)).into());
         }
-        Ok(serde_json::from_slice(&answer)?)
+        Ok(answer)
     }
 }
 

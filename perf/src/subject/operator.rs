@@ -1,4 +1,5 @@
-//! Somebody who operates the appliance while it is measured: applies policies in turn, and reads everything there is to read.
+//! Somebody who operates the appliance while it is measured: applies policies in turn, reads everything there is to read, and
+//! scrapes the metrics.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +12,8 @@ use serde::de::IgnoredAny;
 use super::http::Connection;
 use crate::Outcome;
 
-/// Every document there is.
-const DOCUMENTS: [&str; 12] = [
+/// Every document there is; the metrics are read besides.
+const DOCUMENTS: [&str; 14] = [
     "ports",
     "workers",
     "sessions",
@@ -25,6 +26,8 @@ const DOCUMENTS: [&str; 12] = [
     "top",
     "memory",
     "policy",
+    "staged",
+    "progress",
 ];
 /// From one reading of all of them to the next.
 const EVERY: Duration = Duration::from_millis(100);
@@ -40,12 +43,12 @@ pub struct Operator {
 pub struct Worked {
     /// Policies that came into force.
     pub policies: u32,
-    /// Documents that were read.
+    /// Documents that were read, the metrics among them.
     pub documents: u32,
 }
 
 impl Operator {
-    /// Applies these policies in turn, one after the other, and reads every document ten times a second, until told that it
+    /// Applies these policies in turn, one after the other, and reads every document and the metrics ten times a second, until told that it
     /// is `enough`.
     ///
     /// # Errors
@@ -83,6 +86,8 @@ impl Operator {
                 let _: IgnoredAny = connection.get(document)?;
                 read += 1;
             }
+            connection.metrics()?;
+            read += 1;
             thread::sleep(EVERY.saturating_sub(begun.elapsed()));
         }
         Ok(read)
