@@ -74,7 +74,7 @@ mod sealed {
 
 /// A tuple as it lies in a frame, in the words it is loaded by: both addresses one behind the other, then both ports. So it
 /// is compared, hashed and copied, and nothing is taken apart. Shape: 12 bytes for IPv4, 36 for IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Eq)]
 #[repr(C, packed(4))]
 pub struct WireTuple<A: Address> {
     addresses: A::Pair,
@@ -111,6 +111,13 @@ impl<A: Address> WireTuple<A> {
     #[must_use]
     pub fn reversed(self) -> Self {
         Self { addresses: A::reversed(self.addresses), ports: self.ports.rotate_left(16) }
+    }
+}
+
+impl<A: Address> PartialEq for WireTuple<A> {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.ports == other.ports && A::are_same(self.addresses, other.addresses)
     }
 }
 
@@ -154,6 +161,10 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Into<IpAddr> + Send + Sync +
     /// Each in the other's place.
     fn reversed(pair: Self::Pair) -> Self::Pair;
 
+    /// Whether both are the same, by words in registers: arrays are compared in memory, where what was just read from a frame
+    /// would have to be written first, in smaller pieces than it is then waited for.
+    fn are_same(pair: Self::Pair, other: Self::Pair) -> bool;
+
     /// The blocks of a tuple.
     fn blocks(kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks;
 }
@@ -182,6 +193,11 @@ impl Address for Ipv4Addr {
     }
 
     #[inline(always)]
+    fn are_same(pair: u64, other: u64) -> bool {
+        pair == other
+    }
+
+    #[inline(always)]
     fn blocks(kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks {
         [block(tuple.addresses, u64::from(tuple.ports) | (kind as u64) << 32)]
     }
@@ -206,6 +222,12 @@ impl Address for Ipv6Addr {
     #[inline(always)]
     fn reversed([source, destination]: [u128; 2]) -> [u128; 2] {
         [destination, source]
+    }
+
+    #[inline(always)]
+    fn are_same([source, destination]: [u128; 2], other: [u128; 2]) -> bool {
+        let [other_source, other_destination] = other;
+        (source ^ other_source) | (destination ^ other_destination) == 0
     }
 
     #[inline(always)]
@@ -242,6 +264,28 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_bits(kind as u16), kind);
             assert_eq!(Kind::from_bits(kind as u16 | 0xfffc), kind);
+        }
+    }
+
+    #[test]
+    fn tuples_are_the_same_only_when_every_bit_is() {
+        let v6 = Tuple {
+            source: Ipv6Addr::LOCALHOST,
+            destination: Ipv6Addr::UNSPECIFIED,
+            source_port: 1,
+            destination_port: 2,
+        };
+        let wire = WireTuple::from(v6);
+        assert_eq!(wire, WireTuple::from(v6));
+        let [source, destination] = wire.addresses();
+        for bit in 0..128 {
+            assert_ne!(wire, WireTuple::new([source ^ 1 << bit, destination], wire.ports()), "{bit}");
+            assert_ne!(wire, WireTuple::new([source, destination ^ 1 << bit], wire.ports()), "{bit}");
+            assert_ne!(wire, WireTuple::new([source, destination], wire.ports() ^ 1 << (bit % 32)), "{bit}");
+        }
+        let wire = WireTuple::from(TUPLE);
+        for bit in 0..64 {
+            assert_ne!(wire, WireTuple::new(wire.addresses() ^ 1 << bit, wire.ports()), "{bit}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! [`act`](crate::act), which starts from the beginning: nothing has been changed then.
 
 use frame::Buffer;
-use session::{Direction, Hint, Kind, Session, Slot, TcpOutcome, WireTuple, datagram, tcp_state};
+use session::{Direction, Hint, Kind, Session, Slot, TcpOutcome, datagram, tcp_state};
 use stage::translate::Leaving;
 use units::PortId;
 use wire::plain::{plain_segment, plain_tcp};
@@ -80,7 +80,7 @@ impl<B: Buffer> Shard<B> {
         let front = A::front(bytes)?;
         let table = A::table_mut(&mut self.sessions);
         let Some((session, direction)) = table.hinted(known.hint, kind, front.tuple) else {
-            return self.pass_elsewhere::<A>(buffer, known, front.tuple, met);
+            return self.pass_elsewhere::<A>(buffer, known, met);
         };
         // The special next hops (the kernel, a tunnel, none) are not in the table.
         let Some(exit) = self.next_hops.exit(session.next_hop(direction)) else {
@@ -136,19 +136,14 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Looks for the session of a packet where it was not expected: its tag is another's too, its bucket was full, or it
-    /// came meanwhile.
+    /// came meanwhile. Reads its tuple again: what is handed on by address would be put into memory for all packets.
     #[cold]
     #[inline(never)]
-    fn pass_elsewhere<A: Family>(
-        &mut self,
-        buffer: &mut B,
-        known: &Known,
-        tuple: WireTuple<A>,
-        met: &mut Passed,
-    ) -> Option<PortId> {
+    fn pass_elsewhere<A: Family>(&mut self, buffer: &mut B, known: &Known, met: &mut Passed) -> Option<PortId> {
         let found = if self.is_new(known) {
             None
         } else {
+            let tuple = A::front(buffer.bytes())?.tuple;
             A::table(&self.sessions).lookup_hinted(known.hint, known.hash, known.kind, tuple)
         };
         let Some((slot, direction)) = found else {
