@@ -421,6 +421,11 @@ impl<B> Shard<B> {
     }
 }
 
+/// Whether a session may end with a change of its state, and not only by silence: see [`Shard::retime`].
+pub(crate) const fn may_end_by_state<A: Family>(session: &Session<A>) -> bool {
+    session.flags() & FROM_KERNEL != 0 || session.is_one_shot()
+}
+
 /// Whether packets of this direction are sent by the appliance's own kernel, so that none may come from the wire.
 fn speaks_for_kernel<A: Family>(session: &Session<A>, direction: Direction) -> bool {
     session.next_hop(direction) == NextHopId::NONE.get()

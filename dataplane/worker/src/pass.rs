@@ -8,6 +8,7 @@ use stage::translate::Leaving;
 use units::PortId;
 use wire::plain::{plain_segment, plain_tcp};
 
+use crate::act::may_end_by_state;
 use crate::family::Family;
 use crate::lane::Known;
 use crate::shard::Shard;
@@ -108,8 +109,7 @@ impl<B: Buffer> Shard<B> {
             TcpOutcome::Pass
         };
         if outcome != TcpOutcome::Pass {
-            *met = Passed::Followed(known.hint.slot(), direction, outcome);
-            return None;
+            return self.pass_turning::<A>(buffer, known, (direction, outcome), front.length, met);
         }
         session.touch(self.tick);
         if session.count(direction, u32::from(front.length)) {
@@ -122,6 +122,35 @@ impl<B: Buffer> Shard<B> {
         };
         // A plain packet has the headers that are written to: it is always so.
         written.then_some(exit.port)
+    }
+
+    /// Goes on with a plain packet that its session has taken in with more than a nod. When nothing follows but another
+    /// timeout, as with the packets that open and close a connection, it passes like any other.
+    #[cold]
+    #[inline(never)]
+    fn pass_turning<A: Family>(
+        &mut self,
+        buffer: &mut B,
+        known: &Known,
+        (direction, outcome): (Direction, TcpOutcome),
+        length: u16,
+        met: &mut Passed,
+    ) -> Option<PortId> {
+        let slot = known.hint.slot();
+        let session = A::table_mut(&mut self.sessions).session_mut(slot);
+        if outcome != TcpOutcome::PassAndRetime || may_end_by_state(session) {
+            *met = Passed::Followed(slot, direction, outcome);
+            return None;
+        }
+        session.touch(self.tick);
+        if session.count(direction, u32::from(length)) {
+            self.bindings.collect(session);
+        }
+        self.retime::<A>(slot);
+        let session = A::table(&self.sessions).session(slot);
+        let leaving = session.is_translated().then(|| leaving(session, direction));
+        let exit = self.next_hops.exit(session.next_hop(direction))?;
+        A::pass(buffer.bytes_mut(), known.kind == Kind::Tcp, exit.hop, leaving).then_some(exit.port)
     }
 
     /// Whether a packet certainly had no session when its bucket was read. What opens sessions comes after that in a burst,
