@@ -70,6 +70,8 @@ impl Acl {
 impl Classifier for Acl {
     fn classify(&self, candidates: &[Candidate], matches: &mut [Option<RuleId>]) {
         for (candidates, matches) in candidates.chunks(BURST_MAX).zip(matches.chunks_mut(BURST_MAX)) {
+            // A family without rules answers nothing.
+            matches.iter_mut().zip(candidates).for_each(|(found, _)| *found = None);
             self.v4.classify(candidates, matches);
             self.v6.classify(candidates, matches);
         }
@@ -115,6 +117,9 @@ impl<K: Key<N>, const N: usize> Tables<K, N> {
 
     /// Answers for the candidates of this family, [`BURST_MAX`] at most; leaves the places of the others alone.
     fn classify(&self, candidates: &[Candidate], matches: &mut [Option<RuleId>]) {
+        if self.tables.is_empty() {
+            return;
+        }
         let mut keys = ArrayVec::<K, BURST_MAX>::new_const();
         let mut places = ArrayVec::<usize, BURST_MAX>::new_const();
         for (place, candidate) in candidates.iter().enumerate().take(matches.len()) {
