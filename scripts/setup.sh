@@ -13,7 +13,7 @@ Installs, through apt-get and only where missing:
   to build   gcc, clang and libclang, pkg-config, DPDK 22.11 or newer, a Rust toolchain of 1.88 or newer
   to run     iproute2, ethtool, kmod
   to pack    dpkg-dev and lintian
-  to check   promtool (in Debian's package prometheus) and tshark, where they can be had
+  to check   promtool (in Debian's package prometheus), tshark and nfdump, where they can be had
   to show    curl, iperf3, nginx, dig, ping, tracepath, traceroute, netcat, hping3, jq, dnsmasq, tcpdump, python3-venv (scripts/demo.sh and the tests)
   --guest    also QEMU 8 or newer, from backports where this Debian has an older one: for the test on virtual functions
              of an SR-IOV NIC. Where it cannot be had, that is said, and nothing fails.
@@ -51,6 +51,7 @@ have() {
         nginx-light) command -v nginx >/dev/null ;;
         prometheus) command -v promtool >/dev/null ;;
         tshark) command -v tshark >/dev/null ;;
+        nfdump) command -v nfcapd >/dev/null ;;
         dnsmasq-base) command -v dnsmasq >/dev/null ;;
         bind9-dnsutils) command -v dig >/dev/null ;;
         iproute2) command -v ip >/dev/null ;;
@@ -142,7 +143,7 @@ if $guest && ! has_nic; then
 fi
 
 # Only some tests need these, and they say so where one is missing.
-for optional in prometheus tshark; do
+for optional in prometheus tshark nfdump; do
     # In a shell of its own: that it cannot be had ends nothing.
     have "$optional" || (trap cleanup EXIT && install "$optional") || say "$optional is not to be had: the tests that need it will be skipped"
 done

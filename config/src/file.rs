@@ -19,10 +19,13 @@ use crate::log;
 use crate::metrics;
 use crate::nat64::{self, Nat64Read};
 use crate::pairs;
-use crate::policy::{Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Metrics, Neighbor, Sessions, ZoneTerms};
+use crate::policy::{
+    Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Metrics, Neighbor, SessionLog, Sessions, ZoneTerms,
+};
 use crate::ports::{self, Ports};
 use crate::routes::{self, Routes};
 use crate::section::Section;
+use crate::session_log;
 use crate::sessions;
 use crate::translate::{self, SourceNatRead};
 use crate::zone_terms;
@@ -53,6 +56,7 @@ pub(crate) struct File {
     pub(crate) sessions: Sessions,
     pub(crate) fragments: Fragments,
     pub(crate) metrics: Metrics,
+    pub(crate) session_log: Option<SessionLog>,
     pub(crate) ports: Ports,
     pub(crate) pairs: Vec<[PortId; 2]>,
     pub(crate) links: Links,
@@ -87,6 +91,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let sessions = sessions::sessions(&mut root);
     let fragments = fragments::fragments(&mut root, cores.workers.len());
     let metrics = metrics::metrics(&mut root);
+    let session_log = session_log::session_log(&mut root);
     let pairs = pairs::written(&mut root);
     let ports = ports::ports(&mut root, &pairs::names(&pairs), findings);
     let pairs = pairs::pairs(pairs, &ports, findings);
@@ -111,6 +116,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         sessions,
         fragments,
         metrics,
+        session_log,
         ports,
         pairs,
         links,

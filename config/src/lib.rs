@@ -52,6 +52,7 @@ mod prefix_map;
 mod read;
 mod routes;
 mod section;
+mod session_log;
 mod sessions;
 mod size;
 mod syn_cookies;

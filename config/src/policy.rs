@@ -40,6 +40,8 @@ pub struct Policy {
     pub fragments: Fragments,
     /// Where metrics are read.
     pub metrics: Metrics,
+    /// Where records of sessions go; `None` when nobody wants any.
+    pub session_log: Option<SessionLog>,
     /// Zone names by [`ZoneId`]; the first is `appliance`.
     pub zones: Vec<String>,
     /// Ports by [`PortId`], at least one.
@@ -272,6 +274,67 @@ impl Port {
     pub fn exclusive_device(&self) -> Option<String> {
         Device::parse(&self.device).ok()?.exclusive()
     }
+}
+
+/// `[session_log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLog {
+    /// What records are written as.
+    pub format: SessionLogFormat,
+    /// Where they go.
+    pub collector: Collector,
+    /// What is told of, at least one; default all.
+    pub events: SessionEvents,
+    /// The observation domain of IPFIX; default 1.
+    pub domain: u32,
+    /// How often templates of IPFIX are repeated over UDP, and statistics sent; default 60 s.
+    pub template_interval: Nanos,
+    /// Bytes of an IPFIX message at most; default 1400.
+    pub message_size: u16,
+    /// Records each worker may be ahead of the collector, the excess is counted; default 65,536.
+    pub queue: usize,
+}
+
+/// What records of sessions are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionLogFormat {
+    /// Messages of RFC 7011.
+    Ipfix,
+    /// Lines of JSON.
+    Json,
+}
+
+impl SessionLogFormat {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipfix => "ipfix",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Where records of sessions go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Collector {
+    /// To this address, by UDP.
+    Udp(SocketAddr),
+    /// To this address, by TCP.
+    Tcp(SocketAddr),
+    /// To a socket of this machine.
+    Unix(PathBuf),
+}
+
+/// What is told of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionEvents {
+    /// That they open.
+    pub open: bool,
+    /// That they end, with what has passed.
+    pub close: bool,
+    /// That addresses or ports are rewritten, and no more.
+    pub nat: bool,
 }
 
 /// `[[neighbor]]`: a neighbor whose MAC address is told.

@@ -55,6 +55,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         sessions: file.sessions,
         fragments: file.fragments,
         metrics: file.metrics,
+        session_log: file.session_log,
         zones: file.ports.zones.names,
         ports: file.ports.ports.into_iter().map(|read| read.port).collect(),
         pairs: file.pairs,

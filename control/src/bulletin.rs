@@ -62,6 +62,13 @@ pub enum Happening {
         /// Whether it turns.
         alive: bool,
     },
+    /// The collector of the session log cannot be reached, or can be again.
+    Collector {
+        /// Where it is: `udp 192.0.2.9:4739`.
+        collector: String,
+        /// Whether it can.
+        reachable: bool,
+    },
     /// This listener was too slow: it has missed events.
     Lost {
         /// How many.
@@ -97,6 +104,7 @@ impl Happening {
             Self::Port { .. } => "port",
             Self::Threshold { .. } => "threshold",
             Self::Worker { .. } => "worker",
+            Self::Collector { .. } => "collector",
             Self::Lost { .. } => "lost",
         }
     }

@@ -335,6 +335,8 @@ pub enum Show {
     Routes,
     /// Address translation: pools and how far they are used
     Nat,
+    /// What is told of sessions, to whom, and how much of it was sent
+    SessionLog,
     /// Packets that did not come out, by reason
     Drops {
         /// Every reason there is, with its sentence, whether it occurred or not
@@ -400,6 +402,7 @@ mod tests {
             "millrace show neighbors",
             "millrace show routes",
             "millrace show nat",
+            "millrace show session-log --json",
             "millrace show drops",
             "millrace show drops --explain",
             "millrace show top --json",

@@ -24,7 +24,7 @@ use stage::tunnel::Endings;
 use units::limits::CLASSIFIER_BUILD_BYTES;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
-use worker::{Behind, FragmentBounds, Pair, PortFacts, Snapshot, Steering, Tiering};
+use worker::{Behind, FragmentBounds, LogEvents, Pair, PortFacts, SessionLog, Snapshot, Steering, Tiering};
 
 use crate::blocklist;
 
@@ -248,10 +248,27 @@ pub fn compile_with(
         },
         reject_unknown: policy.sessions.reject_unknown,
         log_rate: policy.firewall.log_rate,
+        session_log: policy.session_log.as_ref().map(|log| {
+            session_log(log, policy.cores.workers.len(), previous.and_then(|previous| previous.session_log.as_ref()))
+        }),
         steer_secret,
         routes,
         ports,
     })
+}
+
+/// The rings of the session log: those there are, where others would be like them, so that what waits in them goes on its way.
+fn session_log(
+    written: &config::policy::SessionLog,
+    workers: usize,
+    before: Option<&Arc<SessionLog>>,
+) -> Arc<SessionLog> {
+    let config::policy::SessionEvents { open, close, nat } = written.events;
+    let events = LogEvents { open, close, nat };
+    match before.filter(|before| before.is_like(events, workers, written.queue)) {
+        Some(before) => Arc::clone(before),
+        None => Arc::new(SessionLog::new(events, workers, written.queue)),
+    }
 }
 
 /// Every address the appliance answers ARP and neighbor solicitations for: those of its ports, the virtual ones it attracts
@@ -277,6 +294,7 @@ pub fn rehearse(policy: &Policy) -> Result<Snapshot, String> {
         .collect();
     // A ring can always be made, and thousands of them take their time.
     let mut policy = policy.clone();
+    policy.session_log = None;
     for service in &mut policy.services {
         service.spec.algorithm = Algorithm::LeastConnections;
     }

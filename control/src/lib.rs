@@ -12,6 +12,7 @@
 //!   whoever listens; `watch`: what changes by itself.
 //! - `status`, `admin`, `session_match`: the API over the control socket, and its documents.
 //! - `capture`: frames of a port as a file; `trace`: the ways of packets, in words.
+//! - `session_log`: records of sessions on their way to a collector.
 //! - `metrics`: what `show` shows, for Prometheus.
 //! - `top`: the live view.
 //! - `health`: probes of backends, over ordinary sockets.
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod progress;
 pub mod render;
 pub mod running;
+pub mod session_log;
 pub mod session_match;
 pub mod status;
 pub mod steward;

@@ -7,6 +7,7 @@ mod change;
 mod event;
 mod nat;
 mod plan;
+mod session_log;
 mod staged;
 mod trace;
 
@@ -22,6 +23,7 @@ pub use change::{applied, confirmed, drained, flushed, policy, undrained};
 pub use event::event;
 pub use nat::nat;
 pub use plan::plan;
+pub use session_log::session_log;
 pub use staged::staged;
 pub use trace::{trace, trace_end};
 
@@ -430,6 +432,7 @@ pub fn memory(memory: &MemoryStatus) -> String {
         ("  of firewall rules", memory.rule_bytes),
         ("  of routes", memory.route_bytes),
         ("  of services", memory.service_bytes),
+        ("  of the session log", memory.log_bytes),
     ] {
         table.add_row([name.to_owned(), bytes.to_string()]);
     }

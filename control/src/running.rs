@@ -22,7 +22,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded}
 use stage::DropReason;
 use stage::balancer::{Backend, Health};
 use stage::limiter::OpenSessions;
-use units::{Generation, PortId};
+use units::{Generation, Nanos, PortId};
 use wire::MacAddr;
 use worker::{Clock, FrameFilter, Snapshot, WorkerCounters};
 
@@ -37,17 +37,19 @@ use crate::generation::{Ledger, Plan, Proposal, Start, Trial, Turns};
 use crate::health::{Prober, Report, targets};
 use crate::kernel::Interface;
 use crate::progress::Progress;
+use crate::session_log::{self, Tally};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    ProgressStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionStatus,
-    StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    ProgressStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionLogStatus,
+    SessionStatus, StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 use documents::{
     action_name, blocklist_statuses, forward_statuses, health_status, pool_statuses, port_status, service_statuses,
-    session_status, top, worker_status,
+    session_log_status, session_status, top, worker_status,
 };
+pub(crate) use documents::{protocol_name, tuple_status};
 use staged::OnProbation;
 
 /// How long management waits for workers before it says so.
@@ -170,6 +172,8 @@ pub struct Running {
     ledger: Ledger,
     /// Tells whoever listens what happens.
     bulletin: Bulletin,
+    /// What becomes of records of sessions.
+    session_tally: Arc<Tally>,
     /// Whoever changes tables has the turn, from the first look at them to the last worker's moving on.
     turns: Turns,
     progress: Arc<Progress>,
@@ -204,6 +208,7 @@ impl Running {
             this: this.clone(),
             ledger,
             bulletin: Bulletin::default(),
+            session_tally: Arc::default(),
             turns: Turns::default(),
             progress: Arc::default(),
             state,
@@ -214,6 +219,30 @@ impl Running {
     #[must_use]
     pub const fn bulletin(&self) -> &Bulletin {
         &self.bulletin
+    }
+
+    /// The time since start.
+    #[must_use]
+    pub fn now(&self) -> Nanos {
+        self.fixed.clock.now()
+    }
+
+    /// Where whoever sends records of sessions counts.
+    #[must_use]
+    pub fn session_tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.session_tally)
+    }
+
+    /// What is to be told of sessions; `None` when nobody wants to know.
+    #[must_use]
+    pub fn session_log_wanted(&self) -> Option<session_log::Wanted> {
+        let state = lock(&self.state);
+        let log = Arc::clone(state.snapshot.session_log.as_ref().filter(|_| state.policy.session_log.is_some())?);
+        Some(session_log::Wanted { policy: Arc::clone(&state.policy), log, lost: self.records_lost() })
+    }
+
+    fn records_lost(&self) -> u64 {
+        self.fixed.workers.iter().map(|view| view.counters.log_records_lost.get()).sum()
     }
 
     /// Starts probing with this prober.
@@ -495,6 +524,20 @@ impl Appliance for Running {
         NatStatus { pools: pool_statuses(&snapshot), forwards: forward_statuses(&snapshot) }
     }
 
+    fn session_log(&self) -> SessionLogStatus {
+        let (policy, log) = {
+            let state = lock(&self.state);
+            (Arc::clone(&state.policy), state.snapshot.session_log.clone())
+        };
+        let records = self.fixed.workers.iter().map(|view| view.counters.log_records.get()).sum();
+        SessionLogStatus {
+            records,
+            lost: self.records_lost(),
+            waiting: log.map_or(0, |log| log.waiting() as u64),
+            ..session_log_status(policy.session_log.as_ref(), &self.session_tally)
+        }
+    }
+
     fn drops(&self) -> Drops {
         let workers = &self.fixed.workers;
         let sum = |reason| workers.iter().map(|view| view.counters.dropped(reason)).sum();
@@ -528,7 +571,8 @@ impl Appliance for Running {
             + snapshot.source_limits.open().map_or(0, OpenSessions::memory)) as u64;
         let route_bytes = snapshot.routes.memory() as u64;
         let service_bytes = snapshot.services.memory() as u64;
-        let tables = rule_bytes + route_bytes + service_bytes;
+        let log_bytes = snapshot.session_log.as_ref().map_or(0, |log| log.bytes()) as u64;
+        let tables = rule_bytes + route_bytes + service_bytes + log_bytes;
         MemoryStatus {
             buffers_total: buffers.total,
             buffers_in_use: buffers.in_use,
@@ -540,6 +584,7 @@ impl Appliance for Running {
             rule_bytes,
             route_bytes,
             service_bytes,
+            log_bytes,
         }
     }
 

@@ -115,6 +115,12 @@ pub struct WorkerStatus {
     /// Log records left out because of the limit.
     #[serde(default)]
     pub log_suppressed: u64,
+    /// Records of the session log it has told.
+    #[serde(default)]
+    pub log_records: u64,
+    /// Records of the session log it had no room for.
+    #[serde(default)]
+    pub log_records_lost: u64,
     /// Packets of the appliance's own that could not be sent.
     #[serde(default)]
     pub originated_lost: u64,
@@ -553,6 +559,39 @@ pub struct NatStatus {
     pub forwards: Vec<ForwardStatus>,
 }
 
+/// `show session-log`.
+///
+/// The workers' records tell one entry each, or two where a session is translated and both are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionLogStatus {
+    /// What records are written as, `ipfix` or `json`; null when nobody is told anything.
+    pub format: Option<String>,
+    /// Where they go: `udp 192.0.2.9:4739`.
+    pub collector: Option<String>,
+    /// What is told of: `open`, `close`, `nat`.
+    pub events: Vec<String>,
+    /// `off`, `connecting`, `up` or `down`.
+    pub state: String,
+    /// Why the collector cannot be reached.
+    pub trouble: Option<String>,
+    /// Records of the workers, since start.
+    pub records: u64,
+    /// Records the workers had no room for.
+    pub lost: u64,
+    /// Records that wait to be sent.
+    pub waiting: u64,
+    /// Entries sent.
+    pub sent: u64,
+    /// Messages they were in, those that describe them included; or pieces of lines.
+    pub messages: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Entries that were to be sent when the collector went away.
+    pub unsent: u64,
+    /// Connections made.
+    pub connections: u64,
+}
+
 /// `show drops`: every reason of the registry with the packets dropped for it, 0 included.
 pub type Drops = BTreeMap<String, u64>;
 
@@ -592,4 +631,7 @@ pub struct MemoryStatus {
     pub route_bytes: u64,
     /// Of these, the services: their rings and schedules, and who was where.
     pub service_bytes: u64,
+    /// Of these, records of the session log.
+    #[serde(default)]
+    pub log_bytes: u64,
 }

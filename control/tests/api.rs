@@ -158,6 +158,10 @@ impl Appliance for Fake {
     fn routes(&self) -> Vec<RouteStatus> {
         vec![RouteStatus { to: "10.0.0.0/24".parse().unwrap(), via: None, port: "inside".into() }]
     }
+    fn session_log(&self) -> SessionLogStatus {
+        SessionLogStatus::default()
+    }
+
     fn nat(&self) -> NatStatus {
         let pool = PoolStatus {
             name: "servers-out".into(),

@@ -321,3 +321,28 @@ fn a_pair_is_two_ports_and_a_port_is_in_one() {
     valid(&PAIRED.replace("zone = \"hall\" # b", "zone = \"hall\"\naddresses = [\"192.0.2.1/24\"]\nkernel = \"mgmt\""));
     valid(&format!("{PAIRED}[[neighbor]]\nport = \"a\"\naddress = \"203.0.113.7\"\nmac = \"02:00:00:00:00:07\"\n"));
 }
+
+/// What a collector is and how it is reached have to go together.
+#[test]
+fn a_session_log_that_cannot_reach_its_collector() {
+    let json = full_with("format = \"ipfix\"", "format = \"json\"");
+    let lines = ["transport = \"udp\"", "domain = 7", "template_interval = \"1m\"", "message_size = 1_400"];
+    let told: Vec<_> = faults(&json).iter().map(|fault| (fault.code, fault.place.unwrap().line)).collect();
+    let expected = lines.map(|line| {
+        (
+            if line.starts_with('t') && line.contains("udp") { "wrong-transport" } else { "meaningless-key" },
+            line_of(&json, line),
+        )
+    });
+    assert_eq!(told, expected);
+    let path = full_with("collector = \"192.0.2.9:4739\"", "collector = \"/run/a.sock\"");
+    let fault = only(&path);
+    assert_eq!((fault.code, fault.place.unwrap().line), ("wrong-transport", line_of(&path, "collector =")));
+    let bare =
+        |text: &str| lines[1..].iter().fold(text.to_owned(), |text, line| text.replace(&format!("{line}\n"), ""));
+    let local = bare(&json).replace("collector = \"192.0.2.9:4739\"", "collector = \"/run/a.sock\"");
+    let fault = only(&local);
+    assert_eq!((fault.code, fault.place.unwrap().line), ("meaningless-key", line_of(&local, "transport =")));
+    assert!(valid(&local.replace("transport = \"udp\"\n", "")).policy.session_log.is_some());
+    assert!(valid(&bare(&json).replace("transport = \"udp\"", "transport = \"tcp\"")).policy.session_log.is_some());
+}

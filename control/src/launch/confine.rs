@@ -2,7 +2,7 @@
 //!
 //! - No thread and no program started by one can gain privileges, from the first line of `run` on.
 //! - Once devices and kernel interfaces are open, the main thread keeps what running takes, and with it every thread of management.
-//! - Workers, control, the kernel pump and the journal open nothing: they keep nothing.
+//! - Workers, control, the kernel pump and the journal open nothing, the session log opens plain sockets: they keep nothing.
 //! - Management, which speaks to the outside, cannot start programs, mount, trace, load modules or set clocks. Workers
 //!   have no such filter: on older kernels it makes a thread's processor wary of its own speculation, and slow.
 //!

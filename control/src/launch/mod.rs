@@ -29,7 +29,7 @@ use crate::health::Prober;
 use crate::kernel::{Interface, InterfaceSpec, Lane, Pump};
 use crate::running::{BufferUse, Fixed, Running};
 use crate::status::How;
-use crate::{journal, log_format};
+use crate::{journal, log_format, session_log};
 
 use devices::{Ports, TscClock};
 use supervisor::Supervisor;
@@ -183,6 +183,14 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
             journal::write(&noted, &appliance);
         })?
     };
+    let (telling, told_to_stop) = bounded::<()>(0);
+    let session_log = {
+        let appliance = Arc::clone(&appliance);
+        std::thread::Builder::new().name("session-log".into()).spawn(move || {
+            confine::keep_nothing();
+            session_log::write(&appliance, &told_to_stop);
+        })?
+    };
     log::info!("{name} is ready: {} workers, control socket {}", team.len(), server.path().display());
     supervisor.ready();
     println!("ready");
@@ -195,6 +203,8 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     runtime.block_on(server.stop(LAST_CALLS));
     appliance.wind_down();
     drop(team);
+    drop(telling);
+    join(session_log, "session-log");
     // Calls that were cut off and still wait for workers or control find them gone, and end.
     drop(control);
     join(journal, "journal");

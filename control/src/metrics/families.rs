@@ -4,7 +4,10 @@ use stage::DropReason;
 
 use super::exposition::{Family, Labels, Samples};
 use crate::admin::Appliance;
-use crate::status::{BackendStatus, HealthStatus, Link, PortStatus, ServiceStatus, Spread, StageStatus, WorkerStatus};
+use crate::session_log::Reach;
+use crate::status::{
+    BackendStatus, HealthStatus, Link, PortStatus, ServiceStatus, SessionLogStatus, Spread, StageStatus, WorkerStatus,
+};
 
 type Counted = Vec<(Labels, u64)>;
 type Measured = Vec<(Labels, f64)>;
@@ -40,6 +43,7 @@ pub fn families(appliance: &dyn Appliance) -> Vec<Family> {
     families.extend(services(&appliance.services()));
     families.extend(firewall(appliance));
     families.extend(translation(appliance));
+    families.extend(session_log(&appliance.session_log()));
     families.extend(memory(appliance));
     families.extend(policy(appliance));
     families
@@ -214,6 +218,16 @@ fn workers(workers: &[WorkerStatus]) -> Vec<Family> {
             "millrace_worker_suppressed_log_records",
             "Log records left out because of the limit.",
             count(|worker| worker.log_suppressed),
+        ),
+        counter(
+            "millrace_worker_session_log_records",
+            "Records of the session log that the worker has told.",
+            count(|worker| worker.log_records),
+        ),
+        counter(
+            "millrace_worker_session_log_lost_records",
+            "Records of the session log that the worker had no room for.",
+            count(|worker| worker.log_records_lost),
         ),
         gauge("millrace_worker_generation", "The policy in force.", measure(|worker| float(worker.generation))),
         gauge(
@@ -452,6 +466,30 @@ fn translation(appliance: &dyn Appliance) -> Vec<Family> {
     ]
 }
 
+/// Records of sessions; whether the collector can be reached is told only where there is one.
+fn session_log(log: &SessionLogStatus) -> Vec<Family> {
+    let up = if log.state == Reach::Up.name() { 1.0 } else { 0.0 };
+    let of = |collector: &String| (vec![("collector", collector.clone())], up);
+    let count = |value: u64| vec![(Vec::new(), value)];
+    vec![
+        gauge(
+            "millrace_session_log_up",
+            "Whether the collector of the session log takes records.",
+            log.collector.iter().map(of).collect(),
+        ),
+        gauge("millrace_session_log_waiting_records", "Records that wait to be sent.", one(float(log.waiting))),
+        counter("millrace_session_log_sent_entries", "Entries sent to the collector.", count(log.sent)),
+        counter(
+            "millrace_session_log_unsent_entries",
+            "Entries that were to be sent when the collector went away.",
+            count(log.unsent),
+        ),
+        counter("millrace_session_log_messages", "Messages sent to the collector.", count(log.messages)),
+        counter("millrace_session_log_bytes", "Bytes sent to the collector.", count(log.bytes)),
+        counter("millrace_session_log_connections", "Connections made to the collector.", count(log.connections)),
+    ]
+}
+
 fn memory(appliance: &dyn Appliance) -> Vec<Family> {
     let memory = appliance.memory();
     let parts = [
@@ -460,6 +498,7 @@ fn memory(appliance: &dyn Appliance) -> Vec<Family> {
         ("rules", memory.rule_bytes),
         ("routes", memory.route_bytes),
         ("services", memory.service_bytes),
+        ("session_log", memory.log_bytes),
     ];
     vec![
         gauge("millrace_buffers", "Packet buffers in the pool.", one(float(memory.buffers_total))),

@@ -33,6 +33,8 @@ fn words(happening: &Happening) -> String {
         Happening::Threshold { what, exceeded: false, percent } => format!("{what}: {percent} % are in use again"),
         Happening::Worker { core, alive: true } => format!("the worker on core {core} turns again"),
         Happening::Worker { core, alive: false } => format!("the worker on core {core} stands still"),
+        Happening::Collector { collector, reachable: true } => format!("the collector {collector} takes records again"),
+        Happening::Collector { collector, reachable: false } => format!("the collector {collector} cannot be reached"),
         Happening::Lost { count } => format!("{count} events were missed"),
     }
 }

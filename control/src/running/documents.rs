@@ -15,12 +15,14 @@ use stage::heavy_hitters::{Counts, HeavyHitters, Talker};
 use stage::syn_cookie::{CookieMode, SynCounts};
 use stage::translate::{Filtering, Mapping, SourceNatRule};
 use units::Nanos;
-use worker::{Histogram, Measured, SessionRecord, Snapshot};
+use worker::{Ends, Histogram, Measured, SessionRecord, Snapshot};
 
 use super::{DeviceCounters, WorkerView};
+use crate::session_log::{self, Tally};
 use crate::status::{
     BackendStatus, BlocklistStatus, ForwardStatus, HealthStatus, Link, PoolStatus, PortStatus, ServiceStatus,
-    SessionStatus, Spread, StageStatus, SynCookieStatus, TalkerStatus, TopStatus, TupleStatus, WorkerStatus,
+    SessionLogStatus, SessionStatus, Spread, StageStatus, SynCookieStatus, TalkerStatus, TopStatus, TupleStatus,
+    WorkerStatus,
 };
 
 pub(super) const fn action_name(action: Action) -> &'static str {
@@ -35,29 +37,34 @@ fn millis(ticks: u64) -> u64 {
     ticks.saturating_mul(units::Tick::NANOS) / 1_000_000
 }
 
-pub(super) fn session_status(record: &SessionRecord) -> SessionStatus {
-    let number = record.original.source_port;
-    let protocol = match (record.kind, record.original.source.is_ipv6()) {
+/// The protocol of a session whose packets arrive like this.
+pub(crate) fn protocol_name(kind: Kind, original: &Ends) -> String {
+    match (kind, original.source.is_ipv6()) {
         (Kind::Tcp, _) => "tcp".to_owned(),
         (Kind::Udp, _) => "udp".to_owned(),
         (Kind::Icmp, false) => "icmp".to_owned(),
         (Kind::Icmp, true) => "icmpv6".to_owned(),
-        (Kind::Other, _) => number.to_string(),
-    };
-    let tuple = |ends: &worker::Ends| {
-        let ports = record.kind != Kind::Other;
-        TupleStatus {
-            source: ends.source,
-            source_port: if ports { ends.source_port } else { 0 },
-            destination: ends.destination,
-            destination_port: if ports { ends.destination_port } else { 0 },
-        }
-    };
+        (Kind::Other, _) => original.source_port.to_string(),
+    }
+}
+
+/// One direction of a session.
+pub(crate) fn tuple_status(kind: Kind, ends: &Ends) -> TupleStatus {
+    let ports = kind != Kind::Other;
+    TupleStatus {
+        source: ends.source,
+        source_port: if ports { ends.source_port } else { 0 },
+        destination: ends.destination,
+        destination_port: if ports { ends.destination_port } else { 0 },
+    }
+}
+
+pub(super) fn session_status(record: &SessionRecord) -> SessionStatus {
     SessionStatus {
-        protocol,
+        protocol: protocol_name(record.kind, &record.original),
         state: record.state.name().to_owned(),
-        original: tuple(&record.original),
-        reply: tuple(&record.reply),
+        original: tuple_status(record.kind, &record.original),
+        reply: tuple_status(record.kind, &record.reply),
         service: record.backend.as_ref().map(|backend| backend.service().to_owned()),
         backend: record.backend.as_ref().map(|backend| backend.name().to_owned()),
         tiers: record.tiers.iter().map(|instance| format!("{}/{}", instance.service(), instance.name())).collect(),
@@ -335,6 +342,28 @@ fn spread(counted: &Histogram, unit: f64) -> Spread {
     Spread { count, mean, p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max, buckets }
 }
 
+/// What is told of sessions and to whom, and what has been sent.
+pub(super) fn session_log_status(settings: Option<&config::policy::SessionLog>, tally: &Tally) -> SessionLogStatus {
+    let (sent, messages, bytes) = tally.sent();
+    let events = settings.map_or([("open", false); 3], |settings| {
+        let events = settings.events;
+        [("open", events.open), ("close", events.close), ("nat", events.nat)]
+    });
+    SessionLogStatus {
+        format: settings.map(|settings| settings.format.name().to_owned()),
+        collector: settings.map(|settings| session_log::place(&settings.collector)),
+        events: events.into_iter().filter(|(_, told)| *told).map(|(event, _)| event.to_owned()).collect(),
+        state: tally.reach().name().to_owned(),
+        trouble: tally.trouble(),
+        sent,
+        messages,
+        bytes,
+        unsent: tally.unsent(),
+        connections: tally.connections(),
+        ..SessionLogStatus::default()
+    }
+}
+
 pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
     let counters = &view.counters;
     let stages: Vec<StageStatus> = Measured::ALL
@@ -369,6 +398,8 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
         heartbeat_age_ms: now.since(Nanos::new(counters.heartbeat.get())).as_millis(),
         events_lost: counters.events_lost.get(),
         log_suppressed: counters.log_suppressed.get(),
+        log_records: counters.log_records.get(),
+        log_records_lost: counters.log_records_lost.get(),
         originated_lost: counters.originated_lost.get(),
         forwarded_untracked: counters.forwarded_untracked.get(),
         encapsulated: counters.encapsulated.get(),

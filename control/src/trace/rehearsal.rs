@@ -91,6 +91,7 @@ fn apart(scene: &Scene<'_>, asked: &[IpAddr]) -> Result<Snapshot, String> {
     policy.blocklists.clear();
     policy.sessions.capacity = SESSIONS;
     policy.fragments.capacity = BUFFERS / 2;
+    policy.session_log = None;
     let many = policy.services.len() > SERVICES_WHOLE;
     for service in policy.services.iter_mut().filter(|service| many && !asked.contains(&service.spec.address)) {
         service.spec.persistence = None;

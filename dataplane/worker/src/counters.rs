@@ -124,6 +124,10 @@ pub struct WorkerCounters {
     pub events_lost: Counter,
     /// Log records left out because of the limit.
     pub log_suppressed: Counter,
+    /// Records of the session log that were told.
+    pub log_records: Counter,
+    /// Records of the session log there was no room for.
+    pub log_records_lost: Counter,
     /// The policy in force here.
     pub generation: Counter,
     /// Nanoseconds since start at the last turn of the loop.
@@ -167,6 +171,8 @@ impl Default for WorkerCounters {
             half_open_given_up: Counter::default(),
             events_lost: Counter::default(),
             log_suppressed: Counter::default(),
+            log_records: Counter::default(),
+            log_records_lost: Counter::default(),
             generation: Counter::default(),
             heartbeat: Counter::default(),
             busy_cycles: Counter::default(),

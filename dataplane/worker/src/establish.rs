@@ -22,6 +22,7 @@ use crate::local::is_ours;
 use crate::next_hop::NextHopId;
 use crate::open::{Applicant, Bound};
 use crate::packet::{Answer, Origin, Packet, Verdict};
+use crate::session_log::Ending;
 use crate::shard::Shard;
 use crate::snapshot::Pair;
 use crate::source_sessions::COUNTED_OF_SOURCE;
@@ -109,6 +110,7 @@ impl<B: Buffer> Shard<B> {
         // The first never fills the counters.
         let _ = session.count(Direction::Original, len);
         self.counters.sessions_opened.add(1);
+        self.tell_opened::<A>(slot);
     }
 
     /// A packet for the appliance itself. Echo is answered at once, without a session that a flood of pings could fill the
@@ -347,9 +349,9 @@ impl<B: Buffer> Shard<B> {
     #[cold]
     fn give_up_half_open(&mut self) -> bool {
         match (self.sessions.v4.oldest_half_open(), self.sessions.v6.oldest_half_open()) {
-            (Some((v4, _)), Some((v6, slot))) if v6 < v4 => self.close::<Ipv6Addr>(slot),
-            (Some((_, slot)), _) => self.close::<Ipv4Addr>(slot),
-            (None, Some((_, slot))) => self.close::<Ipv6Addr>(slot),
+            (Some((v4, _)), Some((v6, slot))) if v6 < v4 => self.close_for::<Ipv6Addr>(slot, Ending::NoRoom),
+            (Some((_, slot)), _) => self.close_for::<Ipv4Addr>(slot, Ending::NoRoom),
+            (None, Some((_, slot))) => self.close_for::<Ipv6Addr>(slot, Ending::NoRoom),
             (None, None) => return false,
         }
         self.counters.half_open_given_up.add(1);

@@ -476,6 +476,7 @@ impl<B: Buffer> Shard<B> {
             session.set_binding(binding.get());
         }
         self.counters.sessions_opened.add(1);
+        self.tell_opened::<A>(slot);
         self.note(Outcome::Opened, head.tuple.source.into_ip(), head.tuple.destination.into_ip());
         let (Some(lane), Some(Some(buffer))) = (crowd.lanes.get_mut(position), crowd.buffers.get_mut(position)) else {
             return;

@@ -32,6 +32,7 @@ use crate::journey::Journey;
 use crate::next_hop::{NextHopId, NextHops};
 use crate::originate::Allowance;
 use crate::pair;
+use crate::session_log::{Ending, Scribe};
 use crate::snapshot::Snapshot;
 use crate::source_sessions::counted_at;
 use crate::splice::Splices;
@@ -267,6 +268,14 @@ impl<B> Shard<B> {
 
     /// Ends a session and everything it held on to.
     pub(crate) fn close<A: Family>(&mut self, slot: Slot) {
+        self.close_for::<A>(slot, Ending::Forced);
+    }
+
+    /// As [`close`](Self::close), for this reason.
+    pub(crate) fn close_for<A: Family>(&mut self, slot: Slot, ending: Ending) {
+        if let Some(scribe) = self.scribe() {
+            scribe.closed(A::table(&self.sessions).session(slot), ending);
+        }
         let held = Held::of(A::table(&self.sessions).session(slot));
         A::table_mut(&mut self.sessions).remove(slot);
         self.let_go(&held);
@@ -286,11 +295,19 @@ impl<B> Shard<B> {
     fn expire_some(&mut self, now: Tick) {
         let mut held = ArrayVec::<Held, EXPIRED_AT_ONCE>::new();
         let mut others = ArrayVec::<Held, EXPIRED_AT_ONCE>::new();
+        let scribe = Scribe::of(&self.snapshot, (&self.bindings, &self.next_hops), &self.counters, self.id, self.now);
+        let scribe = scribe.as_ref();
         let looked_at = self.sessions.advance(
             now,
             EXPIRED_AT_ONCE,
-            |_, session| held.push(Held::of(session)),
-            |_, session| others.push(Held::of(session)),
+            |_, session| {
+                tell_expired(scribe, session);
+                held.push(Held::of(session));
+            },
+            |_, session| {
+                tell_expired(scribe, session);
+                others.push(Held::of(session));
+            },
         );
         if looked_at < EXPIRED_AT_ONCE {
             self.unexpired = Tick::new(now.get() + 1);
@@ -331,5 +348,13 @@ impl<B> Shard<B> {
         }
         self.give_back(&leased);
         self.counters.sessions_closed.add(1);
+    }
+}
+
+/// Tells that a session has been silent for too long, when anybody wants to know.
+#[inline]
+fn tell_expired<A: Family, B>(scribe: Option<&Scribe<'_, B>>, session: &Session<A>) {
+    if let Some(scribe) = scribe {
+        scribe.closed(session, Ending::Idle);
     }
 }

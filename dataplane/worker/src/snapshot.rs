@@ -23,6 +23,7 @@ use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
 use wire::{Extensions, MacAddr};
 
 use crate::packet::Origin;
+use crate::session_log::SessionLog;
 use crate::steering::Steering;
 use crate::tiering::Tiering;
 
@@ -170,6 +171,8 @@ pub struct Snapshot {
     pub reject_unknown: bool,
     /// Log records a worker may make in a second (SE-39).
     pub log_rate: PerSecond,
+    /// Who is told of sessions that open and end; `None` when nobody wants to know.
+    pub session_log: Option<Arc<SessionLog>>,
     /// A per-boot secret that decides which worker owns a session.
     pub steer_secret: u64,
 }

@@ -39,6 +39,15 @@ pub struct Ends {
     pub destination_port: u16,
 }
 
+impl Ends {
+    /// As seen in the other direction.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        let Self { source, source_port, destination, destination_port } = self;
+        Self { source: destination, source_port: destination_port, destination: source, destination_port: source_port }
+    }
+}
+
 /// A copy of one session.
 #[derive(Clone, Debug)]
 pub struct SessionRecord {
@@ -167,7 +176,7 @@ impl Sweeps {
 }
 
 /// The tuple of one direction; of NAT64's sessions, one is IPv4 in IPv6's clothes.
-fn ends<A: Family>(session: &Session<A>, direction: Direction) -> Ends {
+pub(crate) fn ends<A: Family>(session: &Session<A>, direction: Direction) -> Ends {
     let tuple = session.tuple(direction);
     Ends {
         source: tuple.source.into_ip().to_canonical(),

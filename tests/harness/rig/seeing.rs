@@ -11,7 +11,7 @@ use control::trace::words;
 use crossbeam::channel::{Receiver, bounded, unbounded};
 use stage::DropReason;
 use units::Nanos;
-use worker::{FrameFilter, PacketMatch};
+use worker::{FrameFilter, LogRecord, PacketMatch};
 
 use super::{Rig, Side, parts};
 use crate::packet::Packet;
@@ -80,6 +80,12 @@ impl Follower {
 }
 
 impl Rig {
+    /// What workers have told the session log since the last look, each in its order.
+    pub fn told(&mut self) -> Vec<LogRecord> {
+        let log = self.snapshot.session_log.as_ref().expect("a policy with [session_log]");
+        (0..log.workers()).flat_map(|worker| core::iter::from_fn(move || log.next_of(worker))).collect()
+    }
+
     /// Takes frames of a port from now on, all or those of one IPv4 protocol.
     pub fn capture(
         &mut self,
