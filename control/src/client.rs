@@ -122,7 +122,26 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, ClientError> {
-        self.show(&format!("sessions?limit={limit}&match={}", query(&wanted.to_string())))
+        let mut answer = Vec::new();
+        self.list_sessions(wanted, limit, &mut |piece| {
+            answer.extend_from_slice(piece);
+            Ok(())
+        })?;
+        serde_json::from_slice(&answer).map_err(|error| self.odd(&error))
+    }
+
+    /// As [`Client::sessions`], as pieces of a JSON array, one session a line, each given to `take` as it comes.
+    ///
+    /// # Errors
+    /// [`ClientError`], and what `take` says.
+    pub fn list_sessions(
+        &self,
+        wanted: &SessionMatch,
+        limit: usize,
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ClientError> {
+        let call = format!("/api/v1/sessions?limit={limit}&match={}", query(&wanted.to_string()));
+        self.listen(&call, &mut |bytes| take(bytes).map_err(ClientError::File))
     }
 
     /// What applying a policy would change.

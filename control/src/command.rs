@@ -319,8 +319,13 @@ fn show(socket: Option<PathBuf>, what: Show, json: bool, console: &mut Console<'
         Show::Ports => document(&client, "ports", json, |it: &Vec<_>| render::ports(it), console),
         Show::Workers => document(&client, "workers", json, |it: &Vec<_>| render::workers(it), console),
         Show::Sessions { limit, wanted } => {
+            if json {
+                // As it comes: there may be millions.
+                let answers = &mut *console.answers;
+                return client.list_sessions(&wanted, limit, &mut |bytes| answers.write_all(bytes)).map_err(explained);
+            }
             let sessions = client.sessions(&wanted, limit).map_err(explained)?;
-            console.print(&if json { pretty(&sessions) } else { render::sessions(&sessions) });
+            console.print(&render::sessions(&sessions));
             Ok(())
         }
         Show::Services => document(&client, "services", json, |it: &Vec<_>| render::services(it), console),

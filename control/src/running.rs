@@ -6,6 +6,7 @@
 
 mod capturing;
 mod changes;
+mod copies;
 mod documents;
 mod present;
 mod seeing;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use config::Policy;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use stage::DropReason;
 use stage::balancer::{Backend, Health};
 use stage::limiter::OpenSessions;
@@ -26,7 +27,7 @@ use units::{Generation, Nanos, PortId};
 use wire::MacAddr;
 use worker::{Clock, FrameFilter, Snapshot, WorkerCounters};
 
-use crate::admin::{Appliance, Feed};
+use crate::admin::{Appliance, Feed, Sessions};
 use crate::amendment::{Amended, Amendment, Configuration};
 use crate::blocklist;
 use crate::bulletin::{Bulletin, Happening, Listener};
@@ -42,12 +43,12 @@ use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
     ProgressStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionLogStatus,
-    SessionStatus, StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 use documents::{
     action_name, blocklist_statuses, forward_statuses, health_status, pool_statuses, port_status, service_statuses,
-    session_log_status, session_status, top, worker_status,
+    session_log_status, top, worker_status,
 };
 pub(crate) use documents::{protocol_name, tuple_status};
 use staged::OnProbation;
@@ -439,28 +440,8 @@ impl Appliance for Running {
         self.fixed.workers.iter().map(|view| worker_status(view, now)).collect()
     }
 
-    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, Refusal> {
-        let (reader, batches) = unbounded();
-        let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
-        self.fixed.requests.send(Request::Sessions(reader)).map_err(gone)?;
-        let mut sessions = Vec::new();
-        while sessions.len() < limit {
-            let records = batches.recv_timeout(PATIENCE).map_err(|error| {
-                Refusal::new(
-                    RefusalKind::Busy,
-                    match error {
-                        RecvTimeoutError::Timeout => "the workers do not answer",
-                        RecvTimeoutError::Disconnected => "the sessions could not be copied to the end; ask again",
-                    },
-                )
-            })?;
-            if records.is_empty() {
-                break;
-            }
-            sessions.extend(records.iter().map(session_status).filter(|session| wanted.matches(session)));
-        }
-        sessions.truncate(limit);
-        Ok(sessions)
+    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Sessions, Refusal> {
+        self.copied(wanted, limit)
     }
 
     fn services(&self) -> Vec<ServiceStatus> {

@@ -7,6 +7,7 @@
 //! - `rounds`: what all workers do together, one at a time.
 //! - `watchdog`: whether the workers move, for whoever supervises the process.
 //! - `tracing`: the ways of packets, for whoever asks.
+//! - `walks`: copies of all sessions, for whoever asks.
 
 mod attraction;
 mod capturing;
@@ -15,6 +16,7 @@ mod rounds;
 #[cfg(test)]
 mod tests;
 mod tracing;
+mod walks;
 mod watchdog;
 
 use std::collections::VecDeque;
@@ -26,9 +28,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use stage::balancer::Backend;
 use stage::forward::{Action, Limits, Neighbors};
 use units::limits::WORKERS_MAX;
-use units::{Nanos, PortId, WorkerId};
+use units::{Nanos, PortId};
 use wire::{MacAddr, emit};
-use worker::{Clock, Command, Cursor, Dump, Event, Flush, ShortFrame, Snapshot};
+use worker::{Clock, Command, Event, Flush, ShortFrame, Snapshot};
 
 use crate::compile::answered_addresses;
 use crate::event::{Note, Publication, Request};
@@ -36,9 +38,10 @@ use attraction::Attraction;
 pub use capturing::{Captured, Capturing, PIECES as CAPTURE_PIECES};
 use line::Line;
 pub use line::WorkerLink;
-use rounds::{Flushing, Rounds, Walk};
+use rounds::{Flushing, Rounds};
 use tracing::UnderWay;
 pub use tracing::{Traced, Tracing};
+use walks::Walk;
 pub use watchdog::Watchdog;
 
 /// How long the thread sleeps when nothing happens: the longest a neighbor question waits for it.
@@ -51,8 +54,6 @@ const ANNOUNCEMENT_GAP: Nanos = Nanos::from_millis(100);
 /// Between the first announcements of two addresses, so that a policy with thousands of new ones leaves the worker that sends
 /// them, and the links, time for other things.
 const ANNOUNCEMENT_PACE: Nanos = Nanos::from_millis(1);
-/// Sessions copied at once.
-const BATCH: usize = 2_048;
 /// Events taken from one worker before the next has its turn.
 const EVENTS_AT_ONCE: usize = 1_024;
 const _: () = assert!(WORKERS_MAX <= 64, "a bit for each worker");
@@ -156,6 +157,7 @@ impl<C: Clock> Steward<C> {
             for position in 0..self.lines.len() {
                 busy |= self.listen(position);
             }
+            self.hand_out();
             self.tick();
             let request = if busy {
                 self.requests.try_recv().map_err(|_| RecvTimeoutError::Timeout)
@@ -175,7 +177,7 @@ impl<C: Clock> Steward<C> {
             Request::Publish(publication) => self.publish(publication),
             Request::Sessions(reader) => {
                 self.serial += 1;
-                if self.walks.add(self.serial, Walk { reader: Some(reader) }) {
+                if self.walks.add(self.serial, Walk::new(reader)) {
                     self.begin_walk();
                 }
             }
@@ -191,15 +193,6 @@ impl<C: Clock> Steward<C> {
                 let _ = reader.send(self.neighbors.iter().collect());
             }
             Request::Stop => {}
-        }
-    }
-
-    /// The first walk of the queue has its turn.
-    fn begin_walk(&mut self) {
-        let Some(round) = self.walks.current() else { return };
-        round.running = self.lines.len();
-        for (line, number) in self.lines.iter_mut().zip(0..) {
-            line.send(Command::Dump(Box::new(Dump::new(round.request, WorkerId::new(number), BATCH))));
         }
     }
 
@@ -343,31 +336,6 @@ impl<C: Clock> Steward<C> {
             self.open();
         }
         self.departed.retain(|backend| Arc::strong_count(backend) > 1);
-    }
-
-    /// A worker's copies; an empty batch tells the reader that the walk is over.
-    fn dumped(&mut self, position: usize, mut dump: Box<Dump>) {
-        let Some(round) = self.walks.numbered(dump.request) else { return };
-        let records = std::mem::take(&mut dump.records);
-        if let Some(reader) = &round.errand.reader
-            && !records.is_empty()
-            && reader.send(records).is_err()
-        {
-            round.errand.reader = None;
-        }
-        if round.errand.reader.is_some() && dump.cursor != Cursor::Done {
-            dump.records.reserve_exact(BATCH);
-            if let Some(line) = self.lines.get_mut(position) {
-                line.send(Command::Dump(dump));
-            }
-            return;
-        }
-        if let Some(finished) = self.walks.finish_one() {
-            if let Some(reader) = finished.errand.reader {
-                let _ = reader.send(Vec::new());
-            }
-            self.begin_walk();
-        }
     }
 
     fn flushed(&mut self, flush: &Flush, sessions: u64) {

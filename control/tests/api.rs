@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use control::admin::socket::ControlSocket;
-use control::admin::{Appliance, Feed, Server};
+use control::admin::{Appliance, Feed, Server, Sessions};
 use control::amendment::{Amended, Amendment, Configuration};
 use control::bulletin::{Bulletin, Happening, Listener};
 use control::capture::CaptureWanted;
@@ -80,7 +80,7 @@ impl Appliance for Fake {
         let stages = vec![StageStatus { name: "firewall".into(), packets: 3, cycles_per_packet: 40.0 }];
         vec![WorkerStatus { core: 1, rx_packets: 5, forwarded: 5, stages, ..WorkerStatus::default() }]
     }
-    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, Refusal> {
+    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Sessions, Refusal> {
         if limit == 13 {
             return Err(Refusal::new(RefusalKind::Busy, "worker 0 does not answer"));
         }
@@ -107,7 +107,17 @@ impl Appliance for Fake {
             in_line: false,
             tiers: Vec::new(),
         };
-        Ok((1000..2000).map(session).filter(|session| wanted.matches(session)).take(limit).collect())
+        // 777 breaks off in the middle.
+        let left: Vec<_> = (1000..2000).map(session).filter(|session| wanted.matches(session)).take(limit).collect();
+        let mut batches = left.chunks(300).map(<[_]>::to_vec).collect::<Vec<_>>().into_iter();
+        let mut count = 0;
+        Ok(Box::new(move || {
+            count += 1;
+            if limit == 777 && count > 1 {
+                return Err(Refusal::new(RefusalKind::Busy, "the workers do not answer"));
+            }
+            Ok(batches.next())
+        }))
     }
     fn services(&self) -> Vec<ServiceStatus> {
         let backend = BackendStatus {
@@ -365,8 +375,10 @@ impl Served {
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8(answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let (_, document) = answer.split_once("\r\n\r\n").unwrap();
-        (status, serde_json::from_str(document).unwrap_or(Value::Null))
+        let (head, document) = answer.split_once("\r\n\r\n").unwrap();
+        let in_chunks = head.to_lowercase().contains("transfer-encoding: chunked");
+        let document = if in_chunks { joined(document) } else { document.to_owned() };
+        (status, serde_json::from_str(&document).unwrap_or(Value::Null))
     }
 
     /// The command line: exit status, answers, complaints.
@@ -381,6 +393,17 @@ impl Served {
         let status = command::run(cli, &mut Console { answers: &mut answers, complaints: &mut complaints });
         (status, String::from_utf8(answers).unwrap(), String::from_utf8(complaints).unwrap())
     }
+}
+
+/// A body that came in chunks (RFC 9112 section 7.1).
+fn joined(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let (chunk, rest) = rest.split_at(usize::from_str_radix(length, 16).unwrap());
+        whole.push_str(chunk);
+        body = rest.trim_start_matches("\r\n");
+    }
+    whole
 }
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -564,6 +587,18 @@ fn sessions_are_limited_and_matched() {
     assert_eq!(count("from-kernel=false source-port=1000-1009", 100), 5);
     let refusal = client.sessions(&SessionMatch::default(), 13).unwrap_err();
     assert_eq!(refusal.to_string(), "worker 0 does not answer");
+    assert_eq!(count("", 1_000), 1_000);
+    // API-05: what breaks off in the middle is not taken for all there is.
+    let broken = client.sessions(&SessionMatch::default(), 777).unwrap_err();
+    assert!(matches!(broken, ClientError::Unintelligible { .. }), "{broken}");
+    let mut lines = Vec::new();
+    let mut take = |piece: &[u8]| {
+        lines.extend_from_slice(piece);
+        Ok(())
+    };
+    client.list_sessions(&"source-port=1000-1002".parse().unwrap(), 100, &mut take).unwrap();
+    let lines = String::from_utf8(lines).unwrap();
+    assert_eq!(lines.lines().count(), 5, "one session a line, and the brackets: {lines}");
 }
 
 #[test]

@@ -21,6 +21,10 @@ use crate::trace::pattern::PacketPattern;
 /// nothing has happened, `None` at the end. Dropping it ends what is told of.
 pub type Feed<T> = Box<dyn FnMut(Duration) -> Option<Vec<T>> + Send>;
 
+/// Sessions, some at a time, as they are copied: asked again and again, nothing at the end. A refusal says that they could not be
+/// copied to the end. Dropping it ends the copying.
+pub type Sessions = Box<dyn FnMut() -> Result<Option<Vec<SessionStatus>>, Refusal> + Send>;
+
 /// The running appliance, as the API sees it.
 pub trait Appliance: Send + Sync + 'static {
     /// The ports, in the order of the configuration.
@@ -33,7 +37,7 @@ pub trait Appliance: Send + Sync + 'static {
     ///
     /// # Errors
     /// A [`Refusal`] when the workers do not answer in time.
-    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Vec<SessionStatus>, Refusal>;
+    fn sessions(&self, wanted: &SessionMatch, limit: usize) -> Result<Sessions, Refusal>;
 
     /// The virtual services, in the order of the configuration.
     fn services(&self) -> Vec<ServiceStatus>;

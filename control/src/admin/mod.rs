@@ -24,6 +24,7 @@ mod large_bodies;
 mod metrics;
 mod objects;
 mod openapi;
+mod pieces;
 mod role;
 mod routes;
 pub mod socket;
@@ -44,7 +45,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub use appliance::{Appliance, Feed};
+pub use appliance::{Appliance, Feed, Sessions};
 use callers::Callers;
 pub use guests::Door;
 pub use metrics::MetricsPort;

@@ -35,8 +35,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Appliance;
-use super::answer::{Answer, Asked, Refused, ask, json as json_body, read, refused, show};
+use super::answer::{Answer, Asked, Refused, ask, json as json_body, put, read, refused, show};
 use super::call::Call;
+use super::pieces::listed;
 use super::user::User;
 use super::{events, large_bodies, metrics, objects, openapi, watching};
 use crate::cli::{CONFIRM_WITHIN, SESSIONS_SHOWN};
@@ -242,7 +243,7 @@ async fn sessions(State(appliance): Asked, wanted: Result<Query<SessionsWanted>,
     let wanted: SessionMatch =
         wanted.parse().map_err(|error| refused(RefusalKind::BadRequest, format!("match: {error}")))?;
     let limit = limit.unwrap_or(SESSIONS_SHOWN);
-    ask(appliance, move |appliance| appliance.sessions(&wanted, limit)).await
+    put(appliance, move |appliance| appliance.sessions(&wanted, limit)).await.map(listed)
 }
 
 #[derive(Deserialize)]

@@ -1,33 +1,20 @@
-//! Calls about what happens to packets: traces and captures, whose answer goes on as packets come, and questions about packets that are
-//! only supposed. An answer that goes on ends when its reader leaves.
+//! Calls about what happens to packets: traces and captures, whose answer goes on as packets come (`pieces`), and questions about packets
+//! that are only supposed.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
-use super::Feed;
 use super::answer::{Answer, Asked, ask, put, refused};
+use super::pieces::told;
 use crate::capture::{self, CaptureWanted, Directions, Drops};
 use crate::cli::{TRACED_MAX, TRACED_WITHIN};
 use crate::status::{RefusalKind, Supposed, TraceNews};
 use crate::trace::pattern::PacketPattern;
 use crate::trace::rehearsal::PACKETS_MAX;
-
-/// How long an answer that goes on may be without news before it is looked whether anybody still reads it.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// Pieces of an answer that wait for a slow reader.
-const PIECES: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,39 +101,4 @@ pub(super) async fn suppose(State(appliance): Asked, body: Result<Bytes, BytesRe
         return Err(refused(RefusalKind::BadRequest, format!("{PACKETS_MAX} packets at most are judged at once")));
     }
     ask(appliance, move |appliance| appliance.suppose(&packets)).await
-}
-
-/// An answer that goes on as long as the feed has news and somebody reads.
-fn told<T: 'static>(
-    kind: &'static str,
-    mut feed: Feed<T>,
-    write: impl Fn(Vec<T>) -> Vec<u8> + Send + 'static,
-) -> Response {
-    let (pieces, read) = mpsc::channel(PIECES);
-    tokio::task::spawn_blocking(move || {
-        while !pieces.is_closed()
-            && let Some(news) = feed(LOOK)
-        {
-            let piece = write(news);
-            if !piece.is_empty() && pieces.blocking_send(Bytes::from(piece)).is_err() {
-                return;
-            }
-        }
-    });
-    ([(CONTENT_TYPE, kind)], Body::new(Pieces(read))).into_response()
-}
-
-/// The body of an answer that comes in pieces.
-struct Pieces(mpsc::Receiver<Bytes>);
-
-impl HttpBody for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
-    }
 }

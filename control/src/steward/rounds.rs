@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use crossbeam::channel::Sender;
 use stage::balancer::Backend;
 use std::sync::Arc;
-use worker::SessionRecord;
 
 /// Rounds of one kind that may wait; more are refused.
 const WAITING_MAX: usize = 256;
@@ -20,13 +19,6 @@ pub(super) struct Round<T> {
     pub(super) running: usize,
     /// What it is about.
     pub(super) errand: T,
-}
-
-/// A walk over all workers' sessions.
-#[derive(Debug)]
-pub(super) struct Walk {
-    /// Who wants the copies; `None` once nobody does.
-    pub(super) reader: Option<Sender<Vec<SessionRecord>>>,
 }
 
 /// A flush.

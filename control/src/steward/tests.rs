@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam::channel::{TryRecvError, bounded, unbounded};
 use crossbeam::queue::ArrayQueue;
 use session::{Kind, State};
-use units::{Generation, Tick};
-use worker::{Ends, SessionRecord};
+use units::{Generation, Tick, WorkerId};
+use worker::{Cursor, Dump, Ends, SessionRecord};
 
+use super::walks::BATCH;
 use super::*;
 use crate::compile::{Device, PlainTables, compile};
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use config::Policy;
 use control::event::{Note, Request};
 use control::steward::Steward;
-use crossbeam::channel::{Receiver, Sender, unbounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use frame::{Buffer, ReceivedChecksum};
 use stage::DropReason;
 use stage::heavy_hitters::Counts;
@@ -403,6 +403,13 @@ impl Rig {
     #[must_use]
     pub fn sessions_by_worker(&self) -> Vec<usize> {
         self.workers.iter().map(Worker::sessions).collect()
+    }
+
+    /// Begins to copy all sessions, for a reader that lets this many batches wait. Workers and control have to be turned.
+    pub fn walk(&self, batches: usize) -> Receiver<Vec<SessionRecord>> {
+        let (reader, records) = bounded(batches);
+        self.requests.send(Request::Sessions(reader)).expect("the steward listens");
+        records
     }
 
     /// Every session, as `show sessions` gets them.
