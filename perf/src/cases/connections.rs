@@ -129,7 +129,12 @@ fn measure(bench: &Bench, sessions: u32, rules: u32, label: &str) -> Outcome<(Me
 
 /// Applies the rules and watches the table fill: windows of new sessions. In the `first` filling of all, the worker has still
 /// to be told the backends' MAC addresses, and packets beyond those it holds meanwhile may be lost; their sessions are there.
-fn fill(millrace: &Millrace, full: &Blueprint, experiment: &Experiment, first: bool) -> Outcome<Vec<Window>> {
+pub(super) fn fill(
+    millrace: &Millrace,
+    full: &Blueprint,
+    experiment: &Experiment,
+    first: bool,
+) -> Outcome<Vec<Window>> {
     let wanted = u64::from(experiment.sessions.unwrap_or_default());
     let before = millrace.read()?;
     let denied_before = millrace.drops()?;
@@ -176,7 +181,7 @@ fn parts(readings: &[Reading], wanted: u64) -> Vec<Window> {
 }
 
 /// Takes the rules away and waits until no session is left.
-fn clear(millrace: &Millrace, empty: &Blueprint) -> Outcome<()> {
+pub(super) fn clear(millrace: &Millrace, empty: &Blueprint) -> Outcome<()> {
     let begun = Instant::now();
     let mut left = 0;
     millrace.apply(empty, |reading| {

@@ -6,6 +6,7 @@ mod flood;
 mod growth;
 mod iperf;
 mod live;
+mod logged;
 mod memory;
 mod occupancy;
 mod operated;
@@ -23,6 +24,7 @@ pub use established::Established;
 pub use flood::Flood;
 pub use iperf::Iperf;
 pub use live::{Latency, Lifecycle, Mixed, Ndr};
+pub use logged::Logged;
 pub use memory::Memory;
 pub use occupancy::Occupancy;
 pub use operated::Operated;
@@ -52,6 +54,7 @@ pub trait Case: Sync {
 pub const ALL: &[&dyn Case] = &[
     &Established,
     &Connections,
+    &Logged,
     &Rules,
     &Services,
     &Occupancy,
