@@ -20,9 +20,11 @@ use crate::metrics;
 use crate::nat64::{self, Nat64Read};
 use crate::pairs;
 use crate::policy::{
-    Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Metrics, Neighbor, SessionLog, Sessions, ZoneTerms,
+    Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Metrics, Neighbor, Redirection, SessionLog, Sessions,
+    ZoneTerms,
 };
 use crate::ports::{self, Ports};
+use crate::redirection;
 use crate::routes::{self, Routes};
 use crate::section::Section;
 use crate::session_log;
@@ -57,6 +59,7 @@ pub(crate) struct File {
     pub(crate) fragments: Fragments,
     pub(crate) metrics: Metrics,
     pub(crate) session_log: Option<SessionLog>,
+    pub(crate) redirection: Option<Redirection>,
     pub(crate) ports: Ports,
     pub(crate) pairs: Vec<[PortId; 2]>,
     pub(crate) links: Links,
@@ -92,6 +95,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let fragments = fragments::fragments(&mut root, cores.workers.len());
     let metrics = metrics::metrics(&mut root);
     let session_log = session_log::session_log(&mut root);
+    let redirection = redirection::redirection(&mut root);
     let pairs = pairs::written(&mut root);
     let ports = ports::ports(&mut root, &pairs::names(&pairs), findings);
     let pairs = pairs::pairs(pairs, &ports, findings);
@@ -117,6 +121,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         fragments,
         metrics,
         session_log,
+        redirection,
         ports,
         pairs,
         links,

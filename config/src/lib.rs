@@ -50,6 +50,7 @@ mod port_list;
 mod ports;
 mod prefix_map;
 mod read;
+mod redirection;
 mod routes;
 mod section;
 mod session_log;

@@ -42,6 +42,8 @@ pub struct Policy {
     pub metrics: Metrics,
     /// Where records of sessions go; `None` when nobody wants any.
     pub session_log: Option<SessionLog>,
+    /// What directs packets of `external` services here; `None` leaves it to others.
+    pub redirection: Option<Redirection>,
     /// Zone names by [`ZoneId`]; the first is `appliance`.
     pub zones: Vec<String>,
     /// Ports by [`PortId`], at least one.
@@ -202,6 +204,20 @@ pub struct Fragments {
 pub struct Metrics {
     /// The TCP port they are read at beside the control socket; none where nothing is said.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[redirection]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirection {
+    /// The program that is run when an `external` service comes into force, and when it is no longer.
+    pub hook: PathBuf,
+    /// How long one run may take; default 10 s.
+    pub timeout: Nanos,
+}
+
+impl Redirection {
+    /// How long one run may take where nothing is said.
+    pub const TIMEOUT: Nanos = Nanos::from_secs(10);
 }
 
 /// Whether TCP connections that were already under way are taken up.

@@ -56,6 +56,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         fragments: file.fragments,
         metrics: file.metrics,
         session_log: file.session_log,
+        redirection: file.redirection,
         zones: file.ports.zones.names,
         ports: file.ports.ports.into_iter().map(|read| read.port).collect(),
         pairs: file.pairs,

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::status::{HealthStatus, How, Link};
+use crate::status::{HealthStatus, How, Link, RedirectionStatus};
 
 /// Events a listener may be behind.
 const BEHIND_MAX: usize = 256;
@@ -38,6 +38,13 @@ pub enum Happening {
         backend: String,
         /// The state.
         health: HealthStatus,
+    },
+    /// A service that others direct here (`external`) is directed here, or is not, as the hook of `[redirection]` says.
+    Redirection {
+        /// The service.
+        service: String,
+        /// How it stands; null when it is not directed here any more.
+        redirection: Option<RedirectionStatus>,
     },
     /// A port has carrier, or has lost it.
     Port {
@@ -101,6 +108,7 @@ impl Happening {
         match self {
             Self::Generation { .. } => "generation",
             Self::Backend { .. } => "backend",
+            Self::Redirection { .. } => "redirection",
             Self::Port { .. } => "port",
             Self::Threshold { .. } => "threshold",
             Self::Worker { .. } => "worker",

@@ -49,6 +49,12 @@ fn looked_every(written: &str) -> Result<Duration, String> {
     span.filter(|span| bounds.contains(span)).ok_or_else(|| "write 100ms to 60s, such as 1s".to_owned())
 }
 
+/// The time of a hook.
+fn hook_timeout(written: &str) -> Result<Duration, String> {
+    let span = config::parse_duration(written).map(|span| Duration::from_nanos(span.get()));
+    span.ok_or_else(|| "write a duration such as 10s".to_owned())
+}
+
 /// Packets one trace may tell of.
 pub const TRACED_MAX: u64 = 100_000;
 
@@ -171,6 +177,15 @@ pub enum Command {
         /// What is read again
         #[command(subcommand)]
         what: ReloadKind,
+    },
+    /// Run the hook of `[redirection]` for the appliance at standard input
+    #[command(hide = true)]
+    RunHook {
+        /// The program
+        hook: PathBuf,
+        /// How long one run may take
+        #[arg(value_parser = hook_timeout)]
+        timeout: Duration,
     },
     /// Print what completes this command line in a shell
     Completions {

@@ -5,6 +5,8 @@ mod progress_bar;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use crate::cli::{Captured, Cli, Command, Concerned, DEFAULT_SOCKET, ReloadKind, 
 use crate::client::Client;
 use crate::status::{Applied, Changed, Reload, Supposed, Target, TraceNews};
 use crate::trace::rehearsal::PACKETS_MAX;
-use crate::{client::ClientError, compile, doctor, render};
+use crate::{client::ClientError, compile, doctor, redirection, render};
 
 /// Why a command failed: what is printed on standard error, one or several lines.
 #[derive(Debug)]
@@ -83,6 +85,7 @@ pub fn run(cli: Cli, console: &mut Console<'_>) -> u8 {
         Command::Top { every } => client(socket).and_then(|client| Ok(crate::top::show(&client, every)?)),
         Command::Trace(traced) => trace(socket, traced, console),
         Command::Reload { what: ReloadKind::Blocklist { name, json } } => reload(socket, name, json, console),
+        Command::RunHook { hook, timeout } => run_hook(&hook, timeout),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "millrace", &mut console.answers);
             Ok(())
@@ -112,6 +115,12 @@ fn start(_config: &Path, _resume: bool) -> Result<(), Failure> {
     Err(Failure("this build has no data plane; build with `--features dpdk`".to_owned()))
 }
 
+/// The process of [`redirection::Runner`].
+fn run_hook(hook: &Path, timeout: Duration) -> Result<(), Failure> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(redirection::serve(UnixStream::from(socket), hook, timeout)?)
+}
+
 fn manual(folder: &Path) -> Result<(), Failure> {
     clap_mangen::generate_to(Cli::command(), folder)
         .map_err(|error| Failure(format!("{}: the manual pages cannot be written: {error}", folder.display())))
@@ -127,6 +136,10 @@ fn check(file: &Path, console: &mut Console<'_>) -> Result<(), Failure> {
         console.complain(&warning.to_string());
     }
     let snapshot = compile::rehearse(&checked.policy)?;
+    // It may be another machine's.
+    if let Some(Err(why)) = checked.policy.redirection.as_ref().map(|wanted| redirection::sound(&wanted.hook)) {
+        console.complain(&format!("the hook of [redirection] cannot be run here: {why}"));
+    }
     for list in snapshot.sources.blocklists().iter() {
         let (prefixes, kib) = (list.prefixes().prefixes(), list.prefixes().memory().div_ceil(1_024));
         console.print(&format!("blocklist {}: {prefixes} prefixes, {kib} KiB", list.name()));

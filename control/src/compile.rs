@@ -343,6 +343,9 @@ pub fn restart_needed(running: &Policy, wanted: &Policy) -> Vec<&'static str> {
     if running.metrics != wanted.metrics {
         reasons.push("[metrics] listen");
     }
+    if running.redirection != wanted.redirection {
+        reasons.push("[redirection]");
+    }
     if running.cores != wanted.cores {
         reasons.push("[cores]");
     }

@@ -40,6 +40,7 @@ pub mod launch;
 pub mod log_format;
 pub mod metrics;
 pub mod progress;
+pub mod redirection;
 pub mod render;
 pub mod running;
 pub mod session_log;

@@ -22,10 +22,13 @@ pub enum Step {
     Storing,
     /// Workers move on to the new tables.
     Publishing,
+    /// Others are told to direct packets here.
+    Redirecting,
 }
 
 impl Step {
-    const ALL: [Self; 5] = [Self::Checking, Self::Rules, Self::Services, Self::Storing, Self::Publishing];
+    const ALL: [Self; 6] =
+        [Self::Checking, Self::Rules, Self::Services, Self::Storing, Self::Publishing, Self::Redirecting];
 
     /// In words.
     #[must_use]
@@ -36,6 +39,7 @@ impl Step {
             Self::Services => "compiling services",
             Self::Storing => "writing it down",
             Self::Publishing => "putting it in force",
+            Self::Redirecting => "having packets directed here",
         }
     }
 }

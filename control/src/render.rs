@@ -257,7 +257,11 @@ pub fn services(services: &[ServiceStatus]) -> String {
             (Some(now), Some(limit)) => format!("; {now} of {limit} half open"),
             _ => String::new(),
         };
-        table.add_row([service.name.clone(), String::new(), place, how + &cookies + &half_open]);
+        let redirection = service.redirection.as_ref().map_or_else(String::new, |redirection| {
+            let reason = redirection.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+            format!("; {}{reason}", redirection.state)
+        });
+        table.add_row([service.name.clone(), String::new(), place, how + &redirection + &cookies + &half_open]);
         for backend in &service.backends {
             let place = match backend.port {
                 Some(port) => std::net::SocketAddr::new(backend.address, port).to_string(),
@@ -554,6 +558,7 @@ mod tests {
             protocol: "tcp".into(),
             ports: vec!["80".into(), "8000-8100".into()],
             attract: "own-address".into(),
+            redirection: None,
             algorithm: "maglev".into(),
             mode: "nat".into(),
             backends: vec![

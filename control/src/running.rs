@@ -38,12 +38,13 @@ use crate::generation::{Ledger, Plan, Proposal, Start, Trial, Turns};
 use crate::health::{Prober, Report, targets};
 use crate::kernel::Interface;
 use crate::progress::Progress;
+use crate::redirection::{Hook, Redirections, Turn, wanted};
 use crate::session_log::{self, Tally};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    ProgressStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus, SessionLogStatus,
-    StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    ProgressStatus, RedirectionStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus,
+    SessionLogStatus, StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 use documents::{
@@ -162,6 +163,7 @@ struct State {
     /// The policy waits to be confirmed.
     trial: Option<Trial>,
     prober: Option<Prober>,
+    redirections: Option<Redirections>,
     interfaces: Vec<Interface>,
 }
 
@@ -203,7 +205,16 @@ impl Running {
             None => ledger.record_anyway(record, &text),
         }
         let (policy, text) = (Arc::new(checked.policy), text.into());
-        let state = Mutex::new(State { policy, text, snapshot, staged: None, trial: None, prober: None, interfaces });
+        let state = Mutex::new(State {
+            policy,
+            text,
+            snapshot,
+            staged: None,
+            trial: None,
+            prober: None,
+            redirections: None,
+            interfaces,
+        });
         Arc::new_cyclic(|this| Self {
             fixed,
             this: this.clone(),
@@ -251,6 +262,36 @@ impl Running {
         let mut state = lock(&self.state);
         prober.watch(targets(&state.policy));
         state.prober = Some(prober);
+    }
+
+    /// Has others direct packets here by this hook, from now on.
+    ///
+    /// # Errors
+    /// The thread that looks after it cannot be started.
+    pub fn redirect_with(&self, hook: impl Hook + 'static) -> std::io::Result<()> {
+        let this = self.this.clone();
+        let name = lock(&self.state).policy.appliance.name.clone();
+        let redirections = Redirections::begin(&name, hook, move |Turn { service, standing }| {
+            if let Some(running) = this.upgrade() {
+                let redirection = standing.as_ref().map(RedirectionStatus::from);
+                running.bulletin.tell(Happening::Redirection { service, redirection });
+            }
+        })?;
+        // Whatever is on its way to the workers has come there then.
+        let _turn = self.turns.wait();
+        let mut state = lock(&self.state);
+        // Nobody waits for what the start brings: it is shown, and tried again.
+        drop(redirections.want(wanted(&state.policy)));
+        state.redirections = Some(redirections);
+        Ok(())
+    }
+
+    /// Has others direct packets elsewhere, as far as that is done within this time.
+    pub fn direct_away(&self, within: Duration) {
+        let redirections = lock(&self.state).redirections.take();
+        if let Some(redirections) = redirections {
+            redirections.finish(within);
+        }
     }
 
     /// Stops probing and gives up the kernel interfaces.
@@ -445,7 +486,13 @@ impl Appliance for Running {
     }
 
     fn services(&self) -> Vec<ServiceStatus> {
-        service_statuses(&self.snapshot().services, self.fixed.clock.now())
+        let mut services = service_statuses(&self.snapshot().services, self.fixed.clock.now());
+        let state = lock(&self.state);
+        for service in &mut services {
+            let standing = state.redirections.as_ref().and_then(|all| all.standing(&service.name));
+            service.redirection = standing.as_ref().map(RedirectionStatus::from);
+        }
+        services
     }
 
     fn firewall(&self) -> FirewallStatus {

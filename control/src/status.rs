@@ -319,6 +319,9 @@ pub struct ServiceStatus {
     /// How its clients' packets come here: `inline`, `own-address` or `external`.
     #[serde(default)]
     pub attract: String,
+    /// Whether others direct them here, as the hook of `[redirection]` says; null where it has nothing to do with it.
+    #[serde(default)]
+    pub redirection: Option<RedirectionStatus>,
     /// How a backend is chosen.
     pub algorithm: String,
     /// How it is reached.
@@ -340,6 +343,17 @@ pub struct ServiceStatus {
     pub tier_of: Option<String>,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
+}
+
+/// How a service stands that others direct here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RedirectionStatus {
+    /// `attaching`, `attached` or `failed`.
+    pub state: String,
+    /// `redirect-failed` where the hook has failed; null otherwise.
+    pub reason: Option<String>,
+    /// How it failed, in a sentence; null otherwise.
+    pub why: Option<String>,
 }
 
 /// The handshakes of one virtual service.

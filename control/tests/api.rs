@@ -146,6 +146,7 @@ impl Appliance for Fake {
             protocol: "tcp".into(),
             ports: vec!["80".into()],
             attract: "inline".into(),
+            redirection: None,
             algorithm: "maglev".into(),
             mode: "nat".into(),
             backends: vec![backend],
@@ -236,7 +237,7 @@ impl Appliance for Fake {
         }
     }
     fn progress(&self) -> Option<ProgressStatus> {
-        Some(ProgressStatus { step: "compiling rules".to_owned(), done: 1, of: 5, elapsed_ms: 1_200 })
+        Some(ProgressStatus { step: "compiling rules".to_owned(), done: 1, of: 6, elapsed_ms: 1_200 })
     }
 
     fn policy(&self) -> PolicyStatus {

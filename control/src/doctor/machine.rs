@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::StatVfsMountFlags;
 
 use crate::kernel::features;
+use crate::redirection::sound;
 
 /// Capabilities (capabilities(7)) the appliance may need, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +165,14 @@ impl Machine {
                 Place::Nothing { creatable: above.is_some_and(|above| above.is_dir()) }
             }
         }
+    }
+
+    /// Whether the program at this absolute path can be a hook; a sentence where it cannot.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn hook(&self, path: &Path) -> Result<(), String> {
+        sound(&self.root.join(path.strip_prefix("/").unwrap_or(path)))
     }
 
     /// Files this process may have open; `None` without a limit.

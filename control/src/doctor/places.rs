@@ -1,4 +1,4 @@
-//! Folders: where the control socket will be, and where generations are kept.
+//! Places: where the control socket will be, where generations are kept, and the hook that directs packets here.
 
 use std::path::Path;
 
@@ -20,6 +20,13 @@ pub(super) fn examine(machine: &Machine, policy: Option<&Policy>, findings: &mut
             Finding::new("state folder", State::Note, "generations are kept in memory only: a restart forgets them")
                 .mended_by("state_folder = \"/var/lib/millrace\" under [appliance]"),
         ),
+    }
+    if let Some(redirection) = &policy.redirection {
+        findings.push(match machine.hook(&redirection.hook) {
+            Ok(()) => Finding::new("hook", State::Ok, format!("{} can be run", redirection.hook.display())),
+            Err(why) => Finding::new("hook", State::Missing, why)
+                .mended_by("another `hook` under [redirection], or one that can be run there"),
+        });
     }
 }
 

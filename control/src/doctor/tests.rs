@@ -1,7 +1,7 @@
 //! Machines made of files, and what the doctor says of each.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::*;
@@ -360,6 +360,22 @@ fn folders_are_there_or_can_be_made_or_are_missing() {
     let mut volatile = on_pci();
     volatile.appliance.state_folder = None;
     files.finds(&volatile, "state folder", State::Note);
+}
+
+#[test]
+fn a_hook_that_cannot_be_run_is_missing() {
+    let (files, mut policy) = (Files::server(), on_pci());
+    policy.redirection = Some(config::policy::Redirection {
+        hook: "/etc/redirect".into(),
+        timeout: config::policy::Redirection::TIMEOUT,
+    });
+    assert!(files.finds(&policy, "hook", State::Missing).found.contains("No such file"));
+    files.write("etc/redirect", "#!/bin/sh\n");
+    let hook = files.0.path().join("etc/redirect");
+    for (mode, state) in [(0o644, State::Missing), (0o777, State::Missing), (0o755, State::Ok)] {
+        fs::set_permissions(&hook, fs::Permissions::from_mode(mode)).unwrap();
+        files.finds(&policy, "hook", state);
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::health::Prober;
 use crate::kernel::{Interface, InterfaceSpec, Lane, Pump};
 use crate::running::{BufferUse, Fixed, Running};
 use crate::status::How;
-use crate::{journal, log_format, session_log};
+use crate::{journal, log_format, redirection, session_log};
 
 use devices::{Ports, TscClock};
 use supervisor::Supervisor;
@@ -44,6 +44,9 @@ const NOTES: usize = 4_096;
 
 /// How long calls on the control socket may go on when the appliance stops.
 const LAST_CALLS: Duration = Duration::from_secs(2);
+
+/// How long hooks may go on when the appliance stops.
+const LAST_HOOKS: Duration = Duration::from_secs(10);
 
 /// Runs the appliance that `file` describes until SIGTERM or SIGINT; told to `resume`, with the last generation that was in
 /// force for good, if there is one.
@@ -99,6 +102,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let door = policy.api.as_ref().map(Door::open).transpose()?;
     let metrics = policy.metrics.listen.map(listen).transpose()?;
     let claims = claim::claim(&policy)?;
+    let hook = policy.redirection.as_ref().map(start_hook).transpose()?;
     let eal = Eal::init(&eal_options(&policy))?;
     let clock = TscClock(eal.clock());
     let Ports { pool, ports, queues, isolations } = devices::open(&eal, &policy)?;
@@ -176,6 +180,9 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     appliance.probe_with(Prober::new(runtime.handle().clone(), move |report| {
         let _ = finding.send(report);
     }));
+    if let Some(hook) = hook {
+        appliance.redirect_with(hook)?;
+    }
     let journal = {
         let appliance = Arc::clone(&appliance);
         std::thread::Builder::new().name("journal".into()).spawn(move || {
@@ -201,6 +208,8 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     appliance.bulletin().close();
     drop(metrics);
     runtime.block_on(server.stop(LAST_CALLS));
+    // Before the workers end: until then there is somebody for packets that are still on their way.
+    appliance.direct_away(LAST_HOOKS);
     appliance.wind_down();
     drop(team);
     drop(telling);
@@ -214,6 +223,14 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     drop(eal);
     drop(claims);
     Ok(())
+}
+
+/// The process that runs the hook. One that cannot be run is no reason not to serve all else.
+fn start_hook(wanted: &config::policy::Redirection) -> Result<redirection::Runner, String> {
+    if let Err(why) = redirection::sound(&wanted.hook) {
+        log::error!("the hook of [redirection] cannot be run: {why}");
+    }
+    redirection::Runner::start(&wanted.hook, Duration::from_nanos(wanted.timeout.get()))
 }
 
 /// The port that metrics are read at.

@@ -322,6 +322,7 @@ fn services(services: &[ServiceStatus]) -> Vec<Family> {
     let up = |service: &ServiceStatus| {
         service.backends.iter().filter(|backend| backend.health == HealthStatus::Up).count() as u64
     };
+    let redirected = services.iter().filter_map(|service| Some((service, service.redirection.as_ref()?)));
     let handshakes = || services.iter().filter_map(|service| Some((service, service.syn_cookies.as_ref()?)));
     vec![
         gauge(
@@ -333,6 +334,11 @@ fn services(services: &[ServiceStatus]) -> Vec<Family> {
             "millrace_service_backends_up",
             "Backends of the virtual service that get new sessions.",
             services.iter().map(|it| (service(it), float(up(it)))).collect(),
+        ),
+        gauge(
+            "millrace_service_attached",
+            "Whether others direct packets of the virtual service here, as the hook of [redirection] says.",
+            redirected.map(|(it, state)| (service(it), if state.state == "attached" { 1.0 } else { 0.0 })).collect(),
         ),
         gauge(
             "millrace_backend_up",

@@ -1,7 +1,7 @@
 //! `millrace events`: one line for each.
 
 use crate::bulletin::{Happening, Told};
-use crate::status::{HealthStatus, Link};
+use crate::status::{HealthStatus, Link, RedirectionStatus};
 
 /// One event: when, and what.
 #[must_use]
@@ -26,6 +26,13 @@ fn words(happening: &Happening) -> String {
                 HealthStatus::Disabled => "disabled",
             };
             format!("backend {backend} of service {service} is {health}")
+        }
+        Happening::Redirection { service, redirection: None } => {
+            format!("service {service} is not directed here any more")
+        }
+        Happening::Redirection { service, redirection: Some(RedirectionStatus { state, reason, why }) } => {
+            let because = [reason, why].into_iter().flatten().map(|words| format!(": {words}"));
+            format!("redirection of service {service}: {state}{}", because.collect::<String>())
         }
         Happening::Port { port, link: Link::Up } => format!("port {port} has carrier"),
         Happening::Port { port, link: Link::Down } => format!("port {port} has no carrier"),

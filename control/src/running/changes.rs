@@ -27,6 +27,7 @@ use crate::generation::{Place, Proposal, trial};
 use crate::health::targets;
 use crate::log_format;
 use crate::progress::{Step, Told};
+use crate::redirection::{Outcome, wanted};
 use crate::status::{Applied, AppliedPolicy, How, PolicyStatus, Refusal, RefusalKind, Standing};
 
 fn millis(span: Duration) -> u64 {
@@ -53,6 +54,27 @@ fn on_trial(trial: &Trial) -> Refusal {
     Refusal::new(RefusalKind::Conflict, message)
 }
 
+/// A policy that every worker has, and what is still heard of services that others direct here.
+struct InForce {
+    applied: Applied,
+    redirected: Outcome,
+}
+
+impl InForce {
+    /// Waits until the hook was run for each of these services; nobody's turn to change something waits for that. The policy
+    /// stays in force whatever comes of it: its other services have clients already.
+    fn with_all_directed_here(self) -> Result<Applied, Refusal> {
+        let Self { applied, redirected } = self;
+        match redirected.wait() {
+            Ok(()) => Ok(applied),
+            Err(why) => {
+                let message = format!("generation {} is in force, but {why}", applied.generation);
+                Err(Refusal::new(RefusalKind::Failed, message))
+            }
+        }
+    }
+}
+
 impl Running {
     /// What applying a text would change.
     pub(super) fn plan(&self, text: &str, source: &str) -> Result<Plan, Refusal> {
@@ -69,7 +91,10 @@ impl Running {
         let checked = proposal.check()?;
         turn.wait();
         self.refuse_on_trial()?;
-        self.change(&turn, proposal, checked)
+        let changed = self.change(&turn, proposal, checked)?;
+        drop(turn);
+        self.progress.at(Step::Redirecting);
+        changed.with_all_directed_here()
     }
 
     /// Puts the text in force with some of its objects changed. What it is made of is looked at when its turn has come, so
@@ -85,7 +110,9 @@ impl Running {
             ..Proposal::apply(&text, &before.source, &amendment.who)
         };
         let checked = proposal.check()?;
-        let applied = self.change(&turn, &proposal, checked)?;
+        let changed = self.change(&turn, &proposal, checked)?;
+        drop(turn);
+        let applied = changed.with_all_directed_here()?;
         let after = Configuration { generation: applied.generation, text: text.into() };
         // Of one that a later change of the same amendment has removed nothing is left.
         let objects = left.iter().filter_map(|(kind, name)| after.object(kind, name).ok()).collect();
@@ -126,7 +153,9 @@ impl Running {
             None => None,
         };
         if let Some((generation, before)) = on_trial {
-            return self.put_back(&turn, &before, generation, (How::Rollback, who));
+            let changed = self.put_back(&turn, &before, generation, (How::Rollback, who))?;
+            drop(turn);
+            return changed.with_all_directed_here();
         }
         let not_kept = |what: &str| {
             Refusal::new(RefusalKind::NotFound, format!("{what}; `millrace show policy` lists those that are kept"))
@@ -152,7 +181,9 @@ impl Running {
             confirm_within: None,
         };
         let checked = proposal.check()?;
-        self.change(&turn, &proposal, checked)
+        let changed = self.change(&turn, &proposal, checked)?;
+        drop(turn);
+        changed.with_all_directed_here()
     }
 
     /// The time of a trial is over: unless it was confirmed or taken back meanwhile, the policy before comes back.
@@ -163,6 +194,7 @@ impl Running {
             Some(_) | None => return,
         };
         log::warn!("generation {generation} was not confirmed in time");
+        // What then becomes of its redirections is in the log.
         if let Err(refusal) = self.put_back(&turn, &before, generation, (How::Return, "")) {
             log::error!("the policy before could not be put in force again, and will be tried again: {refusal}");
         }
@@ -177,13 +209,14 @@ impl Running {
         Before { generation, policy, text, source, sources: Arc::clone(&state.snapshot.sources) }
     }
 
-    fn change(&self, turn: &Place<'_>, proposal: &Proposal, checked: Checked) -> Result<Applied, Refusal> {
+    fn change(&self, turn: &Place<'_>, proposal: &Proposal, checked: Checked) -> Result<InForce, Refusal> {
         let before = self.before();
         let warnings = checked.warnings.iter().map(ToString::to_string).collect();
         // Blocklists are files of their own, which the same text reads again.
         if *before.text == *proposal.text && checked.policy.blocklists.is_empty() {
             let generation = self.snapshot().generation.get();
-            return Ok(Applied { generation, unchanged: true, confirm_within_ms: None, warnings });
+            let applied = Applied { generation, unchanged: true, confirm_within_ms: None, warnings };
+            return Ok(InForce { applied, redirected: self.redirect(&before.policy) });
         }
         let source = &proposal.source;
         let fixed = restart_needed(&before.policy, &checked.policy);
@@ -211,37 +244,40 @@ impl Running {
             lock(&self.state).trial = Some(trial);
         }
         self.progress.at(Step::Publishing);
-        let moved_on = self.enact(policy, proposal.text.as_str().into(), snapshot)?;
+        let moved_on = self.enact(Arc::clone(&policy), proposal.text.as_str().into(), snapshot)?;
         let in_time = moved_on.recv_timeout(PATIENCE).is_ok();
         self.tell_of(generation);
         log::info!("generation {generation} is in force, from {source}");
         let confirm_within_ms = proposal.confirm_within.map(millis);
-        if confirm_within_ms.is_none() {
-            if !in_time {
-                self.commit_when(generation, moved_on);
-            } else if let Err(why) = self.ledger.settle(generation, Standing::Committed) {
-                self.put_back(turn, &before, generation, (How::Return, &proposal.who))?;
-                let message = format!("{why}; the policy of generation {} is in force again", before.generation);
-                return Err(Refusal::new(RefusalKind::Failed, message));
-            }
+        if !in_time {
+            self.go_on_when(moved_on, generation, confirm_within_ms.is_none());
+            return Err(super::late());
         }
-        if in_time {
-            Ok(Applied { generation, unchanged: false, confirm_within_ms, warnings })
-        } else {
-            Err(super::late())
+        if confirm_within_ms.is_none()
+            && let Err(why) = self.ledger.settle(generation, Standing::Committed)
+        {
+            self.put_back(turn, &before, generation, (How::Return, &proposal.who))?;
+            let message = format!("{why}; the policy of generation {} is in force again", before.generation);
+            return Err(Refusal::new(RefusalKind::Failed, message));
         }
+        let applied = Applied { generation, unchanged: false, confirm_within_ms, warnings };
+        Ok(InForce { applied, redirected: self.redirect(&policy) })
     }
 
-    /// Commits a generation once the workers have moved on to it, however long that takes. Until then a restart comes up
-    /// with the one before.
-    fn commit_when(&self, generation: u64, moved_on: Receiver<()>) {
+    /// Does what follows once the workers have moved on to a generation, however long that takes: it is committed (until then a
+    /// restart comes up with the one before), and its services are directed here.
+    fn go_on_when(&self, moved_on: Receiver<()>, generation: u64, commits: bool) {
         let this = self.this.clone();
         let wait = move || {
-            if moved_on.recv().is_ok()
-                && let Some(running) = this.upgrade()
-                && let Err(why) = running.ledger.settle(generation, Standing::Committed)
-            {
+            let Some(running) = moved_on.recv().ok().and_then(|()| this.upgrade()) else { return };
+            if commits && let Err(why) = running.ledger.settle(generation, Standing::Committed) {
                 log::error!("generation {generation} is in force and could not be written down: {why}");
+            }
+            let _turn = running.turns.wait();
+            // Unless another has followed, which has said what it wants.
+            if running.snapshot().generation.get() == generation {
+                let policy = Arc::clone(&lock(&running.state).policy);
+                drop(running.redirect(&policy));
             }
         };
         if let Err(error) = std::thread::Builder::new().name("late-commit".into()).spawn(wait) {
@@ -257,7 +293,7 @@ impl Running {
         before: &Before,
         withdrawn: u64,
         (how, who): (How, &str),
-    ) -> Result<Applied, Refusal> {
+    ) -> Result<InForce, Refusal> {
         let generation = self.ledger.next();
         let snapshot = self.compiled_as_before(before, generation).map_err(|why| {
             let message = format!("{why}; generation {withdrawn} stays in force");
@@ -277,8 +313,17 @@ impl Running {
         lock(&self.state).trial = None;
         self.tell_of(generation);
         log::info!("generation {generation} is in force, with the policy of generation {}", before.generation);
-        moved_on.recv_timeout(PATIENCE).map_err(|_| super::late())?;
-        Ok(Applied { generation, unchanged: false, confirm_within_ms: None, warnings: Vec::new() })
+        if moved_on.recv_timeout(PATIENCE).is_err() {
+            self.go_on_when(moved_on, generation, false);
+            return Err(super::late());
+        }
+        let applied = Applied { generation, unchanged: false, confirm_within_ms: None, warnings: Vec::new() };
+        Ok(InForce { applied, redirected: self.redirect(&before.policy) })
+    }
+
+    /// Every worker has this policy: others may direct packets of its services here, and no longer those of others (SE-20, SE-23).
+    fn redirect(&self, policy: &Policy) -> Outcome {
+        lock(&self.state).redirections.as_ref().map_or(Outcome::NONE, |redirections| redirections.want(wanted(policy)))
     }
 
     fn compiled(&self, policy: &Policy, generation: u64) -> Result<Snapshot, String> {

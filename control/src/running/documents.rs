@@ -194,6 +194,7 @@ pub(super) fn service_statuses(services: &Services, now: Nanos) -> Vec<ServiceSt
                 protocol: spec.protocol.name().to_owned(),
                 ports: spec.ports.iter().map(ToString::to_string).collect(),
                 attract: spec.attract.name().to_owned(),
+                redirection: None,
                 algorithm: spec.algorithm.name().to_owned(),
                 mode: spec.mode.name().to_owned(),
                 syn_cookies: syn_cookies(service),

@@ -1,5 +1,6 @@
 //! Facts of the running appliance as management sees it. The test plays control: it answers what is asked, or does not.
 
+mod redirected;
 mod seeing;
 mod staged;
 

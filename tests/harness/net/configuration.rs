@@ -43,6 +43,13 @@ impl Configuration {
         self.replacing(first, &both)
     }
 
+    /// With more tables at its end.
+    #[must_use]
+    pub fn with_tables(mut self, tables: &str) -> Self {
+        self.text += tables;
+        self
+    }
+
     /// With a second backend of service `shop6`, of weight 2 as `shop-b` is.
     #[must_use]
     pub fn with_second_ipv6_backend(self) -> Self {

@@ -74,6 +74,8 @@ fn the_same_text_and_a_faulty_one_change_nothing() {
         let elsewhere = EDGE.replacen("[appliance]\n", "[appliance]\nstate_folder = \"/srv/other\"\n", 1);
         let restart = bench.apply(&elsewhere, "elsewhere.toml").unwrap_err();
         assert!(restart.message.contains("[appliance] state_folder"), "{restart}");
+        let hooked = bench.apply(&format!("{EDGE}[redirection]\nhook = \"/etc/redirect\"\n"), "hook.toml").unwrap_err();
+        assert!(hooked.message.contains("[redirection]"), "{hooked}");
     }
     assert!(bench.asked.is_empty(), "control was asked for nothing");
     assert_eq!(book(&bench), [(1, None, How::Start, COMMITTED)]);
