@@ -434,6 +434,38 @@ mod tests {
         Ipv4Addr::from(0x0a00_0000 + number).into()
     }
 
+    /// A marker that is taken for another, or for a next hop, would lead packets of one feature through another's way.
+    #[test]
+    fn no_special_next_hop_is_another_or_a_real_one() {
+        let pair = |number| Pair { number, other: PORT };
+        let pairs = (0..u16::try_from(PAIRS_MAX).unwrap()).map(|number| NextHopId::through(pair(number)));
+        let alone = [
+            NextHopId::KERNEL,
+            NextHopId::NONE,
+            NextHopId::TUNNEL,
+            NextHopId::SPLICED,
+            NextHopId::ACROSS,
+            NextHopId::INSIDE,
+            NextHopId::TIERED,
+        ];
+        let special: Vec<NextHopId> = alone.into_iter().chain(pairs).collect();
+        let numbers: std::collections::HashSet<u16> = special.iter().map(|id| id.get()).collect();
+        assert_eq!(numbers.len(), alone.len() + PAIRS_MAX);
+        assert_eq!(special.iter().filter(|id| id.is_through()).count(), PAIRS_MAX);
+        assert_eq!(special.iter().filter(|id| id.crosses()).count(), 2);
+
+        let mut hops = NextHops::<()>::new();
+        let real: Vec<NextHopId> = (0..2 * u32::try_from(NEXT_HOPS_MAX).unwrap())
+            .filter_map(|number| {
+                let id = hops.obtain(PORT, address(number))?;
+                hops.retain(id);
+                Some(id)
+            })
+            .collect();
+        assert_eq!(real.len(), NEXT_HOPS_MAX, "every one there is");
+        assert!(real.iter().all(|id| !numbers.contains(&id.get()) && !id.is_through() && !id.crosses()));
+    }
+
     #[test]
     fn packets_wait_for_the_answer_and_leave_in_order() {
         let mut hops = NextHops::new();
