@@ -3,7 +3,7 @@
 
 use millrace_tests::fragmented::{FRAGMENTS, at, knowing, payload, rig, routed, segment};
 use millrace_tests::packet::{host, icmp, ip, tcp, udp};
-use millrace_tests::{INSIDE, Layout, OUTSIDE};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, flood_of};
 use stage::DropReason::{
     FragmentDuplicate, FragmentOverlap, FragmentTimeout, FragmentsFull, FragmentsOfSource, FragmentsTooMany,
     NeighborDiscoveryInvalid,
@@ -177,7 +177,7 @@ fn a_flood_of_first_fragments_costs_nobody_else() {
     let mut rig = knowing(FRAGMENTS, Layout { buffers: 2_048, ..Layout::default() });
     let idle = rig.buffers_in_use();
     let mut flood = 0_u64;
-    for round in 0..200_u32 {
+    for round in 0..flood_of(12_800) / 64 {
         for number in 0..64 {
             let source = format!("203.0.{}.{}:5", round % 200, 1 + number);
             rig.put(OUTSIDE, &udp(&source, SERVER).data(&payload(200)).pieces(64)[0]);

@@ -3,7 +3,7 @@
 
 use millrace_tests::packet::{end, host, ip, ping, pong, tcp, udp};
 use millrace_tests::talk::{ANSWERER, OPENER};
-use millrace_tests::{INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS, Talk};
+use millrace_tests::{INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, TWO_PORTS, Talk, flood_of};
 use session::State;
 use stage::DropReason::{HopLimitExceeded, NoSession, PacketTooBig, SessionTableFull, TcpInvalidState, TcpOutOfWindow};
 use units::{Nanos, Tick};
@@ -482,9 +482,9 @@ fn a_flood_of_syns_costs_no_connection() {
     let mut rig = full(256, ALLOW);
     let settled: Vec<_> = (0..64).map(client).collect();
     settled.iter().for_each(|talk| talk.open(&mut rig));
-    for round in 0..20_usize {
+    for round in 0..flood_of(10_000) / 500 {
         for number in 0..500 {
-            let source = format!("203.0.113.{}:{}", 1 + number % 200, 1 + round * 500 + number);
+            let source = format!("203.0.113.{}:{}", 1 + number % 200, 1 + (round * 500 + number) / 200);
             rig.put(OUTSIDE, &tcp(&source, "10.0.0.11:80").syn().via("198.51.100.254"));
         }
         rig.settle();

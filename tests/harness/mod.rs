@@ -20,3 +20,9 @@ pub mod talk;
 pub use clock::ManualClock;
 pub use rig::{ADDRESSES, INSIDE, INSIDE_KERNEL, Layout, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS};
 pub use talk::Talk;
+
+/// Packets of a flood: as many as `MILLRACE_FLOOD` says, for a run in full (1,000,000), else `usual`.
+#[must_use]
+pub fn flood_of(usual: u32) -> u32 {
+    u32::try_from(net::number_from_environment("MILLRACE_FLOOD", usual.into())).unwrap_or(usual)
+}
