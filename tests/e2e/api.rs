@@ -129,8 +129,11 @@ fn objects_are_changed_over_the_socket_and_over_tcp_under_traffic() {
     let giant = lab.file("giant");
     fs::File::create(&giant).and_then(|file| file.set_len(100 << 20)).expect("the lab's directory takes a file");
     let giant = format!("-H Expect: --data-binary @{}", giant.display());
-    assert_eq!(caller.local(&giant, "apply?file=giant").0, "413");
-    assert_eq!(caller.remote("admin", &giant, "transaction").0, "413");
+    // Who sends all the same may be cut off before it reads why.
+    for status in [caller.local(&giant, "apply?file=giant").0, caller.remote("admin", &giant, "transaction").0] {
+        assert!(["413", "000"].contains(&status.as_str()), "{status}");
+    }
+    assert_eq!(caller.local(&giant.replace("-H Expect: ", ""), "apply?file=giant").0, "413");
     let grown = resident(appliance.id()).saturating_sub(before);
     assert!(grown <= 16 << 20, "{} MiB", grown >> 20);
     assert_eq!(

@@ -1,5 +1,6 @@
 //! Captures of the real program, read by the programs that people read captures with.
 
+use std::path::Path;
 use std::time::Duration;
 
 use millrace_tests::net::{Appliance, Lab, Web, eventually};
@@ -10,6 +11,11 @@ const PROGRAMS: &[&str] = &["curl", "nginx", "tcpdump", "ping", "hping3"];
 fn read(lab: &Lab, file: &str, options: &str) -> Vec<String> {
     let text = lab.client.must(&format!("tcpdump -nn -r {} {options}", lab.file(file).display()));
     text.lines().map(str::to_owned).collect()
+}
+
+/// Whether the file has its head: the workers have been told.
+fn begun(file: &Path) -> bool {
+    file.metadata().is_ok_and(|file| file.len() > 0)
 }
 
 #[test]
@@ -23,7 +29,7 @@ fn a_conversation_is_in_the_file_as_it_came_and_as_it_left() {
     let file = lab.file("a.pcapng");
     let line = format!("capture --port outside --write {} --for 30s --count 8 --filter tcp", file.display());
     let mut capture = appliance.start_asking(&line, "capture.out");
-    eventually(5, "it captures", || file.exists());
+    eventually(5, "it captures", || begun(&file));
     lab.client.must("curl -s -o /dev/null --max-time 5 http://198.51.100.10/");
     capture.ends_within(Duration::from_secs(15)).expect("it ends when it has eight frames");
     assert!(capture.output().contains("a.pcapng: "), "{}", capture.output());
@@ -46,7 +52,7 @@ fn drops_are_in_the_file_with_their_reasons() {
     let file = lab.file("d.pcapng");
     let line = format!("capture --port outside --write {} --for 30s --count 20 --drops", file.display());
     let mut capture = appliance.start_asking(&line, "capture.out");
-    eventually(5, "it captures", || file.exists());
+    eventually(5, "it captures", || begun(&file));
     lab.client.run("hping3 198.51.100.10 -p 23 -c 20 -i u2000 -q -S");
     capture.ends_within(Duration::from_secs(15)).expect("it ends when it has twenty frames");
     let fields = "-T fields -e frame.comment -e frame.interface_name -e frame.p2p_dir -e tcp.dstport";
