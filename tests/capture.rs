@@ -143,6 +143,22 @@ fn a_device_that_takes_nothing_has_sent_nothing() {
     assert_eq!(bytes(&taken), rig.take().into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>());
 }
 
+/// A worker that has nothing else to do gives a buffer away for a single frame, but keeps one for those that follow.
+#[test]
+fn an_idle_worker_keeps_room_for_what_comes_before_control() {
+    let mut rig = settled();
+    let capture = rig.capture(OUTSIDE, &[Side::Received], None, None);
+    for number in 0..100 {
+        rig.put(OUTSIDE, &udp(&format!("198.51.100.7:{}", 1 + number), "10.0.0.13:81"));
+        for _ in 0..50 {
+            rig.turn();
+        }
+    }
+    rig.settle();
+    let (taken, lost) = rig.taken(&capture);
+    assert_eq!((taken.len(), lost), (100, 0));
+}
+
 /// Control does not come to take the buffers: what finds no room is counted, and the packets pass.
 #[test]
 fn what_finds_no_room_is_counted() {

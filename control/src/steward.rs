@@ -310,6 +310,10 @@ impl<C: Clock> Steward<C> {
             }
             Event::Dumped(dump) => self.dumped(position, dump),
             Event::Flushed { flush, sessions } => self.flushed(&flush, sessions),
+            Event::Watching { request } => {
+                self.trace_begun(request);
+                self.capture_begun(request);
+            }
             Event::Traced(trace) => self.traced(position, trace),
             Event::Captured(catch) => self.captured(position, catch),
             Event::Released(filter) => drop(filter),

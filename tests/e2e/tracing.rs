@@ -33,7 +33,7 @@ fn a_download_is_followed_from_the_client_to_its_backend_and_back() {
     };
     let (_web, appliance) = with_shop(&lab);
     let mut trace = follow(&appliance, "--match address=198.51.100.20 --count 20 --for 30s --json");
-    // What comes faster than control takes it is counted and not told: as many downloads as it takes.
+    // As many downloads as it takes.
     eventually(20, "it ends when it has told of twenty", || {
         lab.client.must("curl -s -o /dev/null --max-time 5 http://198.51.100.10/");
         !trace.running()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use jiff::Timestamp;
 use units::Nanos;
-use worker::{Caught, FrameFilter, Side};
+use worker::{FrameFilter, Side};
 
 use super::{PATIENCE, Running};
 use crate::admin::Feed;
@@ -33,36 +33,35 @@ impl Running {
         let filters = self.fixed.workers.iter().flat_map(|_| &sides).filter(|_| !wanted.filter.is_empty());
         let filters: Vec<Box<dyn FrameFilter>> =
             filters.map(|_| (self.fixed.filters)(&wanted.filter)).collect::<Result<_, _>>().map_err(bad)?;
+        let (begun, begins) = bounded(1);
         let (reader, heard) = bounded(CAPTURE_PIECES);
         let listener = Arc::new(());
         let span = Nanos::new(u64::try_from(wanted.span.as_nanos()).unwrap_or(u64::MAX));
         let snap = wanted.snap;
         let listens = Arc::downgrade(&listener);
-        let asked = Capturing { port, sides, drops, snap, filters, span, reader, listener: listens };
+        let asked = Capturing { port, sides, drops, snap, filters, span, begun, reader, listener: listens };
         let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
         self.fixed.requests.send(Request::Capture(Box::new(asked))).map_err(gone)?;
-        match heard.recv_timeout(PATIENCE) {
-            Ok(Captured::Begun) => {}
-            Ok(Captured::Busy) => {
+        match begins.recv_timeout(PATIENCE) {
+            Ok(true) => {}
+            Ok(false) => {
                 return Err(Refusal::new(RefusalKind::Busy, "another capture is under way; one at a time is taken"));
             }
-            Ok(Captured::Frames(..)) | Err(_) => {
-                return Err(Refusal::new(RefusalKind::Busy, "the control thread does not answer"));
-            }
+            Err(_) => return Err(Refusal::new(RefusalKind::Busy, "the workers do not answer")),
         }
-        let mut begun = Vec::new();
-        pcapng::begin(&mut begun, &[&wanted.port], snap);
+        let mut head = Vec::new();
+        pcapng::begin(&mut head, &[&wanted.port], snap);
         let start = self.started_at();
         let mut file =
-            File { heard, start, left: wanted.count, room: wanted.size.saturating_sub(begun.len() as u64), lost: 0 };
-        let (mut begun, mut over) = (Some(begun), false);
+            File { heard, start, left: wanted.count, room: wanted.size.saturating_sub(head.len() as u64), lost: 0 };
+        let (mut head, mut over) = (Some(head), false);
         Ok(Box::new(move |patience| {
             let _listens = &listener;
             if over {
                 return None;
             }
-            if let Some(begun) = begun.take() {
-                return Some(begun);
+            if let Some(head) = head.take() {
+                return Some(head);
             }
             let (bytes, goes_on) = file.next(patience);
             over = !goes_on;
@@ -86,8 +85,8 @@ impl File {
     fn next(&mut self, patience: Duration) -> (Vec<u8>, bool) {
         let mut out = Vec::new();
         let goes_on = match self.heard.recv_timeout(patience) {
-            Ok(Captured::Frames(side, frames, bytes, lost)) => self.write(&mut out, side, &frames, &bytes, lost),
-            Ok(Captured::Begun | Captured::Busy) | Err(RecvTimeoutError::Timeout) => true,
+            Ok(captured) => self.write(&mut out, &captured),
+            Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => false,
         };
         if !goes_on {
@@ -98,19 +97,20 @@ impl File {
     }
 
     /// Writes frames; false when the file has as many, or as many bytes, as were wanted.
-    fn write(&mut self, out: &mut Vec<u8>, side: Side, frames: &[Caught], bytes: &[u8], lost: u64) -> bool {
+    fn write(&mut self, out: &mut Vec<u8>, captured: &Captured) -> bool {
+        let &Captured { side, ref frames, ref bytes, lost } = captured;
         let start = u64::try_from(self.start.as_nanosecond()).unwrap_or(0);
         let (mut begin, mut lost) = (0, lost);
         self.lost += lost;
         for frame in frames {
-            let captured = bytes.get(begin..frame.end).unwrap_or_default();
+            let kept = bytes.get(begin..frame.end).unwrap_or_default();
             begin = frame.end;
             let comment = frame.reason.map(|reason| format!("dropped: {}: {}", reason.name(), reason.sentence()));
             let record = Record {
                 interface: 0,
                 at: Nanos::new(start.saturating_add(frame.at.get())),
                 direction: if side == Side::Received { Direction::Inbound } else { Direction::Outbound },
-                bytes: captured,
+                bytes: kept,
                 length: frame.length,
                 comment: comment.as_deref(),
                 lost: std::mem::take(&mut lost),

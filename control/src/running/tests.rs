@@ -14,7 +14,6 @@ use units::Nanos;
 
 use super::*;
 use crate::compile::{PlainTables, compile};
-use crate::steward::Captured;
 use crate::store::{Store, Volatile};
 
 pub(super) const EDGE: &str = include_str!("../../../config/examples/edge.toml");
@@ -105,7 +104,7 @@ impl Bench {
                     Request::Neighbors(reply) => reply.send(Vec::new()).is_ok(),
                     Request::Flush(_, reply) => reply.send(0).is_ok(),
                     // No packet comes: it ends as soon as it has begun.
-                    Request::Capture(capture) => capture.reader.send(Captured::Begun).is_ok(),
+                    Request::Capture(capture) => capture.begun.send(true).is_ok(),
                     Request::Trace(_) => false,
                     Request::Stop => return,
                 };

@@ -35,27 +35,35 @@ pub struct Capturing {
     pub filters: Vec<Box<dyn FrameFilter>>,
     /// For how long.
     pub span: Nanos,
-    /// Who listens; a channel of [`PIECES`] places.
+    /// Who asks; a channel of one place. True when no frame that comes from now on is missed, false when another capture
+    /// is under way.
+    pub begun: Sender<bool>,
+    /// Who listens; a channel of [`PIECES`] places that closes after the end.
     pub reader: Sender<Captured>,
     /// Gone when nobody does.
     pub listener: Weak<()>,
 }
 
-/// What whoever asked hears. The channel closes after the end.
+/// Frames of one side, as a worker copied them.
 #[derive(Debug)]
-pub enum Captured {
-    /// Another capture is under way.
-    Busy,
-    /// The workers have been told.
-    Begun,
-    /// Frames of one side, their bytes one behind the other, and how many found no room.
-    Frames(Side, Vec<Caught>, Vec<u8>, u64),
+pub struct Captured {
+    /// Which side.
+    pub side: Side,
+    /// The frames, in the order in which they came.
+    pub frames: Vec<Caught>,
+    /// Their bytes, one behind the other.
+    pub bytes: Vec<u8>,
+    /// Frames that found no room since those before.
+    pub lost: u64,
 }
 
 /// The capture under way.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     request: u64,
+    begun: Sender<bool>,
+    /// Sides of workers that have not begun yet.
+    awaited: usize,
     reader: Sender<Captured>,
     listener: Weak<()>,
     until: Nanos,
@@ -67,11 +75,11 @@ impl<C: Clock> Steward<C> {
     /// Begins a capture, unless another is under way.
     pub(super) fn begin_capture(&mut self, asked: Capturing) {
         if self.capturing.is_some() {
-            let _ = asked.reader.send(Captured::Busy);
+            let _ = asked.begun.try_send(false);
             return;
         }
         self.serial += 1;
-        let Capturing { port, sides, drops, snap, mut filters, span, reader, listener } = asked;
+        let Capturing { port, sides, drops, snap, mut filters, span, begun, reader, listener } = asked;
         let (request, until) = (self.serial, self.clock.now() + span);
         for line in &mut self.lines {
             for &side in &sides {
@@ -86,8 +94,17 @@ impl<C: Clock> Steward<C> {
                 }
             }
         }
-        let _ = reader.send(Captured::Begun);
-        self.capturing = Some(UnderWay { request, reader, listener, until, lost: [0; 2] });
+        let awaited = self.lines.len() * sides.len();
+        self.capturing = Some(UnderWay { request, begun, awaited, reader, listener, until, lost: [0; 2] });
+    }
+
+    /// A worker has begun one side of a capture.
+    pub(super) fn capture_begun(&mut self, request: u64) {
+        let Some(capture) = self.capturing.as_mut().filter(|capture| capture.request == request) else { return };
+        capture.awaited = capture.awaited.saturating_sub(1);
+        if capture.awaited == 0 {
+            let _ = capture.begun.try_send(true);
+        }
     }
 
     /// A worker's frames; its buffer goes back to it.
@@ -104,7 +121,7 @@ impl<C: Clock> Steward<C> {
         if !frames.is_empty() || lost > 0 {
             let many = frames.len() as u64;
             // A reader that does not keep up holds up nobody.
-            if capture.reader.try_send(Captured::Frames(side, frames, bytes, lost)).is_err() {
+            if capture.reader.try_send(Captured { side, frames, bytes, lost }).is_err() {
                 *place = lost + many;
             }
         }

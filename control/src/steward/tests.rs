@@ -7,8 +7,9 @@ use crossbeam::channel::{TryRecvError, bounded, unbounded};
 use crossbeam::queue::ArrayQueue;
 use session::{Kind, State};
 use units::{Generation, Tick, WorkerId};
-use worker::{Cursor, Dump, Ends, SessionRecord};
+use worker::{Cursor, Dump, Ends, PacketMatch, SessionRecord, Side};
 
+use super::capturing::PIECES;
 use super::walks::BATCH;
 use super::*;
 use crate::compile::{Device, PlainTables, compile};
@@ -452,4 +453,48 @@ fn a_neighbor_that_leaves_the_policy_stays_in_use_and_is_asked_for() {
     bench.tell(0, Event::Used { port, address });
     let commands = bench.commands(0);
     assert!(matches!(commands.as_slice(), [Command::Transmit { .. }]), "{commands:?}");
+}
+
+#[test]
+fn a_capture_has_begun_when_every_worker_has_both_its_sides() {
+    let mut bench = Bench::new(2, 64);
+    let (begun, begins) = bounded(1);
+    let (reader, _heard) = bounded(PIECES);
+    let listens = Arc::new(());
+    let sides = vec![Side::Received, Side::Sent];
+    let (port, span, listener) = (PortId::new(0), Nanos::from_secs(1), Arc::downgrade(&listens));
+    let asked = Capturing { port, sides, drops: None, snap: 64, filters: Vec::new(), span, begun, reader, listener };
+    bench.ask(Request::Capture(Box::new(asked)));
+    for worker in [0, 1] {
+        let requests = bench.commands(worker).into_iter().filter_map(|command| match command {
+            Command::Capture(buffer) if buffer.begins => Some(buffer.order.request),
+            _ => None,
+        });
+        let requests: Vec<u64> = requests.collect();
+        assert_eq!(requests.len(), 2, "one for each side");
+        for request in requests {
+            assert_eq!(begins.try_recv(), Err(TryRecvError::Empty));
+            bench.tell(worker, Event::Watching { request });
+        }
+    }
+    assert_eq!(begins.try_recv(), Ok(true));
+}
+
+#[test]
+fn a_trace_has_begun_when_every_worker_follows() {
+    let mut bench = Bench::new(2, 64);
+    let (reader, heard) = unbounded();
+    let listens = Arc::new(());
+    let (count, span, listener) = (1, Nanos::from_secs(1), Arc::downgrade(&listens));
+    bench.ask(Request::Trace(Box::new(Tracing { wanted: PacketMatch::default(), count, span, reader, listener })));
+    for worker in [0, 1] {
+        assert!(heard.try_recv().is_err(), "worker {worker} does not follow yet");
+        let commands = bench.commands(worker);
+        let first = commands.iter().find_map(|command| match command {
+            Command::Trace(buffer) if buffer.begins => Some(buffer.order.request),
+            _ => None,
+        });
+        bench.tell(worker, Event::Watching { request: first.unwrap() });
+    }
+    assert!(matches!(heard.try_recv(), Ok(Traced::Begun)));
 }

@@ -35,7 +35,7 @@ pub struct Tracing {
 pub enum Traced {
     /// Another trace is under way.
     Busy,
-    /// The workers have been told.
+    /// No packet that comes from now on is missed. Ways that one worker tells may come before.
     Begun,
     /// Ways of packets, and how many found no room.
     Records(Vec<TraceRecord>, u64),
@@ -48,6 +48,8 @@ pub enum Traced {
 pub(super) struct UnderWay {
     request: u64,
     asked: Tracing,
+    /// Workers that have not begun yet.
+    awaited: usize,
     left: usize,
     until: Nanos,
 }
@@ -67,8 +69,16 @@ impl<C: Clock> Steward<C> {
                 line.send(Command::Trace(Box::new(Trace::new(order.clone(), number == 0, RECORDS))));
             }
         }
-        let _ = asked.reader.send(Traced::Begun);
-        self.tracing = Some(UnderWay { request, left: asked.count, asked, until });
+        self.tracing = Some(UnderWay { request, awaited: self.lines.len(), left: asked.count, asked, until });
+    }
+
+    /// A worker has begun a trace.
+    pub(super) fn trace_begun(&mut self, request: u64) {
+        let Some(tracing) = self.tracing.as_mut().filter(|tracing| tracing.request == request) else { return };
+        tracing.awaited = tracing.awaited.saturating_sub(1);
+        if tracing.awaited == 0 {
+            let _ = tracing.asked.reader.send(Traced::Begun);
+        }
     }
 
     /// A worker's records; its buffer goes back to it.

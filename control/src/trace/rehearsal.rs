@@ -174,7 +174,7 @@ impl Rehearsal {
         let buffer = buffer.ok_or_else(|| format!("a frame of {} bytes fits no packet buffer", frame.len()))?;
         let wire = self.wires.get(port.index()).ok_or("there is no such port")?;
         wire.arrive(buffer).map_err(|_| "the packet finds no room")?;
-        let lent = Trace::new(self.order.clone(), !self.begun, 2);
+        let lent = Trace::new(self.order.clone(), !self.begun, 1);
         self.begun = true;
         let _ = self.inbox.push(Command::Trace(Box::new(lent)));
         let mut told = None;

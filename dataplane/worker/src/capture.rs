@@ -185,7 +185,8 @@ impl Tap {
         let first = self.buffers.first()?;
         let half = first.frames.len() * 2 >= first.frames.capacity() || first.bytes.len() * 2 >= first.bytes.capacity();
         let something = !first.frames.is_empty() || self.lost > 0;
-        if !(over || half || at_leisure && something) {
+        // The last buffer stays while the others are on their way: what comes meanwhile finds room.
+        if !(over || half || at_leisure && something && self.buffers.is_full()) {
             return None;
         }
         let mut buffer = self.buffers.pop_at(0)?;

@@ -157,6 +157,11 @@ pub enum Event {
     },
     /// The buffer of [`Command::Dump`], filled.
     Dumped(Box<Dump>),
+    /// A trace or a capture has begun here: no packet that comes from now on is missed.
+    Watching {
+        /// The number of the request.
+        request: u64,
+    },
     /// A buffer of [`Command::Trace`], with what was found out.
     Traced(Box<Trace>),
     /// A buffer of [`Command::Capture`], with what was copied.

@@ -104,7 +104,8 @@ impl Tracing {
         let first = self.buffers.first()?;
         let full = first.records.len() == first.records.capacity();
         let something = !first.records.is_empty() || self.lost > 0;
-        if !(over || full || at_leisure && something) {
+        // The last buffer stays while the others are on their way: what comes meanwhile finds room.
+        if !(over || full || at_leisure && something && self.buffers.is_full()) {
             return None;
         }
         let mut buffer = self.buffers.pop_at(0)?;
@@ -290,7 +291,7 @@ where
 
     /// Takes a buffer for a capture; the first of another capture ends the one before on its side.
     pub(crate) fn capture(&mut self, buffer: Box<Catch>) {
-        let order = buffer.order;
+        let (order, begins) = (buffer.order, buffer.begins);
         let place = match order.side {
             Side::Received => Some(&mut self.watch.capture),
             Side::Sent => {
@@ -302,7 +303,7 @@ where
         let mut before = None;
         match place {
             Some(Some(tap)) if tap.order.request == order.request => refused = tap.lend(buffer),
-            Some(place) if buffer.begins => before = place.replace(Tap::new(buffer)),
+            Some(place) if begins => before = place.replace(Tap::new(buffer)),
             // Sent by other workers, or over meanwhile.
             Some(_) | None => refused = Some(buffer),
         }
@@ -312,6 +313,9 @@ where
             self.shard.deliver(Event::Captured(buffer));
         }
         self.watch.on = self.is_watched();
+        if begins {
+            self.shard.deliver(Event::Watching { request: order.request });
+        }
     }
 
     /// Ends the capture with this number.
@@ -338,9 +342,9 @@ where
 
     /// Takes a buffer for a trace; the first of another trace ends the one before.
     pub(crate) fn trace(&mut self, buffer: Box<Trace>) {
-        let request = buffer.order.request;
+        let (request, begins) = (buffer.order.request, buffer.begins);
         let under_way = self.watch.trace.as_ref().is_some_and(|trace| trace.order.request == request);
-        if buffer.begins && !under_way {
+        if begins && !under_way {
             self.end_trace();
             let order = buffer.order.clone();
             self.watch.trace = Some(Tracing { left: order.count, order, lost: 0, buffers: ArrayVec::new() });
@@ -356,6 +360,9 @@ where
             self.shard.deliver(Event::Traced(buffer));
         }
         self.watch.on = self.is_watched();
+        if begins {
+            self.shard.deliver(Event::Watching { request });
+        }
     }
 
     /// Ends the trace with this number.

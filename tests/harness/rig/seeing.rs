@@ -42,6 +42,7 @@ pub struct Seen {
 /// Whoever takes frames; dropped, the capture ends.
 #[derive(Debug)]
 pub struct Frames {
+    begun: bool,
     heard: Receiver<Captured>,
     _listens: Arc<()>,
 }
@@ -94,6 +95,7 @@ impl Rig {
         drops: Option<Option<DropReason>>,
         protocol: Option<u8>,
     ) -> Frames {
+        let (begun, begins) = bounded(1);
         let (reader, heard) = bounded(4_096);
         let listens = Arc::new(());
         let filter = |protocol| Box::new(OfProtocol(protocol)) as Box<dyn FrameFilter>;
@@ -105,19 +107,21 @@ impl Rig {
             snap: SNAP,
             filters: each.filter_map(|_| protocol.map(filter)).collect(),
             span: FOR_EVER,
+            begun,
             reader,
             listener: Arc::downgrade(&listens),
         };
         self.requests.send(Request::Capture(Box::new(asked))).expect("the steward listens");
         self.control();
         self.turn();
-        Frames { heard, _listens: listens }
+        self.control();
+        Frames { begun: begins.try_recv().expect("all workers have taken their turn"), heard, _listens: listens }
     }
 
     /// Whether another capture was under way.
     #[must_use]
-    pub fn capture_is_refused(&self, frames: &Frames) -> bool {
-        matches!(frames.heard.try_recv(), Ok(Captured::Busy))
+    pub const fn capture_is_refused(&self, frames: &Frames) -> bool {
+        !frames.begun
     }
 
     /// What was taken since the last time, and how many frames found no room.
@@ -125,7 +129,7 @@ impl Rig {
     pub fn taken(&self, frames: &Frames) -> (Vec<Taken>, u64) {
         let (mut taken, mut lost) = (Vec::new(), 0);
         for heard in frames.heard.try_iter() {
-            let Captured::Frames(side, caught, bytes, more) = heard else { continue };
+            let Captured { side, frames: caught, bytes, lost: more } = heard;
             lost += more;
             let mut begin = 0;
             for frame in caught {
