@@ -27,6 +27,8 @@ pub enum EditError {
     Single(String),
     /// Something else than a table stands where the object should.
     NotATable(String),
+    /// Tables of several kinds stand between each other in a way that cannot be kept.
+    Tangled,
 }
 
 impl fmt::Display for EditError {
@@ -39,6 +41,9 @@ impl fmt::Display for EditError {
             Self::Exists(kind, name) => write!(f, "there is a {kind}{} already", named(name)),
             Self::Single(kind) => write!(f, "there is one [{kind}]: it has no place among others"),
             Self::NotATable(kind) => write!(f, "what is written at {kind} is no table"),
+            Self::Tangled => f.write_str(
+                "the tables of the configuration stand in an order in which this cannot be written; apply a text",
+            ),
         }
     }
 }
@@ -87,6 +92,20 @@ impl Document {
     /// [`EditError::NotToml`].
     pub fn parse(text: &str) -> Result<Self, EditError> {
         text.parse().map(Self).map_err(|error: toml_edit::TomlError| EditError::NotToml(error.message().to_owned()))
+    }
+
+    /// The text, changed no further than what has changed.
+    ///
+    /// # Errors
+    /// [`EditError::Tangled`] when it would say something else than this does.
+    pub fn text(&self) -> Result<String, EditError> {
+        let text = self.0.to_string();
+        let again = Self::parse(&text).map_err(|_| EditError::Tangled)?;
+        if plain_table(again.0.as_table()) == plain_table(self.0.as_table()) {
+            Ok(text)
+        } else {
+            Err(EditError::Tangled)
+        }
     }
 
     /// All objects of a kind, in their order.
@@ -139,6 +158,7 @@ impl Document {
         let tables = tables_mut(item).ok_or_else(|| EditError::NotATable(kind.to_owned()))?;
         let at = position(tables, kind, site)?;
         tables.insert(at, fresh(wanted));
+        lead(tables);
         Ok(name)
     }
 
@@ -193,6 +213,7 @@ impl Document {
         let tables = tables_mut(item).ok_or_else(|| EditError::NotATable(kind.to_owned()))?;
         let at = position(tables, kind, site)?;
         tables.insert(at, table);
+        lead(tables);
         Ok(())
     }
 
@@ -235,12 +256,6 @@ impl Document {
             };
         }
         Ok(table)
-    }
-}
-
-impl fmt::Display for Document {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -353,6 +368,15 @@ fn adrift(table: &mut Table) {
     }
 }
 
+/// Has a first table that stands nowhere written where the next one stands. It would be written behind the table before it
+/// in the document, which may be further down in the file than its own kind.
+fn lead(tables: &mut ArrayOfTables) {
+    let place = tables.iter().find_map(Table::position);
+    if let Some(first) = tables.get_mut(0).filter(|first| first.position().is_none()) {
+        first.set_position(place);
+    }
+}
+
 /// Gives a table these keys and no others; what is right already is not touched.
 fn merge(table: &mut Table, wanted: &toml::Table) {
     let gone: Vec<String> =
@@ -411,6 +435,7 @@ fn merge_tables<'w>(tables: &mut ArrayOfTables, wanted: impl Iterator<Item = &'w
     if !in_order {
         tables.iter_mut().for_each(adrift);
     }
+    lead(tables);
 }
 
 /// Whether a list is one of tables.

@@ -201,7 +201,7 @@ impl Amendment {
             })?;
             left.extend(named);
         }
-        Ok((document.to_string(), left))
+        Ok((document.text().map_err(refused)?, left))
     }
 }
 
@@ -331,7 +331,7 @@ fn refused(error: EditError) -> Refusal {
         EditError::NoKind(..) | EditError::NotThere(..) => RefusalKind::NotFound,
         EditError::Exists(..) => RefusalKind::Conflict,
         EditError::Single(_) | EditError::NotATable(_) => RefusalKind::BadRequest,
-        EditError::NotToml(_) => RefusalKind::Failed,
+        EditError::NotToml(_) | EditError::Tangled => RefusalKind::Failed,
     };
     Refusal::new(kind, error.to_string())
 }

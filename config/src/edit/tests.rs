@@ -53,7 +53,7 @@ fn table(text: &str) -> toml::Table {
 
 #[test]
 fn what_is_not_changed_stays_as_it_was_written() {
-    assert_eq!(document().to_string(), TEXT);
+    assert_eq!(document().text().unwrap(), TEXT);
     let mut same = document();
     for kind in ["appliance", "firewall", "firewall.rule", "virtual_service", "virtual_service.backend", "route"] {
         for Entry { name, table } in same.entries(kind).unwrap() {
@@ -62,7 +62,7 @@ fn what_is_not_changed_stays_as_it_was_written() {
     }
     assert_eq!(same.entries("virtual_service").unwrap(), document().entries("virtual_service").unwrap());
     let lines = |text: &str| text.lines().filter(|line| line.contains('#')).map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(lines(&same.to_string()), lines(TEXT));
+    assert_eq!(lines(&same.text().unwrap()), lines(TEXT));
 }
 
 #[test]
@@ -77,16 +77,16 @@ fn a_key_is_changed_in_its_place_and_its_comment_stays() {
         "\"443\" ]\nlog = true\n",
         1,
     );
-    assert_eq!(document.to_string(), expected);
+    assert_eq!(document.text().unwrap(), expected);
     document.replace("firewall.rule", "web", &table("name = \"www\"\naction = \"deny\"")).unwrap();
-    assert!(document.to_string().contains("# Clients.\n[[firewall.rule]]\nname = \"www\"      # aligned\naction"));
-    assert!(!document.to_string().contains("443"));
+    assert!(document.text().unwrap().contains("# Clients.\n[[firewall.rule]]\nname = \"www\"      # aligned\naction"));
+    assert!(!document.text().unwrap().contains("443"));
 }
 
 #[test]
 fn an_object_is_added_where_it_is_wanted() {
     let names = |document: &Document| {
-        let text = document.to_string();
+        let text = document.text().unwrap();
         let entries = Document::parse(&text).unwrap().entries("firewall.rule").unwrap();
         entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
     };
@@ -101,7 +101,7 @@ fn an_object_is_added_where_it_is_wanted() {
     document.relocate("firewall.rule", "web", &Site::Last).unwrap();
     document.relocate("firewall.rule", "ping", &Site::Before("ping".into())).unwrap();
     assert_eq!(names(&document), ["last", "first", "middle", "ping", "web"]);
-    let text = document.to_string();
+    let text = document.text().unwrap();
     assert!(text.contains("# Clients.\n[[firewall.rule]]\nname = \"web\""), "its comment goes with it: {text}");
     assert!(text.find("[firewall]").unwrap() < text.find("[[firewall.rule]]").unwrap());
     assert!(text.find("\"web\"").unwrap() < text.find("[[virtual_service]]").unwrap());
@@ -122,7 +122,7 @@ fn objects_below_others_are_reached_however_they_are_written() {
     document.replace("virtual_service.health", "shop", &table("kind = \"icmp\"")).unwrap();
     document.insert("virtual_service.health", "files", &table("kind = \"tcp\""), &Site::Last).unwrap();
     document.remove("virtual_service.backend", "files/b").unwrap();
-    let text = document.to_string();
+    let text = document.text().unwrap();
     let read = Document::parse(&text).unwrap();
     assert_eq!(read.entry("virtual_service.backend", "shop/c").unwrap(), backend, "{text}");
     assert_eq!(read.entry("virtual_service", "shop").unwrap()["health"]["kind"].as_str(), Some("icmp"), "{text}");
@@ -139,7 +139,7 @@ fn single_tables_come_and_go_and_names_may_have_slashes() {
     document.remove("fragments", "").unwrap();
     assert!(document.entries("route").unwrap().is_empty());
     document.insert("sessions.timeouts", "", &table("tcp_syn = \"5s\""), &Site::Last).unwrap();
-    let text = document.to_string();
+    let text = document.text().unwrap();
     assert!(text.ends_with("[sessions.timeouts]\ntcp_syn = \"5s\"\n") && !text.contains("fragments"), "{text}");
     assert_eq!(document.remove("fragments", ""), Err(EditError::NotThere("fragments".into(), String::new())));
     let refused = document.entries("firewall.rules").unwrap_err().to_string();
@@ -154,10 +154,78 @@ fn lists_of_tables_are_matched_by_name() {
     let mut firewall = document.entry("firewall", "").unwrap();
     firewall["rule"].as_array_mut().unwrap().reverse();
     document.replace("firewall", "", &firewall).unwrap();
-    let text = document.to_string();
+    let text = document.text().unwrap();
     assert!(text.find("\"ping\"").unwrap() < text.find("\"web\"      # aligned").unwrap(), "{text}");
     assert_eq!(Document::parse(&text).unwrap().entry("firewall", "").unwrap(), firewall);
     firewall.insert("rule".into(), toml::Value::Array(Vec::new()));
     document.replace("firewall", "", &firewall).unwrap();
     assert!(document.entries("firewall.rule").unwrap().is_empty());
+}
+
+/// Tables of one kind between those of others, without a header above them.
+const SCATTERED: &str = "\
+[[port]]
+name = \"a\"
+
+[[firewall.rule]]
+name = \"r1\"
+
+[[route]]
+to = \"10.0.0.0/8\"
+
+[[virtual_service]]
+name = \"shop\"
+
+[[virtual_service.backend]]
+name = \"a\"
+
+[[route]]
+to = \"11.0.0.0/8\"
+
+[[virtual_service.backend]]
+name = \"b\"
+
+[[firewall.rule]]
+name = \"r2\"
+
+[[port]]
+name = \"b\"
+
+[firewall]
+default = \"deny\"
+";
+
+/// What a text says, in the order in which it says it.
+fn says(document: &Document) -> Vec<(String, toml::Table)> {
+    let kinds = ["port", "firewall.rule", "route", "virtual_service", "virtual_service.backend"];
+    let entries = kinds.into_iter().flat_map(|kind| document.entries(kind).unwrap());
+    entries.map(|Entry { name, table }| (name, table)).collect()
+}
+
+#[test]
+fn wherever_an_object_is_put_the_text_says_so() {
+    for (kind, names) in [("firewall.rule", ["r1", "r2"]), ("virtual_service", ["shop", "shop"]), ("port", ["a", "b"])]
+    {
+        let [before, after] = [names.map(|name| Site::Before(name.into())), names.map(|name| Site::After(name.into()))];
+        for site in before.iter().chain(&after).chain([&Site::Last]) {
+            let mut changed = Document::parse(SCATTERED).unwrap();
+            let wanted = table("name = \"new\"\nbackend = [{ name = \"own\" }]");
+            changed.insert(kind, "", &wanted, site).unwrap();
+            let text = changed.text().unwrap();
+            assert_eq!(says(&Document::parse(&text).unwrap()), says(&changed), "{kind} {site:?}:\n{text}");
+            changed.relocate(kind, names[1], &Site::Before("new".into())).unwrap();
+            let text = changed.text().unwrap();
+            assert_eq!(says(&Document::parse(&text).unwrap()), says(&changed), "{kind} {site:?}, moved:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_a_whole_firewall_begins_with_is_the_first_of_the_text() {
+    let mut changed = Document::parse(SCATTERED).unwrap();
+    let rules = ["new", "r1", "r2"].map(|name| format!("[[rule]]\nname = \"{name}\"\n")).concat();
+    changed.replace("firewall", "", &table(&rules)).unwrap();
+    let text = changed.text().unwrap();
+    assert_eq!(says(&Document::parse(&text).unwrap()), says(&changed), "{text}");
+    assert_eq!(Document::parse(&text).unwrap().entries("firewall.rule").unwrap()[0].name, "new");
 }
