@@ -95,11 +95,16 @@ async fn gate(least: Role, user: User, request: Request, next: Next) -> Response
         return refused(RefusalKind::Forbidden, message).into_response();
     }
     let looks = request.method() == Method::GET || request.method() == Method::HEAD;
-    let response = next.run(request).await;
-    if !looks {
-        log::info!(target: AUDIT, "{who} ({}): {what}: {}", role.name(), response.status().as_u16());
+    if looks {
+        return next.run(request).await;
     }
-    response
+    // A task of its own: what has begun goes on when the caller hangs up, and so does what the log says of it.
+    let change = tokio::spawn(async move {
+        let response = next.run(request).await;
+        log::info!(target: AUDIT, "{who} ({}): {what}: {}", role.name(), response.status().as_u16());
+        response
+    });
+    change.await.unwrap_or_else(|_| refused(RefusalKind::Failed, "the change ended with a fault").into_response())
 }
 
 /// What the log calls who did what.
