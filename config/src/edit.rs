@@ -158,7 +158,7 @@ impl Document {
         let tables = tables_mut(item).ok_or_else(|| EditError::NotATable(kind.to_owned()))?;
         let at = position(tables, kind, site)?;
         tables.insert(at, fresh(wanted));
-        lead(tables);
+        stand(tables, at);
         Ok(name)
     }
 
@@ -213,7 +213,7 @@ impl Document {
         let tables = tables_mut(item).ok_or_else(|| EditError::NotATable(kind.to_owned()))?;
         let at = position(tables, kind, site)?;
         tables.insert(at, table);
-        lead(tables);
+        stand(tables, at);
         Ok(())
     }
 
@@ -368,13 +368,26 @@ fn adrift(table: &mut Table) {
     }
 }
 
-/// Has a first table that stands nowhere written where the next one stands. It would be written behind the table before it
-/// in the document, which may be further down in the file than its own kind.
-fn lead(tables: &mut ArrayOfTables) {
-    let place = tables.iter().find_map(Table::position);
-    if let Some(first) = tables.get_mut(0).filter(|first| first.position().is_none()) {
-        first.set_position(place);
+/// Has a table that stands nowhere written behind the one before it and all below that, or where the one after it stands. It
+/// would be written behind what comes before it in the document, which may stand anywhere in the file.
+fn stand(tables: &mut ArrayOfTables, at: usize) {
+    let place = match at.checked_sub(1) {
+        Some(before) => tables.get(before).and_then(lowest),
+        None => tables.iter().find_map(Table::position),
+    };
+    if let Some(table) = tables.get_mut(at) {
+        table.set_position(place);
     }
+}
+
+/// Where the last of a table and those below it stands in the file.
+fn lowest(table: &Table) -> Option<isize> {
+    let below = table.iter().filter_map(|(_, item)| match item {
+        Item::Table(below) => lowest(below),
+        Item::ArrayOfTables(tables) => tables.iter().filter_map(lowest).max(),
+        Item::None | Item::Value(_) => None,
+    });
+    below.max().max(table.position())
 }
 
 /// Gives a table these keys and no others; what is right already is not touched.
@@ -418,7 +431,7 @@ fn merge(table: &mut Table, wanted: &toml::Table) {
 /// The same of several tables, told apart by their names.
 fn merge_tables<'w>(tables: &mut ArrayOfTables, wanted: impl Iterator<Item = &'w toml::Table>) {
     let mut there: Vec<Option<Table>> = std::mem::take(tables).into_iter().map(Some).collect();
-    let (mut last, mut in_order) = (0, true);
+    let (mut last, mut in_order, mut added) = (0, true, Vec::new());
     for wanted in wanted {
         let name = name_of(wanted);
         let at = there.iter().position(|table| table.as_ref().is_some_and(|table| written_name(table) == name));
@@ -429,13 +442,17 @@ fn merge_tables<'w>(tables: &mut ArrayOfTables, wanted: impl Iterator<Item = &'w
                 merge(&mut table, wanted);
                 tables.push(table);
             }
-            None => tables.push(fresh(wanted)),
+            None => {
+                added.push(tables.len());
+                tables.push(fresh(wanted));
+            }
         }
     }
-    if !in_order {
+    if in_order {
+        added.into_iter().for_each(|at| stand(tables, at));
+    } else {
         tables.iter_mut().for_each(adrift);
     }
-    lead(tables);
 }
 
 /// Whether a list is one of tables.
@@ -489,7 +506,13 @@ fn plain(item: &Item) -> Option<toml::Value> {
 }
 
 fn plain_table(table: &Table) -> toml::Table {
-    table.iter().filter_map(|(key, item)| Some((key.to_owned(), plain(item)?))).collect()
+    // A table that has no header of its own and nothing below it is not written.
+    let written = |item: &Item| !item.as_table().is_some_and(|table| table.is_implicit() && table.is_empty());
+    table
+        .iter()
+        .filter(|(_, item)| written(item))
+        .filter_map(|(key, item)| Some((key.to_owned(), plain(item)?)))
+        .collect()
 }
 
 fn plain_value(value: &Value) -> toml::Value {

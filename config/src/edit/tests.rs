@@ -182,6 +182,9 @@ name = \"a\"
 [[route]]
 to = \"11.0.0.0/8\"
 
+[virtual_service.health]
+kind = \"tcp\"
+
 [[virtual_service.backend]]
 name = \"b\"
 
@@ -228,4 +231,13 @@ fn a_rule_that_a_whole_firewall_begins_with_is_the_first_of_the_text() {
     let text = changed.text().unwrap();
     assert_eq!(says(&Document::parse(&text).unwrap()), says(&changed), "{text}");
     assert_eq!(Document::parse(&text).unwrap().entries("firewall.rule").unwrap()[0].name, "new");
+}
+
+#[test]
+fn the_last_of_a_table_without_a_header_can_go() {
+    let mut changed =
+        Document::parse("[[firewall.rule]]\nname = \"only\"\n[sessions.timeouts]\nudp = \"3s\"\n").unwrap();
+    changed.remove("firewall.rule", "only").unwrap();
+    changed.remove("sessions.timeouts", "").unwrap();
+    assert_eq!(changed.text().unwrap().trim(), "");
 }
