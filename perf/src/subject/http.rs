@@ -71,28 +71,49 @@ impl Connection {
     }
 }
 
-/// The status and body of an answer with a length (RFC 9112); hyper gives every JSON body one.
+/// The status and body of an answer (RFC 9112): one with a length, or a list that comes in chunks.
 fn answer(stream: &mut impl BufRead) -> Outcome<(u16, Vec<u8>)> {
-    let mut line = String::new();
-    stream.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or("an answer without a status")?;
-    let mut length = None;
+    let head = line(stream)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or("an answer without a status")?;
+    let (mut length, mut chunked) = (None, false);
     loop {
-        line.clear();
-        stream.read_line(&mut line)?;
-        let field = line.trim();
-        if field.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = field.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
+        let field = line(stream)?;
+        let Some((name, value)) = field.split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().ok();
         }
+        chunked |= name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked");
     }
-    let mut body = vec![0; length.ok_or("an answer without a length")?];
-    stream.read_exact(&mut body)?;
+    let mut body = Vec::new();
+    match length {
+        _ if chunked => while take_chunk(stream, &mut body)? {},
+        Some(length) => take(stream, length, &mut body)?,
+        None => return Err("an answer without a length".into()),
+    }
     Ok((status, body))
+}
+
+/// One chunk (RFC 9112 section 7.1); false after the last, which is empty.
+fn take_chunk(stream: &mut impl BufRead, body: &mut Vec<u8>) -> Outcome<bool> {
+    let size = line(stream)?;
+    let size = usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16)?;
+    take(stream, size, body)?;
+    line(stream)?;
+    Ok(size > 0)
+}
+
+fn take(stream: &mut impl BufRead, length: usize, body: &mut Vec<u8>) -> Outcome<()> {
+    let there = body.len();
+    body.resize(there + length, 0);
+    stream.read_exact(body.get_mut(there..).unwrap_or_default())?;
+    Ok(())
+}
+
+/// A line without its end; empty at the end of the stream.
+fn line(stream: &mut impl BufRead) -> Outcome<String> {
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -105,5 +126,16 @@ mod tests {
         assert_eq!(answer(&mut two).unwrap(), (200, b"[]".to_vec()));
         assert_eq!(answer(&mut two).unwrap(), (404, Vec::new()));
         assert!(answer(&mut two).is_err());
+    }
+
+    #[test]
+    fn lists_that_come_in_chunks_are_read_to_the_last() {
+        let mut two = &b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\n[\r\nA\r\n1,2,3,4,5]\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"[..];
+        assert_eq!(answer(&mut two).unwrap(), (200, b"[1,2,3,4,5]".to_vec()));
+        assert_eq!(answer(&mut two).unwrap(), (200, Vec::new()));
+        for torn in ["1\r\n", "x\r\n", "ffffffffffffffff0\r\n", "", "2\r\n[", "0\r\n"] {
+            let text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{torn}");
+            assert!(torn == "0\r\n" || answer(&mut text.as_bytes()).is_err(), "{torn}");
+        }
     }
 }
