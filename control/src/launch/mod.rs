@@ -103,6 +103,8 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let metrics = policy.metrics.listen.map(listen).transpose()?;
     let claims = claim::claim(&policy)?;
     let hook = policy.redirection.as_ref().map(start_hook).transpose()?;
+    // DPDK's own threads stay on the core that starts it: another one would be a worker's.
+    threads::pin(policy.cores.control);
     let eal = Eal::init(&eal_options(&policy))?;
     let clock = TscClock(eal.clock());
     let Ports { pool, ports, queues, isolations } = devices::open(&eal, &policy)?;

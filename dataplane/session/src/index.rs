@@ -12,10 +12,8 @@
 //!
 //! The index holds no keys: the caller compares the candidates' tuples.
 
-use core::ops::Range;
-
 use crate::arch::{Line, prefetch};
-use crate::memory::{OutOfMemory, Row};
+use crate::memory::{OutOfMemory, Row, Stretch};
 use crate::{Direction, Slot};
 
 /// Sessions a table can hold at most: leaves at least five bits of tag.
@@ -61,9 +59,9 @@ impl Index {
         self.buckets.bytes()
     }
 
-    /// Has the kernel back a stretch of its memory.
-    pub(crate) fn touch(&mut self, stretch: Range<usize>) {
-        self.buckets.touch(stretch);
+    /// Its memory, for whoever has the kernel back it.
+    pub(crate) fn stretch(&self) -> Stretch {
+        self.buckets.stretch()
     }
 
     /// Whether there is no entry, and none that went further is counted.

@@ -1,7 +1,7 @@
 //! Sessions: one object per tracked conversation, found by either of its two tuples, owned by one worker.
 //!
 //! [`Table`] is a worker's shard for one address family, [`Sessions`] both families under one capacity. A worker calls
-//! everything here from its own thread; nothing is shared, locked, allocated or read from a clock after start. What a
+//! everything here from its own thread; but for [`Backing`], memory that is still to be used, nothing is shared, locked, allocated or read from a clock after start. What a
 //! policy decided is stored in the session and only carried here; its meaning belongs to `stage` and `worker`.
 //!
 //! ```text
@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_macros, reason = "tests tell in words what failed"))]
 
 mod arch;
+mod backing;
 pub mod datagram;
 mod direction;
 mod entry;
@@ -30,6 +31,7 @@ mod table;
 pub mod tcp_state;
 mod timeouts;
 
+pub use backing::Backing;
 pub use direction::Direction;
 pub use entry::{Deltas, NewSession, Session, Traffic};
 pub use hash::HashSecret;

@@ -14,6 +14,7 @@ use core::alloc::Layout;
 use core::ops::Range;
 use core::ptr::NonNull;
 use std::alloc::{alloc_zeroed, dealloc};
+use std::sync::Arc;
 
 use crate::arch::{Line, prefetch};
 use crate::{Address, Session};
@@ -23,9 +24,6 @@ const LARGE_PAGE: usize = 2 << 20;
 
 /// A row of this many bytes is long: ordinary pages of it would crowd out others in the processor's first table of pages.
 const LONG: usize = 64 << 10;
-
-/// The size of an ordinary page, or less.
-const SMALL_PAGE: usize = 4 << 10;
 
 /// The alignment that allocators serve straight from the kernel's zeroed pages; more would make them touch each page.
 const PLAIN_ALIGN: usize = 16;
@@ -56,9 +54,20 @@ pub struct OutOfMemory {
 pub(crate) struct Row<T> {
     first: NonNull<T>,
     len: usize,
-    allocation: NonNull<u8>,
+    allocation: Arc<Allocation>,
+}
+
+/// The memory of a row.
+#[derive(Debug)]
+struct Allocation {
+    start: NonNull<u8>,
     layout: Layout,
 }
+
+// SAFETY: an address and a size; what lies there is the row's.
+unsafe impl Send for Allocation {}
+// SAFETY: as above.
+unsafe impl Sync for Allocation {}
 
 // SAFETY: a row owns its values, like a boxed slice.
 unsafe impl<T: Send> Send for Row<T> {}
@@ -88,12 +97,13 @@ impl<T: Zeroed> Row<T> {
         };
         let layout =
             Layout::from_size_align(room.saturating_add(align), PLAIN_ALIGN).map_err(|_| OutOfMemory { bytes })?;
-        let allocation = reserve(layout).ok_or(OutOfMemory { bytes })?;
-        let offset = allocation.align_offset(align);
+        let start = reserve(layout).ok_or(OutOfMemory { bytes })?;
+        let allocation = Arc::new(Allocation { start, layout });
+        let offset = start.align_offset(align);
         // SAFETY: `offset` is below `align`, and the allocation is `align` bytes longer than `room`, which holds the row.
-        let first = unsafe { allocation.add(offset) }.cast::<T>();
+        let first = unsafe { start.add(offset) }.cast::<T>();
         advise_large_pages(first.cast(), room);
-        Ok(Self { first, len, allocation, layout })
+        Ok(Self { first, len, allocation })
     }
 
     /// Bytes of the row, touched or not.
@@ -143,17 +153,9 @@ impl<T: Zeroed> Row<T> {
         }
     }
 
-    /// Has the kernel back a stretch of the row, in bytes; its values stay as they are.
-    pub(crate) fn touch(&mut self, stretch: Range<usize>) {
-        let first = self.first.as_ptr().cast::<u8>();
-        for at in (stretch.start..stretch.end.min(self.bytes())).step_by(SMALL_PAGE) {
-            // SAFETY: `at` is below the bytes of the row, which are allocated and borrowed with `self`. Volatile, since a byte
-            // written back as it was is what asks the kernel for its page.
-            unsafe {
-                let place = first.add(at);
-                place.write_volatile(place.read_volatile());
-            }
-        }
+    /// Its memory, for whoever has the kernel back it.
+    pub(crate) fn stretch(&self) -> Stretch {
+        Stretch { first: self.first.cast(), bytes: self.bytes(), _allocation: Arc::clone(&self.allocation) }
     }
 
     #[inline(always)]
@@ -165,10 +167,45 @@ impl<T: Zeroed> Row<T> {
     }
 }
 
-impl<T> Drop for Row<T> {
+impl Drop for Allocation {
     fn drop(&mut self) {
-        // SAFETY: `reserve` gave it to `new` for this layout; the values have nothing to drop.
-        unsafe { release(self.allocation, self.layout) };
+        // SAFETY: `reserve` gave it to `Row::new` for this layout; the values have nothing to drop, and row and stretches are gone.
+        unsafe { release(self.start, self.layout) };
+    }
+}
+
+/// The memory of a row, as far as the kernel is concerned: no value in it can be reached. It outlives the row.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    first: NonNull<u8>,
+    bytes: usize,
+    _allocation: Arc<Allocation>,
+}
+
+// SAFETY: nothing in the memory is read or written through it.
+unsafe impl Send for Stretch {}
+
+impl Stretch {
+    /// How long it is.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Has the kernel back these bytes, as far as there are so many; their values stay as they are, and whoever owns them goes on
+    /// meanwhile. Kernels before 5.14 do nothing: then the owner's first touch does it.
+    pub(crate) fn back(&self, bytes: Range<usize>) {
+        let end = bytes.end.min(self.bytes);
+        #[cfg(all(target_os = "linux", not(miri)))]
+        if self.bytes >= LONG && bytes.start < end {
+            // SAFETY: the range begins within the row, which `_allocation` keeps mapped, and ends within it; long rows begin on a
+            // page of their own. What is there stays as it is (madvise(2), MADV_POPULATE_WRITE), atomically for all others.
+            unsafe {
+                let start = self.first.add(bytes.start);
+                libc::madvise(start.as_ptr().cast(), end - bytes.start, libc::MADV_POPULATE_WRITE);
+            }
+        }
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        let _ = end;
     }
 }
 
@@ -234,13 +271,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_touched_stays_as_it_is() {
-        let mut row = Row::<u32>::new(10_000).unwrap();
-        (0..10_000).for_each(|position| *row.at_mut(position) = position);
-        row.touch(0..usize::MAX);
-        row.touch(39_999..40_001);
-        row.touch(40_000..40_100);
-        assert!((0..10_000).all(|position| *row.at(position) == position));
+    fn what_is_backed_stays_as_it_is_while_it_is_written() {
+        let mut row = Row::<u32>::new(1 << 20).unwrap();
+        let stretch = row.stretch();
+        let backs = std::thread::spawn(move || {
+            stretch.back(0..usize::MAX);
+            stretch.back(usize::MAX..usize::MAX);
+            stretch.back((4 << 20) - 4096..(4 << 20) + 4096);
+        });
+        (0..1 << 20).for_each(|position| *row.at_mut(position) = position);
+        backs.join().unwrap();
+        assert!((0..1 << 20).all(|position| *row.at(position) == position));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use units::Tick;
 
 use crate::memory::OutOfMemory;
-use crate::{HashSecret, InsertError, NewSession, Session, Slot, Table, Timeouts};
+use crate::{Backing, HashSecret, InsertError, NewSession, Session, Slot, Table, Timeouts};
 
 /// One worker's sessions.
 #[derive(Debug)]
@@ -63,10 +63,17 @@ impl Sessions {
         self.v4.bytes() + self.v6.bytes()
     }
 
-    /// Has the kernel back some memory that is needed next, of one family: [`Table::touch_ahead`].
+    /// Memory that the kernel has not backed yet, for a thread beside.
+    #[must_use]
+    pub fn backing(&self) -> Backing {
+        Backing::new(self.v4.backing(), self.v6.backing())
+    }
+
+    /// Tells that thread how far the tables have got.
     #[inline]
-    pub fn touch_ahead(&mut self) -> bool {
-        self.v4.touch_ahead() || self.v6.touch_ahead()
+    pub fn tell_reached(&self) {
+        self.v4.tell_reached();
+        self.v6.tell_reached();
     }
 
     /// Adds an IPv4 session.

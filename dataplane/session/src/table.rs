@@ -7,9 +7,11 @@
 //! [`Table::prefetch_bucket`] for each packet, then [`Table::prefetch_session`], then [`Table::lookup_hinted`].
 
 use core::fmt;
+use std::sync::Arc;
 
 use units::Tick;
 
+use crate::backing::{Reached, TableBacking};
 use crate::expiry::{Expiry, Ring};
 use crate::hash::Hasher;
 use crate::index::{CAPACITY_MAX, Index};
@@ -73,11 +75,6 @@ pub enum InsertError {
     TupleInUse,
 }
 
-/// Bytes of memory the kernel is asked to back at once: at most one large page.
-const TOUCHED_AT_ONCE: usize = 64 << 10;
-/// Bytes of sessions to come that are backed before they open.
-const TOUCHED_AHEAD: usize = 16 << 20;
-
 /// Sessions whose memory is asked for at once before they end.
 const DUE_AHEAD: usize = 8;
 
@@ -87,7 +84,7 @@ const VACANT_AHEAD: u32 = 64;
 /// One worker's sessions of one address family.
 ///
 /// Shape: 64 bytes of index for each 3.75 sessions of capacity, and 132 (IPv4) or 196 (IPv6) bytes each; memory of sessions
-/// is not backed until it is used, or soon will be ([`Table::touch_ahead`]).
+/// is not backed until it is used, or soon will be ([`Backing`](crate::Backing)).
 #[derive(Debug)]
 pub struct Table<A: Address> {
     hasher: Hasher,
@@ -103,8 +100,8 @@ pub struct Table<A: Address> {
     /// The vacant slots below `fresh`, the one that was used last at the end: known ahead, so that they can be asked for.
     vacant: Row<u32>,
     vacant_len: u32,
-    /// Bytes of the index and of the sessions that the kernel has backed.
-    touched: [usize; 2],
+    /// Told now and then how far `fresh` has got.
+    reached: Arc<Reached>,
 }
 
 impl<A: Address> Table<A> {
@@ -129,7 +126,7 @@ impl<A: Address> Table<A> {
             fresh: 1,
             vacant: Row::new(capacity as usize)?,
             vacant_len: 0,
-            touched: [0; 2],
+            reached: Arc::default(),
         })
     }
 
@@ -334,24 +331,15 @@ impl<A: Address> Table<A> {
         }
     }
 
-    /// Has the kernel back some memory that is needed next: first the index, whose every part is needed by the first
-    /// thousand sessions, then that of sessions to come. A little at a time, for whoever has nothing else to do; without it,
-    /// first packets wait for the kernel. False when there is enough.
+    /// Memory that the kernel has not backed yet, for a thread beside.
+    pub(crate) fn backing(&self) -> TableBacking {
+        TableBacking::new::<A>(self.index.stretch(), self.sessions.stretch(), Arc::clone(&self.reached))
+    }
+
+    /// Tells that thread how many slots have been in use at some time.
     #[inline]
-    pub fn touch_ahead(&mut self) -> bool {
-        let [index, sessions] = self.touched;
-        let wanted = (self.fresh as usize * size_of::<Session<A>>()).saturating_add(TOUCHED_AHEAD);
-        if index < self.index.bytes() {
-            self.index.touch(index..index + TOUCHED_AT_ONCE);
-            self.touched = [index + TOUCHED_AT_ONCE, sessions];
-            true
-        } else if sessions < wanted.min(self.sessions.bytes()) {
-            self.sessions.touch(sessions..sessions + TOUCHED_AT_ONCE);
-            self.touched = [index, sessions + TOUCHED_AT_ONCE];
-            true
-        } else {
-            false
-        }
+    pub(crate) fn tell_reached(&self) {
+        self.reached.tell(self.fresh);
     }
 
     /// The session in `slot`, a vacant one when there is none.

@@ -151,9 +151,6 @@ where
         if !busy || self.turns.is_multiple_of(KEEPS_HOUSE) {
             self.keep_house(now);
         }
-        if !busy {
-            self.shard.sessions.touch_ahead();
-        }
         let before = if self.sampled { self.clock.cycles() } else { 0 };
         self.exits.flush(&self.shard.counters);
         if self.watch.is_on() {
@@ -371,6 +368,7 @@ where
             drop(overdue);
             self.shard.counters.drop_one(DropReason::NeighborUnresolved);
         }
+        self.shard.sessions.tell_reached();
         let counters = &self.shard.counters;
         counters.sessions.set(self.shard.sessions.len() as u64);
         counters.held.set((self.shard.next_hops.held() + self.shard.fragments.waiting.held()) as u64);

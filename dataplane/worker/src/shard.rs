@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
-use session::{Direction, HashSecret, OutOfMemory, Session, Sessions, Slot, Traffic};
+use session::{Backing, Direction, HashSecret, OutOfMemory, Session, Sessions, Slot, Traffic};
 use stage::firewall::{Candidate, Judgement};
 use stage::heavy_hitters::Sampler;
 use stage::reassembly::Waiting;
@@ -207,6 +207,12 @@ impl<B> Shard<B> {
     #[must_use]
     pub fn session_bytes(&self) -> usize {
         self.sessions.bytes() + self.splices.bytes() + self.journeys.bytes() + self.mappings.bytes()
+    }
+
+    /// Memory of its sessions that the kernel has not backed yet, for a thread beside.
+    #[must_use]
+    pub fn session_backing(&self) -> Backing {
+        self.sessions.backing()
     }
 
     /// Tells control, or counts that it could not be told. Leaves room for what has to be delivered.

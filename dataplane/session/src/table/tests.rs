@@ -609,21 +609,3 @@ proptest! {
         prop_assert_eq!(drain(&mut table, Tick::new(now)), left);
     }
 }
-
-#[test]
-fn memory_is_touched_ahead_of_sessions_and_no_further() {
-    let mut table = table(1_000_000);
-    let mut steps = 0;
-    while table.touch_ahead() {
-        steps += 1;
-    }
-    let index = table.index.bytes().div_ceil(TOUCHED_AT_ONCE);
-    assert_eq!(steps, index + TOUCHED_AHEAD / TOUCHED_AT_ONCE + 1, "the index, and what is ahead of slot 1");
-    let slots = TOUCHED_AT_ONCE / size_of::<Session<Ipv4Addr>>();
-    for number in 0..u32::try_from(2 * slots).unwrap() {
-        table.insert(&plain(Kind::Udp, number), NOW).unwrap();
-    }
-    assert!(table.touch_ahead() && table.touch_ahead() && !table.touch_ahead());
-    assert_eq!(table.len(), 2 * slots);
-    assert_eq!(lookup(&table, Kind::Udp, &tuple(9)).map(|(slot, _)| slot), Some(Slot::new(10)));
-}
