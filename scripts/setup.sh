@@ -7,14 +7,16 @@ export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
 usage() {
     cat <<'TEXT'
-usage: scripts/setup.sh [--guest] [--help]
+usage: scripts/setup.sh [--build | --guest] [--help]
 
 Installs, through apt-get and only where missing:
   to build   gcc, clang and libclang, pkg-config, DPDK 22.11 or newer, a Rust toolchain of 1.88 or newer
   to run     iproute2, ethtool, kmod
   to pack    dpkg-dev and lintian
   to check   promtool (in Debian's package prometheus), tshark and nfdump, where they can be had
-  to show    curl, iperf3, nginx, dig, ping, tracepath, traceroute, netcat, hping3, jq, dnsmasq, tcpdump, python3-venv (scripts/demo.sh and the tests)
+  to show    curl, iperf3, nginx, dig, ping, tracepath, traceroute, netcat, hping3, nft, jq, dnsmasq, tcpdump, python3-venv
+             (scripts/demo.sh and the tests)
+  --build    only what building takes
   --guest    also QEMU 8 or newer, from backports where this Debian has an older one: for the test on virtual functions
              of an SR-IOV NIC. Where it cannot be had, that is said, and nothing fails.
 
@@ -22,9 +24,10 @@ Needs root only when something is missing. Exit status: 0 everything is there, 1
 TEXT
 }
 
-guest=false
+guest=false only_build=false
 case "${1:-}" in
     "") ;;
+    --build) only_build=true ;;
     --guest) guest=true ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -34,12 +37,14 @@ say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # The package installed is also the proof that it is there: a library has no command to look for.
-packages=(
-    gcc g++ libc6-dev clang libclang-dev pkg-config libdpdk-dev
-    iproute2 ethtool kmod procps util-linux dpkg-dev lintian
-    lua5.4 python3 python3-venv
-    curl iperf3 nginx-light bind9-dnsutils dnsmasq-base iputils-ping iputils-tracepath traceroute netcat-openbsd hping3 jq tcpdump ca-certificates
-)
+packages=(gcc g++ libc6-dev clang libclang-dev pkg-config libdpdk-dev ca-certificates)
+if ! $only_build; then
+    packages+=(
+        iproute2 ethtool kmod procps util-linux dpkg-dev lintian
+        lua5.4 python3 python3-venv
+        curl iperf3 nginx-light bind9-dnsutils dnsmasq-base iputils-ping iputils-tracepath traceroute netcat-openbsd hping3 nftables jq tcpdump
+    )
+fi
 
 # Some programs come in several packages; whichever is there will do.
 have() {
@@ -52,6 +57,7 @@ have() {
         prometheus) command -v promtool >/dev/null ;;
         tshark) command -v tshark >/dev/null ;;
         nfdump) command -v nfcapd >/dev/null ;;
+        nftables) command -v nft >/dev/null ;;
         dnsmasq-base) command -v dnsmasq >/dev/null ;;
         bind9-dnsutils) command -v dig >/dev/null ;;
         iproute2) command -v ip >/dev/null ;;
@@ -86,18 +92,20 @@ hold_services() {
     fi
 }
 
+# A mirror that gives no answer once may give one the next time.
+apt() { apt-get -qq -o Acquire::Retries=5 "$@"; }
 apt_ready=false
 install() {
     command -v apt-get >/dev/null || fail "these are missing and this is not a Debian: $*"
     [ "$(id -u)" = 0 ] || fail "these packages are missing; run scripts/setup.sh as root: $*"
     if ! $apt_ready; then
         say "reading the package lists"
-        apt-get -qq update || fail "apt-get update failed; the lines above say why"
+        apt update || fail "apt-get update failed; the lines above say why"
         apt_ready=true
     fi
     say "installing $*"
     hold_services
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt install --yes --no-install-recommends "$@" >/dev/null
 }
 
 mapfile -t missing < <(missing_of "${packages[@]}")
@@ -122,7 +130,7 @@ with_backports() {
     lists=$(mktemp --directory)
     cp --recursive /etc/apt/sources.list.d/. "$lists/"
     printf 'deb [signed-by=%s] %s %s-backports main\n' "$keys" "$place" "$release" >"$lists/backports.list"
-    apt-get -qq -o "Dir::Etc::sourceparts=$lists" "$@" || { rm -rf "$lists"; return 1; }
+    apt -o "Dir::Etc::sourceparts=$lists" "$@" || { rm -rf "$lists"; return 1; }
     rm -rf "$lists"
 }
 guest_programs() {
@@ -131,10 +139,10 @@ guest_programs() {
     release=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
     hold_services
     export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq update && apt-get -qq install --yes --no-install-recommends qemu-system-x86 xz-utils >/dev/null || return
+    apt update && apt install --yes --no-install-recommends qemu-system-x86 xz-utils >/dev/null || return
     if has_nic; then return; fi
     with_backports update && with_backports install --yes --no-install-recommends --target-release "$release-backports" qemu-system-x86 >/dev/null
-    apt-get -qq update
+    apt update
     has_nic
 }
 if $guest && ! has_nic; then
@@ -143,12 +151,17 @@ if $guest && ! has_nic; then
 fi
 
 # Only some tests need these, and they say so where one is missing.
-for optional in prometheus tshark nfdump; do
-    # In a shell of its own: that it cannot be had ends nothing.
-    have "$optional" || (trap cleanup EXIT && install "$optional") || say "$optional is not to be had: the tests that need it will be skipped"
-done
-if [ -d /run/systemd/system ]; then
-    systemctl disable --quiet prometheus.service prometheus-node-exporter.service 2>/dev/null || true
+if ! $only_build; then
+    had_prometheus=true
+    have prometheus || had_prometheus=false
+    for optional in prometheus tshark nfdump; do
+        # In a shell of its own: that it cannot be had ends nothing.
+        have "$optional" || (trap cleanup EXIT && install "$optional") || say "$optional is not to be had: the tests that need it will be skipped"
+    done
+    # What watches this machine already stays as it is.
+    if ! $had_prometheus && [ -d /run/systemd/system ]; then
+        systemctl disable --quiet prometheus.service 2>/dev/null || true
+    fi
 fi
 
 # Rust: 1.88 is the oldest that builds the workspace (edition 2024 and its let chains).
@@ -169,4 +182,6 @@ if ! new_enough cargo || ! new_enough rustc; then
     fail "Rust $wanted or newer is needed and this machine has $(cargo --version 2>/dev/null || echo none): install the stable toolchain with rustup, then run this again."
 fi
 
-say "everything is here: $(cargo --version | awk '{print "cargo " $2}'), DPDK $(pkg-config --modversion libdpdk)"
+what=everything
+if $only_build; then what="what building takes"; fi
+say "$what is here: $(cargo --version | awk '{print "cargo " $2}'), DPDK $(pkg-config --modversion libdpdk)"
