@@ -7,20 +7,22 @@ export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
 usage() {
     cat <<'TEXT'
-usage: scripts/fuzz.sh [--seconds N] [--list] [TARGET...]
+usage: scripts/fuzz.sh [--seconds N] [--smoke] [--list] [TARGET...]
 
 Fuzzes each TARGET (all of tests/fuzz/fuzz_targets when none is named) for N seconds (default 10), starting from the
-seeds in tests/fuzz/seeds/TARGET and the corpus of earlier runs. To repeat a finding, give it to the binary that the
-last line names. Exit status: 0 nothing found, 1 a finding or a target that does not build.
+seeds in tests/fuzz/seeds/TARGET and the corpus of earlier runs, as many targets at a time as there are processors. --smoke
+is for a short look at all of them: built sooner, running slower, and asking the same each time. To repeat a finding, give
+it to the binary that the last line names. Exit status: 0 nothing found, 1 a finding or a target that does not build.
 TEXT
 }
 
-seconds=10 list=false
+seconds=10 smoke=false list=false
 targets=()
 while [ $# -gt 0 ]; do
     case "$1" in
         -h | --help) usage; exit 0 ;;
         --seconds) seconds=${2:-}; [[ $seconds =~ ^[1-9][0-9]*$ ]] || { usage >&2; exit 2; }; shift ;;
+        --smoke) smoke=true ;;
         --list) list=true ;;
         -*) usage >&2; exit 2 ;;
         *) targets+=("$1") ;;
@@ -46,23 +48,41 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 # With --target the flags stay away from build scripts and procedural macros.
 triple=$(rustc --version --verbose | awk '/^host:/ { print $2 }')
 target_dir=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}/fuzz")
+# Chance, unless the same is to be asked each time.
+seed=0
+if $smoke; then
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+    seed=1
+fi
 cargo build --release --quiet --manifest-path tests/fuzz/Cargo.toml --target "$triple" --target-dir "$target_dir"
 
-status=0
-for target in ${targets[@]+"${targets[@]}"}; do
-    binary=$target_dir/$triple/release/$target
-    corpus=tests/fuzz/corpus/$target artifacts=tests/fuzz/artifacts/$target
+# fuzz_one TARGET: prints what came of it.
+fuzz_one() {
+    local target=$1 binary=$target_dir/$triple/release/$1 corpus=tests/fuzz/corpus/$1 artifacts=tests/fuzz/artifacts/$1
+    local folders=("$corpus") output runs
     mkdir -p "$corpus" "$artifacts"
-    folders=("$corpus")
     if [ -d "tests/fuzz/seeds/$target" ]; then folders+=("tests/fuzz/seeds/$target"); fi
-    if output=$("$binary" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    if output=$("$binary" -max_total_time="$seconds" -seed="$seed" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$artifacts/" "${folders[@]}" 2>&1); then
         runs=$(awk '/stat::number_of_executed_units/ { print $2 }' <<<"$output")
         printf 'fuzz %s ... ok, %s runs\n' "$target" "${runs:-0}"
     else
-        tail -n 40 <<<"$output"
-        printf 'fuzz %s ... FAILED; %s %s/<finding> repeats it\n' "$target" "$binary" "$artifacts"
-        status=1
+        printf '%s\nfuzz %s ... FAILED; %s %s/<finding> repeats it\n' "$(tail -n 40 <<<"$output")" "$target" "$binary" "$artifacts"
+        return 1
     fi
+}
+
+status=0 running=0
+for target in ${targets[@]+"${targets[@]}"}; do
+    if [ "$running" -ge "$(nproc)" ]; then
+        wait -n || status=1
+        running=$((running - 1))
+    fi
+    fuzz_one "$target" &
+    running=$((running + 1))
+done
+while [ "$running" -gt 0 ]; do
+    wait -n || status=1
+    running=$((running - 1))
 done
 exit "$status"
