@@ -13,7 +13,10 @@ export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
 lab=""            # the name: what namespaces are called begins with it
 lab_dir=""        # logs, generated configurations, sockets
-lab_state=""      # where the appliance keeps its state, if it was not there before
+lab_state=""      # the folder for an appliance's state, if it was not there before
+# An appliance begun by this has a folder of its own there, which goes with it: that of this machine's appliance stays as it is.
+# shellcheck disable=SC2016,SC2034 # the inner shell expands it, and whoever sources this uses it
+lab_apart=(sh -c 'mount -t tmpfs millrace-lab /var/lib/millrace && exec "$@"' sh)
 declare -A lab_pids=()
 
 # lab_in HOST COMMAND...: runs a command on one of the lab's hosts.
@@ -97,7 +100,10 @@ lab_server() {
 lab_up() {
     lab=$1
     lab_dir=$(mktemp --directory "/tmp/$lab.XXXXXX")
-    if [ ! -e /var/lib/millrace ]; then lab_state=/var/lib/millrace; fi
+    if [ ! -e /var/lib/millrace ]; then
+        lab_state=/var/lib/millrace
+        mkdir "$lab_state"
+    fi
     local number
     for host in client appliance switch; do lab_host "$host"; done
     lab_wire appliance mr-out0 client eth0
@@ -175,5 +181,5 @@ lab_down() {
         done
     fi
     if [ -n "$lab_dir" ]; then rm -rf "$lab_dir"; fi
-    if [ -n "$lab_state" ]; then rm -rf "$lab_state"; fi
+    if [ -n "$lab_state" ]; then rmdir --ignore-fail-on-non-empty "$lab_state" || true; fi
 }

@@ -43,4 +43,4 @@ lab_up mrlab
 lab_servers_up
 printf 'In another terminal:  ip netns exec mrlab-client curl 198.51.100.10\n                      %s show services\n' "$millrace"
 # In the foreground, so that Ctrl-C reaches it; lab_down does the rest.
-lab_in appliance "$millrace" run --config "$configuration"
+lab_in appliance "${lab_apart[@]}" "$millrace" run --config "$configuration"
