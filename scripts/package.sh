@@ -61,7 +61,10 @@ printf 'millrace (%s) unstable; urgency=medium\n\n  * CHANGELOG.md beside this f
     "$version" "$maintainer" "$(date --rfc-email --utc --reference=CHANGELOG.md)" >"$work/changelog"
 put 644 "$work/changelog" "$documents/changelog"
 gzip --best --no-name "$work/root$documents/changelog" "$work/root$documents/CHANGELOG.md"
-for example in config/examples/*.toml; do put 644 "$example" "$documents/examples/$(basename "$example")"; done
+for example in config/examples/*.toml; do
+    if grep --quiet '^# Not built yet' "$example"; then continue; fi
+    put 644 "$example" "$documents/examples/$(basename "$example")"
+done
 
 mkdir -p "$work/root/usr/share/man/man1"
 "$binary" manual "$work/root/usr/share/man/man1"
@@ -86,4 +89,4 @@ for script in postinst prerm postrm; do install --mode=755 "scripts/packaging/$s
 find "$work/root" -type d -exec chmod 755 {} +
 package=$folder/millrace_${version}_$architecture.deb
 dpkg-deb --root-owner-group -Zxz --build "$work/root" "$package" >/dev/null
-printf '%s\n' "$package"
+realpath "$package"

@@ -19,8 +19,8 @@ pub const LASTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::f
 /// Bytes of a frame that are kept at most: more than any port carries.
 pub const SNAP_MAX: usize = 16_384;
 
-/// Bytes of a file when nothing else is said: 100 MB.
-pub const SIZE: u64 = 100_000_000;
+/// Bytes of a file when nothing else is said.
+pub const SIZE: u64 = 96 << 20;
 
 /// Which of a port's frames are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

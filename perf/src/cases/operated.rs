@@ -97,7 +97,7 @@ fn measure(bench: &Bench, sessions: u32, rules: u32, label: &str) -> Outcome<(Fi
             Outcome::Ok((watched?.0, worked))
         })?;
         if did.policies == 0 {
-            return Err("no policy came into force while it was watched; watch longer (--run)".into());
+            return Err("no policy came into force while it was watched; watch longer (--seconds)".into());
         }
         operated.extend(windows);
         worked.policies += did.policies;
