@@ -129,7 +129,7 @@ fn probed(addresses: [&str; 2]) -> [Health; 2] {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
-        let mut prober = Prober::new(runtime.handle().clone(), move |report: Report| drop(sender.send(report)));
+        let mut prober = Prober::start(move |report: Report| drop(sender.send(report))).unwrap();
         let target = |address: &str| Target {
             service: "shop".into(),
             backend: address.into(),

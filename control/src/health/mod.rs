@@ -5,7 +5,8 @@
 //! - `probe`: one probe of each kind.
 //! - [`Prober`]: a task for each target, replaced when the policy changes.
 //!
-//! Runs on the management threads. What it finds is told to a callback, once for every probe.
+//! Probes run on a thread of their own; policies come from the management threads. What is found is told to a callback, once for
+//! every probe.
 
 mod icmp;
 mod probe;

@@ -1,15 +1,19 @@
 //! The tasks that probe: one for each target. A new policy replaces them; a target that stays the same keeps its standing,
 //! so that a reload makes no backend disappear.
+//!
+//! They have a thread that nobody else uses: what strangers have the API compute (handshakes above all) makes no answer of a
+//! backend's come late (FLD-13).
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use stage::balancer::Health;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -19,6 +23,9 @@ use super::target::Target;
 
 /// Probes under way at once: bounds the sockets of a policy with thousands of backends.
 const AT_ONCE: usize = 256;
+
+/// What the thread is called.
+const THREAD: &str = "probes";
 
 /// What a probe found, and what it made of the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +53,11 @@ struct Watched {
     task: AbortHandle,
 }
 
-/// All tasks. Dropping it ends them.
+/// All tasks, and their thread. Dropping it ends them.
 pub struct Prober {
     runtime: Handle,
+    /// Dropped, the thread ends.
+    _stay: oneshot::Sender<()>,
     tell: Tell,
     at_once: Arc<Semaphore>,
     watched: Vec<Watched>,
@@ -61,11 +70,17 @@ impl std::fmt::Debug for Prober {
 }
 
 impl Prober {
-    /// A prober of nothing yet, whose tasks run on `runtime`. `tell` is called on its threads, after every probe, and must
-    /// not block.
-    #[must_use]
-    pub fn new(runtime: Handle, tell: impl Fn(Report) + Send + Sync + 'static) -> Self {
-        Self { runtime, tell: Arc::new(tell), at_once: Arc::new(Semaphore::new(AT_ONCE)), watched: Vec::new() }
+    /// A prober of nothing yet. `tell` is called on its thread, after every probe, and must not block.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(tell: impl Fn(Report) + Send + Sync + 'static) -> io::Result<Self> {
+        let own = Builder::new_current_thread().enable_all().build()?;
+        let runtime = own.handle().clone();
+        let (stay, over) = oneshot::channel();
+        std::thread::Builder::new().name(THREAD.into()).spawn(move || drop(own.block_on(over)))?;
+        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        Ok(Self { runtime, _stay: stay, tell: Arc::new(tell), at_once, watched: Vec::new() })
     }
 
     /// Probes these targets and no others. One that is as before is not disturbed; one whose times alone changed keeps
@@ -84,9 +99,9 @@ impl Prober {
                 Some(watched) if watched.target == target => watched,
                 Some(watched) => {
                     watched.task.abort();
-                    self.start(target, watched.tally)
+                    self.begin(target, watched.tally)
                 }
-                None => self.start(target, Arc::default()),
+                None => self.begin(target, Arc::default()),
             });
         }
         for watched in before.values() {
@@ -102,7 +117,7 @@ impl Prober {
         Some(watched.tally.lock().unwrap_or_else(PoisonError::into_inner).health())
     }
 
-    fn start(&self, target: Target, tally: Arc<Mutex<Tally>>) -> Watched {
+    fn begin(&self, target: Target, tally: Arc<Mutex<Tally>>) -> Watched {
         let (tell, at_once) = (Arc::clone(&self.tell), Arc::clone(&self.at_once));
         let task = self.runtime.spawn(attend(target.clone(), Arc::clone(&tally), tell, at_once));
         Watched { target, tally, task: task.abort_handle() }
@@ -171,7 +186,7 @@ mod tests {
 
     fn prober() -> (Prober, UnboundedReceiver<Report>) {
         let (sender, reports) = unbounded_channel();
-        (Prober::new(Handle::current(), move |report| drop(sender.send(report))), reports)
+        (Prober::start(move |report| drop(sender.send(report))).unwrap(), reports)
     }
 
     async fn next_change(reports: &mut UnboundedReceiver<Report>) -> (String, Health) {
@@ -238,6 +253,22 @@ mod tests {
         let report = reports.recv().await.unwrap();
         assert_eq!(report.outcome, Err("no answer within 1ms".into()));
         assert_eq!(next_change(&mut reports).await, ("a".into(), Health::Failed));
+    }
+
+    /// FLD-13: whoever keeps the threads of the API busy keeps no probe waiting.
+    #[tokio::test]
+    async fn probes_go_on_while_nothing_else_does() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (found, reports) = std::sync::mpsc::channel();
+        let mut prober = Prober::start(move |report| {
+            let _ = found.send((report, std::thread::current().name().map(str::to_owned)));
+        })
+        .unwrap();
+        prober.watch(vec![target("a", listener.local_addr().unwrap())]);
+        // The only thread of this runtime waits, and lets nothing else run on it.
+        let (report, thread) = reports.recv().unwrap();
+        assert!(report.outcome.is_ok(), "{report:?}");
+        assert_eq!(thread.as_deref(), Some(THREAD));
     }
 
     #[tokio::test]

@@ -179,9 +179,9 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let weak = Arc::downgrade(&appliance);
     // It ends with the prober.
     std::thread::Builder::new().name("health".into()).spawn(move || Running::attend_probes(&weak, &found))?;
-    appliance.probe_with(Prober::new(runtime.handle().clone(), move |report| {
+    appliance.probe_with(Prober::start(move |report| {
         let _ = finding.send(report);
-    }));
+    })?);
     if let Some(hook) = hook {
         appliance.redirect_with(hook)?;
     }
