@@ -1,10 +1,9 @@
 //! Who calls over TCP: nobody is one of the callers until the handshake has shown whose certificate it is. Handshakes have
-//! places of their own, and the oldest gives way, so that a flood of connections neither keeps those out who are let in nor
-//! waits on them (FLD-13).
+//! places of their own, and the oldest of whoever has most gives way, so that a flood of connections neither keeps those out who
+//! are let in nor waits on them (FLD-13).
 //!
 //! Runs on the management threads.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -15,17 +14,18 @@ use config::policy::Api;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::callers::{Caller, Presence, Shared};
+use super::crowd::Crowd;
 use super::role::{Grant, grant};
 use super::routes::AUDIT;
 use super::tls::{Tls, TlsError};
 
-/// Handshakes at a time.
-const HANDSHAKES_MAX: usize = 256;
+/// Handshakes at a time: few, so that with the callers of both kinds there are file descriptors left for all else.
+const HANDSHAKES_MAX: usize = 64;
 /// How long one may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
@@ -95,7 +95,7 @@ type Arrival = (TlsStream<TcpStream>, Grant, SocketAddr);
 #[derive(Debug)]
 pub(super) struct Guests {
     arrivals: mpsc::Receiver<Arrival>,
-    presence: Shared,
+    presence: Shared<Grant>,
     local: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -108,7 +108,7 @@ impl Drop for Guests {
 
 /// Takes connections, and makes a handshake with each, beside each other.
 async fn receive(listener: TcpListener, tls: Arc<Tls>, let_in: mpsc::Sender<Arrival>) {
-    let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
+    let mut under_way = Crowd::new(HANDSHAKES_MAX);
     let (turned_away, mut told) = mpsc::channel::<String>(HANDSHAKES_MAX);
     let told = tokio::spawn(async move {
         let mut untold = Untold::default();
@@ -125,14 +125,8 @@ async fn receive(listener: TcpListener, tls: Arc<Tls>, let_in: mpsc::Sender<Arri
                 continue;
             }
         };
-        under_way.retain(|handshake| !handshake.is_finished());
-        if under_way.len() >= HANDSHAKES_MAX
-            && let Some(oldest) = under_way.pop_front()
-        {
-            oldest.abort();
-        }
         let (tls, let_in, turned_away) = (Arc::clone(&tls), let_in.clone(), turned_away.clone());
-        let handshake = tokio::spawn(async move {
+        under_way.attend(from.ip(), async move {
             match welcome(stream, &tls).await {
                 Ok((stream, grant)) => {
                     // Nobody serves any more: then this ends, too.
@@ -142,7 +136,6 @@ async fn receive(listener: TcpListener, tls: Arc<Tls>, let_in: mpsc::Sender<Arri
                 Err(why) => drop(turned_away.try_send(format!("{from}: {why}"))),
             }
         });
-        under_way.push_back(handshake.abort_handle());
         if told.is_finished() {
             return;
         }

@@ -6,7 +6,7 @@
 //! - `call`: what a call is, for the router and for `openapi`, which describes them all.
 //! - `answer`: how bodies are read and answers given.
 //! - `callers`: who is on the socket at a time; `guests`: who calls over TCP, with `tls` and the `role` of each certificate;
-//!   `large_bodies`: who may send much at a time.
+//!   `crowd`: who gives way where places are few; `large_bodies`: who may send much at a time.
 //! - `metrics`: `/metrics`, here and on a TCP port of its own.
 //! - [`user`]: as whom they call.
 //! - [`socket`]: the socket file, its mode and its life.
@@ -18,6 +18,7 @@ mod answer;
 pub mod appliance;
 mod call;
 mod callers;
+mod crowd;
 mod events;
 mod guests;
 mod large_bodies;
