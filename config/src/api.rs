@@ -1,13 +1,11 @@
 //! `[api]` and `[[api.role]]`: the API over TCP, and what each certificate may do there. Only where the files are: they are
 //! read when the appliance starts, and again when they change.
 
-use std::net::SocketAddr;
-
 use toml::de::DeValue;
 
-use crate::findings::Findings;
-use crate::findings::{Finding, Spot};
+use crate::findings::{At, Finding, Findings, Spot};
 use crate::kind::{Wrong, choice, string};
+use crate::listen::listen;
 use crate::names::Names;
 use crate::nearest::quoted;
 use crate::path::file;
@@ -22,13 +20,13 @@ const KINDS: [&str; 4] = ["CN=", "DNS:", "URI:", "email:"];
 /// Longest name.
 const NAME_BYTES_MAX: usize = 512;
 
-/// Reads `[api]`; without it the API is at the control socket alone.
-pub(crate) fn api(root: &mut Section<'_>, findings: &Findings) -> Option<Api> {
+/// Reads `[api]`, with the place of its `listen`; without it the API is at the control socket alone.
+pub(crate) fn api(root: &mut Section<'_>, findings: &Findings) -> Option<At<Api>> {
     let mut section = root.table("api")?;
     let pem = |section: &mut Section<'_>, key: &'static str, advice: &str| {
         section.required(key, file, advice).map(|path| path.value).unwrap_or_default()
     };
-    let listen = section.required("listen", socket_address, "say where: listen = \"192.0.2.1:8443\"");
+    let place = section.required("listen", listen, "say where: listen = \"192.0.2.1:8443\"");
     let certificate = pem(&mut section, "certificate", "name its file: certificate = \"/etc/millrace/api.pem\"");
     let key = pem(&mut section, "key", "name its file: key = \"/etc/millrace/api.key\"");
     let client_ca = pem(&mut section, "client_ca", "name its file: client_ca = \"/etc/millrace/clients.pem\"");
@@ -44,7 +42,7 @@ pub(crate) fn api(root: &mut Section<'_>, findings: &Findings) -> Option<Api> {
     let mut given: Vec<(String, Spot)> = Vec::new();
     let roles = sections.into_iter().map(|section| role(section, &mut names, &mut given)).collect();
     section.finish();
-    Some(Api { listen: listen?.value, certificate, key, client_ca, roles })
+    place.map(|At { value: listen, spot }| At { value: Api { listen, certificate, key, client_ca, roles }, spot })
 }
 
 fn role(mut section: Section<'_>, names: &mut Names<'_>, given: &mut Vec<(String, Spot)>) -> ApiRole {
@@ -68,19 +66,6 @@ fn role(mut section: Section<'_>, names: &mut Names<'_>, given: &mut Vec<(String
         name: name.value,
         role: role.map_or(Role::Viewer, |role| role.value),
         certificates: certificates.into_iter().map(|certificate| certificate.value).collect(),
-    }
-}
-
-/// An address and a port: `"192.0.2.1:8443"`, `"[2001:db8::1]:8443"`.
-fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
-    let example = "an address and a port such as \"192.0.2.1:8443\" or \"[2001:db8::1]:8443\"";
-    let written = string(value, example)?;
-    match written.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 && !address.ip().is_multicast() => Ok(address),
-        Ok(_) | Err(_) => {
-            let predicate = format!("{} is not an address and a port", quoted(written));
-            Err(Wrong::new("bad-address", predicate, format!("write {example}")))
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The file as written: its tables, each read by the module of its name, in the order in which they refer to each other.
 
+use std::net::SocketAddr;
+
 use stage::tunnel::Ending;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -20,8 +22,7 @@ use crate::metrics;
 use crate::nat64::{self, Nat64Read};
 use crate::pairs;
 use crate::policy::{
-    Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Metrics, Neighbor, Redirection, SessionLog, Sessions,
-    ZoneTerms,
+    Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Neighbor, Redirection, SessionLog, Sessions, ZoneTerms,
 };
 use crate::ports::{self, Ports};
 use crate::redirection;
@@ -51,13 +52,13 @@ const NOT_TOML: &str = "the file has to be TOML, see toml.io";
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) appliance: Appliance,
-    pub(crate) api: Option<Api>,
+    pub(crate) api: Option<At<Api>>,
     pub(crate) log_format: LogFormat,
     pub(crate) cores: Cores,
     pub(crate) dpdk: DpdkRead,
     pub(crate) sessions: Sessions,
     pub(crate) fragments: Fragments,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Option<At<SocketAddr>>,
     pub(crate) session_log: Option<SessionLog>,
     pub(crate) redirection: Option<Redirection>,
     pub(crate) ports: Ports,

@@ -36,6 +36,7 @@ mod icmp;
 mod kind;
 mod lines;
 mod links;
+mod listen;
 mod log;
 mod memory;
 mod metrics;

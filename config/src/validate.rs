@@ -17,7 +17,8 @@ use crate::findings::{At, Finding, Findings, Spot};
 use crate::firewall::FirewallRead;
 use crate::forward::{self, ForwardRead};
 use crate::links::Links;
-use crate::policy::{Dpdk, Policy};
+use crate::listen;
+use crate::policy::{Dpdk, Metrics, Policy};
 use crate::ports::PortRead;
 use crate::prefix_map::PrefixMap;
 use crate::routes::Routes;
@@ -26,6 +27,7 @@ use units::{PortId, ZoneId};
 
 /// The policy of a file. It is of use only when `findings` has no error afterwards.
 pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
+    listen::apart(file.api.as_ref(), file.metrics.as_ref(), findings);
     overlapping_services(&file.services, findings);
     attracted_two_ways(&file.services, findings);
     file.source_nat.beside_services(&file.services, findings);
@@ -48,13 +50,13 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
     let dpdk = Dpdk { hugepages: file.dpdk.hugepages, memory: file.dpdk.memory, buffers: 0, buffer_size: 0 };
     let mut policy = Policy {
         appliance: file.appliance,
-        api: file.api,
+        api: file.api.map(|api| api.value),
         log_format: file.log_format,
         cores: file.cores,
         dpdk,
         sessions: file.sessions,
         fragments: file.fragments,
-        metrics: file.metrics,
+        metrics: Metrics { listen: file.metrics.map(|listen| listen.value) },
         session_log: file.session_log,
         redirection: file.redirection,
         zones: file.ports.zones.names,

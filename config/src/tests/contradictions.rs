@@ -138,6 +138,12 @@ fn a_device_an_interface_or_a_mac_of_two_ports() {
 }
 
 #[test]
+fn metrics_where_the_api_is() {
+    let text = full_with("listen = \"192.0.2.1:8443\"", "listen = \"0.0.0.0:9464\"");
+    refused(&text, "listens-twice", "listen = \"127.0.0.1:9464", "listen = \"0.0.0.0:9464");
+}
+
+#[test]
 fn a_worker_on_a_core_twice_or_on_that_of_control() {
     let text = full_with("workers = [1, 2]", "workers = [\n1,\n1 ]");
     refused(&text, "duplicate-core", "1 ]", "1,");

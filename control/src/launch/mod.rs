@@ -164,7 +164,9 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let answers = Arc::clone(&appliance) as Arc<dyn Appliance>;
     let mut server = Server::answer(socket, Arc::clone(&answers), runtime.handle())?;
     if let Some(door) = door {
+        let address = door.address()?;
         server.open(door, answers, runtime.handle())?;
+        log::info!("the API is at {address}, too, for whoever shows a certificate");
     }
     let (finding, found) = unbounded();
     let metrics = match metrics {
