@@ -95,7 +95,8 @@ fn resident(process: u32) -> u64 {
 #[test]
 fn objects_are_changed_over_the_socket_and_over_tcp_under_traffic() {
     let test = "objects_are_changed_over_the_socket_and_over_tcp_under_traffic";
-    let Some(lab) = Lab::wired(test, Claims::PROGRAMS) else { return };
+    let programs = [Claims::PROGRAMS, &["setpriv", "stat"]].concat();
+    let Some(lab) = Lab::wired(test, &programs) else { return };
     let claims = Claims::serve(&lab);
     certificates(lab.directory());
     lab.appliance.raise("lo");
@@ -140,12 +141,15 @@ fn objects_are_changed_over_the_socket_and_over_tcp_under_traffic() {
         caller.curl(&format!("--cacert {} https://localhost:8443/api/v1/ports", lab.file("ca.pem").display())).0,
         "000"
     );
-    let stranger = format!(
-        "setpriv --reuid=65534 --regid=65534 --clear-groups curl -sS --unix-socket {}",
-        configuration.socket().display()
-    );
-    let stranger = lab.appliance.run(&format!("{stranger} http://millrace/api/v1/ports"));
-    assert!(!stranger.success, "{}", stranger.out);
+    // Who may come to the socket and see it is kept out by nothing but its mode.
+    fs::set_permissions(lab.directory(), fs::Permissions::from_mode(0o711)).expect("it is the lab's own");
+    let socket = configuration.socket().display();
+    let stranger =
+        |line: &str| lab.appliance.run(&format!("setpriv --reuid=65534 --regid=65534 --clear-groups {line}"));
+    let seen = stranger(&format!("stat -c %a {socket}"));
+    assert!(seen.success && seen.out.trim() == "660", "{}{}", seen.out, seen.err);
+    let stranger = stranger(&format!("curl -sS --unix-socket {socket} http://millrace/api/v1/ports"));
+    assert!(!stranger.success && stranger.err.contains("(7)"), "{}{}", stranger.out, stranger.err);
 
     let policy = appliance.show("policy");
     assert_eq!((policy["how"].as_str(), policy["generation"].as_u64()), (Some("amend"), Some(4)));

@@ -50,6 +50,7 @@ fn a_million_flows_are_dumped_while_packets_pass() {
     let script = lab.file("flows.py");
     std::fs::write(&script, FLOWS).expect("the lab's directory takes a file");
     lab.client.must("ping -c 1 -W 3 10.0.0.11");
+    eventually(30, "nothing is left of the ping", || in_use(&appliance) == 0);
     eventually(300, "every flow has its session", || {
         // What comes faster than the worker takes it is lost at the device, and sent again.
         lab.client.run_for(120, &format!("python3 {} eth0 {count} {mac}", script.display()));
