@@ -131,11 +131,11 @@ const TIMES_US: [f64; 16] = [
 /// Bounds of the packets in a burst.
 const FILLS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
-/// The sum of what was counted, and how much of it was up to each bound, in units of so much.
+/// The sum of what was counted, and how much of it was up to each bound, in units of so much; the last bound is none.
 fn cumulative(spread: &Spread, bounds: &[f64], unit: f64) -> (f64, Vec<(f64, u64)>) {
     let up_to = |bound: f64| spread.buckets.iter().filter(|(value, _)| *value <= bound).map(|(_, count)| count).sum();
     let mut buckets: Vec<(f64, u64)> = bounds.iter().map(|&bound| (bound * unit, up_to(bound))).collect();
-    buckets.push((f64::MAX, spread.count));
+    buckets.push((f64::MAX, up_to(f64::INFINITY)));
     (spread.mean * float(spread.count) * unit, buckets)
 }
 
@@ -194,6 +194,11 @@ fn workers(workers: &[WorkerStatus]) -> Vec<Family> {
             "millrace_worker_decapsulated_packets",
             "Packets taken out of tunnels that end here.",
             count(|worker| worker.decapsulated),
+        ),
+        counter(
+            "millrace_worker_passed_in_line_packets",
+            "Frames that passed through a pair of ports.",
+            count(|worker| worker.passed_in_line),
         ),
         gauge(
             "millrace_worker_held_packets",
@@ -383,6 +388,11 @@ fn services(services: &[ServiceStatus]) -> Vec<Family> {
             handshakes().map(|(it, cookies)| (service(it), if cookies.engaged { 1.0 } else { 0.0 })).collect(),
         ),
         counter(
+            "millrace_service_syn_cookies_engagements",
+            "Times cookies were turned on by pressure.",
+            handshakes().map(|(it, cookies)| (service(it), cookies.engagements)).collect(),
+        ),
+        counter(
             "millrace_service_syn_cookies_sent",
             "SYNs answered with a cookie.",
             handshakes().map(|(it, cookies)| (service(it), cookies.sent)).collect(),
@@ -532,4 +542,52 @@ fn policy(appliance: &dyn Appliance) -> Vec<Family> {
         ),
         gauge("millrace_policy_unconfirmed", "Whether the policy waits to be confirmed.", one(pending)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_never_fall_whatever_is_said_of_all() {
+        let spread = Spread { count: 3, mean: 2.0, buckets: vec![(1.0, 2), (4.0, 5), (100.0, 1)], ..Spread::default() };
+        let (_, buckets) = cumulative(&spread, &FILLS, 1.0);
+        let counts: Vec<u64> = buckets.iter().map(|(_, count)| *count).collect();
+        assert_eq!(counts, [2, 2, 7, 7, 7, 7, 7, 8]);
+    }
+
+    /// What `show workers` counts is among the metrics, but for the core, which is where it runs.
+    #[test]
+    fn everything_a_worker_counts_is_told() {
+        let mut fields = serde_json::to_value(WorkerStatus::default()).unwrap();
+        let mut number = 0;
+        for (name, value) in fields.as_object_mut().unwrap() {
+            if value.is_number() && name != "core" {
+                number += 1_000;
+                *value = number.into();
+            }
+        }
+        let worker: WorkerStatus = serde_json::from_value(fields.clone()).unwrap();
+        let families = workers(&[worker]);
+        let values: Vec<f64> = families
+            .iter()
+            .flat_map(|family| match &family.samples {
+                Samples::Counter(samples) => samples.iter().map(|(_, value)| float(*value)).collect(),
+                Samples::Gauge(samples) => samples.iter().map(|(_, value)| *value).collect(),
+                Samples::Histogram(_) => Vec::new(),
+            })
+            .collect();
+        for (name, value) in fields.as_object().unwrap() {
+            let Some(wanted) = value.as_f64().filter(|_| name != "core") else { continue };
+            // Milliseconds are told as seconds, percents as ratios.
+            let unit = if name.ends_with("_ms") {
+                1_000.0
+            } else if name.ends_with("_percent") {
+                100.0
+            } else {
+                1.0
+            };
+            assert!(values.contains(&(wanted / unit)), "{name} is in no family");
+        }
+    }
 }

@@ -327,7 +327,9 @@ fn ratio(part: u64, whole: u64) -> f64 {
 fn spread(counted: &Histogram, unit: f64) -> Spread {
     // Three digits are more than the buckets know; it grows with what is recorded.
     let Ok(mut quantiles) = Quantiles::<u64>::new(3) else { return Spread::default() };
-    for (value, count) in counted.counts() {
+    // A worker counts on meanwhile: what is read once agrees with itself.
+    let counts: Vec<(u64, u64)> = counted.counts().collect();
+    for &(value, count) in &counts {
         if quantiles.record_n(value, count).is_err() {
             return Spread::default();
         }
@@ -339,7 +341,7 @@ fn spread(counted: &Histogram, unit: f64) -> Spread {
     let count = quantiles.len();
     let mean = counted.sum() as f64 / count as f64 / unit;
     let max = quantiles.max() as f64 / unit;
-    let buckets = counted.counts().map(|(value, count)| (value as f64 / unit, count)).collect();
+    let buckets = counts.into_iter().map(|(value, count)| (value as f64 / unit, count)).collect();
     Spread { count, mean, p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max, buckets }
 }
 
@@ -415,6 +417,8 @@ pub(super) fn worker_status(view: &WorkerView, now: Nanos) -> WorkerStatus {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -431,6 +435,24 @@ mod tests {
         {
             assert!(value >= true_value && value <= true_value * 1.26, "{told:?}");
         }
+    }
+
+    #[test]
+    fn what_is_told_while_a_worker_counts_agrees_with_itself() {
+        let (counted, stop) = (Histogram::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    (1..60).for_each(|value| counted.add(value, 1));
+                }
+            });
+            let agrees = (0..20_000).map(|_| spread(&counted, 1.0)).all(|told| {
+                let sum: u64 = told.buckets.iter().map(|(_, count)| count).sum();
+                sum == told.count
+            });
+            stop.store(true, Ordering::Relaxed);
+            assert!(agrees);
+        });
     }
 
     #[test]
