@@ -270,7 +270,32 @@ fn a_log_that_is_full_holds_up_no_packet() {
     assert_eq!(rig.told().len(), 1_024);
     silence(&mut rig);
     assert_eq!((rig.count(|c| &c.log_records), rig.count(|c| &c.log_records_lost)), (2_048, 1_976 + 1_976));
+    assert_eq!(rig.count(|c| &c.log_entries_lost), 1_976 + 1_976);
     assert_eq!(rig.drops().len(), 0);
+    // Of what is rewritten, each record is two entries.
+    for number in 0..10_u16 {
+        send(&mut rig, INSIDE, &udp(&end("10.0.0.11", 1 + number), "198.51.100.7:53"));
+    }
+    assert_eq!(rig.count(|c| &c.log_records_lost), 1_976 + 1_976 + 10);
+    assert_eq!(rig.count(|c| &c.log_entries_lost), 1_976 + 1_976 + 20);
+}
+
+/// IANA, flowEndMilliseconds: the last packet's moment, not that of the session's end.
+#[test]
+fn how_long_a_session_was_silent_before_it_ended_is_told() {
+    for (client, server) in [("198.51.100.7", "10.0.0.11"), ("2001:db8:51::7", "2001:db8:10::11")] {
+        let mut rig = logged("events = [\"open\", \"close\"]");
+        send(&mut rig, OUTSIDE, &udp(&end(client, 4_000), &end(server, 81)));
+        rig.leap(Nanos::from_secs(5));
+        send(&mut rig, OUTSIDE, &udp(&end(client, 4_000), &end(server, 81)));
+        let last = rig.now();
+        silence(&mut rig);
+        let told = rig.told();
+        assert_eq!((told[0].idle, told.len()), (0, 2), "{told:?}");
+        let silent = told[1].at.since(last).as_millis();
+        assert!(silent >= 10_000, "one-way datagrams are remembered for longer: {silent} ms");
+        assert!(u64::from(told[1].idle).abs_diff(silent / 250) <= 1, "{} ticks, {silent} ms", told[1].idle);
+    }
 }
 
 #[test]

@@ -250,7 +250,8 @@ impl Running {
     pub fn session_log_wanted(&self) -> Option<session_log::Wanted> {
         let state = lock(&self.state);
         let log = Arc::clone(state.snapshot.session_log.as_ref().filter(|_| state.policy.session_log.is_some())?);
-        Some(session_log::Wanted { policy: Arc::clone(&state.policy), log, lost: self.records_lost() })
+        let lost = self.fixed.workers.iter().map(|view| view.counters.log_entries_lost.get()).sum();
+        Some(session_log::Wanted { policy: Arc::clone(&state.policy), log, lost })
     }
 
     fn records_lost(&self) -> u64 {

@@ -280,7 +280,8 @@ fn write(field: Field, entry: &Entry<'_>, out: &mut Vec<u8>) {
         Element::OctetTotalCount => out.extend(traffic.bytes.to_be_bytes()),
         Element::FlowEndReason => out.push(end_reason(record.turn)),
         Element::FlowStartMilliseconds => out.extend(entry.opened.to_be_bytes()),
-        Element::FlowEndMilliseconds | Element::ObservationTimeMilliseconds => out.extend(entry.at.to_be_bytes()),
+        Element::FlowEndMilliseconds => out.extend(entry.last.to_be_bytes()),
+        Element::ObservationTimeMilliseconds => out.extend(entry.at.to_be_bytes()),
         Element::NatEvent => out.push(nat_event(entry.about, translation.versions)),
         // Created, deleted.
         Element::FirewallEvent => out.push(if entry.about == About::Open { 1 } else { 2 }),

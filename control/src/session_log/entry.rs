@@ -41,6 +41,8 @@ pub(super) struct Entry<'r> {
     pub(super) at: u64,
     /// When the session was opened, to a quarter of a second: the same in all its entries.
     pub(super) opened: u64,
+    /// When its last packet came, to a quarter of a second.
+    pub(super) last: u64,
 }
 
 /// The entries of a record.
@@ -51,8 +53,15 @@ pub(super) fn entries(record: &LogRecord, events: LogEvents, calendar: Calendar)
     };
     let plain = wanted.then_some(plain);
     let translation = (events.nat && record.is_translated()).then_some(translation);
-    let (at, opened) = (calendar.of(record.at), calendar.of(begin(record.opened)));
-    [plain, translation].into_iter().flatten().map(move |about| Entry { about, record, at, opened: opened.min(at) })
+    let at = calendar.of(record.at);
+    let opened = calendar.of(begin(record.opened)).min(at);
+    let last = at.saturating_sub(idle(record).as_millis()).max(opened);
+    [plain, translation].into_iter().flatten().map(move |about| Entry { about, record, at, opened, last })
+}
+
+/// How long no packet had come.
+pub(super) fn idle(record: &LogRecord) -> Nanos {
+    begin(Tick::new(u64::from(record.idle)))
 }
 
 fn begin(tick: Tick) -> Nanos {

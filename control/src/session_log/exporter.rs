@@ -35,7 +35,7 @@ pub struct Wanted {
     pub policy: Arc<Policy>,
     /// The rings of its tables.
     pub log: Arc<SessionLog>,
-    /// Records that workers had no room for.
+    /// Entries of records that workers had no room for.
     pub lost: u64,
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use worker::{Ending, Turn};
 
 use super::Message;
-use super::entry::{About, Entry};
+use super::entry::{About, Entry, idle};
 use crate::running::{protocol_name, tuple_status};
 use crate::status::TupleStatus;
 
@@ -35,6 +35,7 @@ struct Line<'a> {
 #[derive(Serialize)]
 struct Ended {
     reason: &'static str,
+    idle_ms: u64,
     packets: u64,
     bytes: u64,
     original_packets: u64,
@@ -78,6 +79,7 @@ impl Lines {
         let ended = match record.turn {
             Turn::Closed(ending) if matches!(entry.about, About::Close | About::NatDelete) => Some(Ended {
                 reason: reason(ending),
+                idle_ms: idle(record).as_millis(),
                 packets: record.sent.packets + record.answered.packets,
                 bytes: record.sent.bytes + record.answered.bytes,
                 original_packets: record.sent.packets,

@@ -33,6 +33,7 @@ fn record(turn: Turn, original: Ends, leaves: Ends) -> LogRecord {
         turn,
         at: Nanos::from_millis(9_500),
         opened: Tick::new(4),
+        idle: 6,
         kind: Kind::Tcp,
         state: State::Established,
         original,
@@ -179,7 +180,15 @@ fn a_session_that_ended_is_told_with_both_directions() {
     assert_eq!((&read[&(0, 8)][..], &read[&(0, 12)][..]), (&[192, 0, 2, 1][..], &[198, 51, 100, 7][..]));
     assert_eq!([7, 11, 4, 86, 85, 136, 233, 10, 14].map(value), [40_000, 443, 6, 3, 300, 3, 2, 1, 2]);
     assert_eq!([86, 85].map(|element| number(&read[&(29_305, element)])), [2, 2_000]);
-    assert_eq!(value(153) - value(152), 8_500, "it began at a second and ended at nine and a half");
+    assert_eq!(value(323) - value(152), 8_500, "it was opened at a second and ended at nine and a half");
+    assert_eq!(value(323) - value(153), 1_500, "its last packet came a second and a half before");
+}
+
+/// IANA, `flowEndMilliseconds`: no flow ends before it began, whatever a session has said.
+#[test]
+fn a_session_ends_no_earlier_than_it_began() {
+    let (_, read) = &told(&[LogRecord { idle: u16::MAX, ..plain() }])[0];
+    assert_eq!(read[&(0, 153)], read[&(0, 152)]);
 }
 
 #[test]
@@ -280,6 +289,7 @@ fn any_record() -> impl Strategy<Value = LogRecord> {
             kind,
             at: Nanos::new(at),
             opened: Tick::new(at ^ packets),
+            idle: port,
             sent: Traffic { packets, bytes },
             ingress: PortId::new(port),
             egress: answered.then(|| PortId::new(port)),
@@ -527,6 +537,109 @@ fn a_new_policy_loses_nothing_that_still_has_a_collector() {
     let now = scene.now;
     scene.exporter.turn(None, Nanos::from_secs(11), now);
     assert_eq!((scene.tally.unsent(), scene.tally.reach()), (5, Reach::Off));
+}
+
+/// More than the kernel holds, for a collector that reads at once: whenever something is left, there is a socket to wait for.
+#[test]
+fn a_collector_that_keeps_up_is_never_napped_for() {
+    let (mut scene, _folder, reading) = read_at_once(50_000);
+    while scene.tally.sent().0 < 50_000 {
+        let busy = scene.turn();
+        let over = scene.tally.sent().0 == 50_000;
+        assert!(busy || over || scene.exporter.wait(Duration::from_secs(60)), "{:?}", scene.tally);
+    }
+    assert!(!scene.exporter.wait(Duration::from_secs(60)), "there is nothing to wait for");
+    drop(scene);
+    assert_eq!(reading.join().unwrap(), 50_000);
+}
+
+#[test]
+fn what_is_left_at_the_end_goes_out() {
+    let (mut scene, _folder, reading) = read_at_once(20_000);
+    assert_eq!(scene.end(Duration::from_secs(60)), 0);
+    assert_eq!((scene.tally.sent().0, scene.tally.unsent()), (20_000, 0));
+    assert_eq!(reading.join().unwrap(), 20_000);
+    // A collector that takes nothing is left behind, and what it has not taken is counted.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let mut scene = Scene::with_places(&format!("format = \"json\"\ncollector = \"{}\"", path.display()), 20_000);
+    scene.tell(20_000);
+    let left = scene.end(Duration::ZERO);
+    let (sent, _, _) = scene.tally.sent();
+    assert!(sent < 20_000 && left == scene.tally.unsent(), "{sent} {left}");
+    assert_eq!(sent + left, 20_000);
+}
+
+/// A proxy before a collector that is gone accepts whoever comes, and hangs up.
+#[test]
+fn who_accepts_and_hangs_up_is_asked_ever_less_often() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let mut scene = Scene::new(&format!("format = \"json\"\ncollector = \"{to}\""));
+    let mut connections = 0;
+    let begin = scene.now;
+    while scene.now < begin + Duration::from_secs(120) {
+        scene.reaches(Reach::Up);
+        drop(listener.accept().unwrap());
+        connections += 1;
+        scene.reaches(Reach::Down);
+        while scene.tally.connections() == connections {
+            scene.later(1);
+            scene.turn();
+        }
+    }
+    assert!(connections <= 8, "{connections} connections in two minutes");
+    // One that lasts is believed again.
+    let (stream, _) = listener.accept().unwrap();
+    scene.later(10);
+    scene.turn();
+    drop(stream);
+    scene.reaches(Reach::Down);
+    scene.later(1);
+    scene.turn();
+    scene.until("it is connected", |scene| scene.tally.connections() == connections + 2);
+}
+
+/// What opened comes before what ended, whatever ring it was told in.
+#[test]
+fn an_earlier_ring_is_emptied_before_the_one_that_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.sock");
+    let mut scene = Scene::new(&format!("format = \"json\"\ncollector = \"{}\"", path.display()));
+    let ends = ends("192.0.2.1", 40_000, "198.51.100.7", 443);
+    for _ in 0..300 {
+        assert!(scene.log.tell(record(Turn::Opened, ends, ends)));
+    }
+    scene.reaches(Reach::Down);
+    scene.log = Arc::new(SessionLog::new(ALL, 1, 1_024));
+    scene.tell(300);
+    let listener = UnixListener::bind(&path).unwrap();
+    scene.later(1);
+    scene.reaches(Reach::Up);
+    let (stream, _) = listener.accept().unwrap();
+    scene.until("all is sent", |scene| scene.tally.sent().0 == 600);
+    let lines: Vec<String> = BufReader::new(stream).lines().take(600).map(Result::unwrap).collect();
+    let turned = lines.iter().position(|line| line.contains("\"close\"")).unwrap();
+    assert_eq!(turned, 300);
+    assert!(lines[300..].iter().all(|line| line.contains("\"close\"")));
+}
+
+/// Each set of rings takes as much memory as the one in force.
+#[test]
+fn of_rings_that_wait_for_a_collector_one_set_is_kept() {
+    let to = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut scene = Scene::new(&format!("format = \"json\"\ncollector = \"{to}\""));
+    let mut weak = Vec::new();
+    for _ in 0..4 {
+        scene.tell(100);
+        scene.turn();
+        weak.push(Arc::downgrade(&scene.log));
+        scene.log = Arc::new(SessionLog::new(ALL, 1, 1_024));
+        scene.turn();
+    }
+    let alive: Vec<bool> = weak.iter().map(|log| log.strong_count() > 0).collect();
+    assert_eq!((alive, scene.tally.unsent()), (vec![false, false, false, true], 300));
 }
 
 #[test]

@@ -128,6 +128,8 @@ pub struct WorkerCounters {
     pub log_records: Counter,
     /// Records of the session log there was no room for.
     pub log_records_lost: Counter,
+    /// Entries these would have been: one that a session opened or ended, one that it was rewritten.
+    pub log_entries_lost: Counter,
     /// The policy in force here.
     pub generation: Counter,
     /// Nanoseconds since start at the last turn of the loop.
@@ -173,6 +175,7 @@ impl Default for WorkerCounters {
             log_suppressed: Counter::default(),
             log_records: Counter::default(),
             log_records_lost: Counter::default(),
+            log_entries_lost: Counter::default(),
             generation: Counter::default(),
             heartbeat: Counter::default(),
             busy_cycles: Counter::default(),

@@ -68,6 +68,8 @@ pub struct LogRecord {
     pub at: Nanos,
     /// When the session was opened.
     pub opened: Tick,
+    /// Ticks since its last packet.
+    pub idle: u16,
     /// The kind of protocol.
     pub kind: Kind,
     /// Where it stands.
@@ -214,7 +216,8 @@ impl<'s, B> Scribe<'s, B> {
         let wanted = if turn == Turn::Opened { events.open } else { events.close };
         let [original, reply] = Direction::BOTH.map(|direction| ends(session, direction));
         let translated = || reply.reversed() != original;
-        if session.flags() & FROM_KERNEL != 0 || !(wanted || events.nat && translated()) {
+        let rewritten = events.nat && translated();
+        if session.flags() & FROM_KERNEL != 0 || !(wanted || rewritten) {
             return;
         }
         let traffic = |direction| {
@@ -225,6 +228,7 @@ impl<'s, B> Scribe<'s, B> {
             turn,
             at: self.now,
             opened: session.created(),
+            idle: session.idle(self.now.tick()),
             kind: session.kind(),
             state: session.state(),
             original,
@@ -237,8 +241,12 @@ impl<'s, B> Scribe<'s, B> {
             owner: self.owner,
         };
         let counters = self.counters;
-        let counter = if self.log.tell(record) { &counters.log_records } else { &counters.log_records_lost };
-        counter.add(1);
+        if self.log.tell(record) {
+            counters.log_records.add(1);
+        } else {
+            counters.log_records_lost.add(1);
+            counters.log_entries_lost.add(u64::from(wanted) + u64::from(rewritten));
+        }
     }
 
     /// The port that packets of who opened a session leave by; `None` where it stands elsewhere than in the session.
