@@ -27,12 +27,17 @@ fn becomes(appliance: &Appliance<'_>, state: &str) {
     eventually(45, &format!("the collector is {state}"), || status(appliance)["state"] == state);
 }
 
-/// Waits until every session is over and told of: the count stands still at nothing left.
+/// Waits until every session is over and told of, and what was told is counted: it no longer grows.
 fn all_told(appliance: &Appliance<'_>) {
+    let mut before = None;
     eventually(20, "all sessions are over and told of", || {
         let of = |what: &str| -> Value { serde_json::from_str(&appliance.ask(what).out).expect("JSON") };
         let sessions = of("show sessions --match from-kernel=false --json");
-        sessions.as_array().is_some_and(Vec::is_empty) && status(appliance)["waiting"] == 0
+        let shown = status(appliance);
+        let of = |name: &str| shown[name].as_u64().unwrap_or(0);
+        let told = of("sent") + of("unsent");
+        let stands_still = before.replace(told) == Some(told) && told >= of("records") && of("waiting") == 0;
+        sessions.as_array().is_some_and(Vec::is_empty) && stands_still
     });
 }
 

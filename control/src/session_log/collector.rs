@@ -19,7 +19,11 @@ use super::tally::{Reach, Tally};
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// How long a connection may take to come about, and how long data may stay unacknowledged.
+/// How long a connection lasts before the next failure is a new one: who accepts and hangs up is asked ever less often, too.
+const LASTED: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to come about, and how long data may stay unacknowledged, or not be taken by whoever acknowledges it:
+/// then the kernel ends the connection.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
@@ -44,7 +48,10 @@ enum State {
 pub(super) struct Link {
     to: Collector,
     state: State,
+    /// From the next failure to the attempt after it.
     pause: Duration,
+    /// When what is open was opened.
+    since: Instant,
     pending: VecDeque<Message>,
     /// Bytes of the first of them that are gone.
     written: usize,
@@ -65,6 +72,7 @@ impl Link {
             to,
             state: State::Apart { again: now },
             pause: PAUSE,
+            since: now,
             pending: VecDeque::new(),
             written: 0,
             moved: now,
@@ -92,7 +100,12 @@ impl Link {
             },
             State::Open(_) if self.is_datagram() => self.flush(now),
             State::Open(socket) => match is_there(socket) {
-                Ok(()) => self.flush(now),
+                Ok(()) => {
+                    if now.duration_since(self.since) >= LASTED {
+                        self.pause = PAUSE;
+                    }
+                    self.flush(now);
+                }
                 Err(error) => self.fail(now, &error.to_string()),
             },
         }
@@ -102,6 +115,19 @@ impl Link {
     /// Whether a message would go out at once.
     pub(super) fn is_ready(&self) -> bool {
         matches!(self.state, State::Open(_)) && self.pending.is_empty()
+    }
+
+    /// Waits until the kernel takes more of what is kept, or something is wrong with the connection. False, at once, when nothing
+    /// is kept.
+    pub(super) fn wait(&self, at_most: Duration) -> bool {
+        let State::Open(socket) = &self.state else { return false };
+        if self.pending.is_empty() {
+            return false;
+        }
+        let at_most = Timespec::try_from(at_most).ok();
+        // Interrupted or not: the next turn finds out how it stands.
+        let _ = poll(&mut [PollFd::new(socket, PollFlags::OUT)], at_most.as_ref());
+        true
     }
 
     /// Sends a message, or keeps it until the kernel takes it. Without a connection it is lost, and counted.
@@ -136,7 +162,7 @@ impl Link {
             State::Connecting { socket, .. } | State::Open(socket) => State::Open(socket),
             State::Apart { again } => State::Apart { again },
         };
-        self.pause = PAUSE;
+        self.since = now;
         self.begun = true;
         self.tally.count_connection();
         self.tally.set_reach(Reach::Up, None);

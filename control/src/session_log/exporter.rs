@@ -1,8 +1,9 @@
 //! The thread that takes records out of the workers' rings and sends them to the collector of the policy in force. It looks some
 //! twenty times a second, and goes on without a pause while there is more; where the collector takes nothing it takes nothing
-//! either.
+//! either, and waits for the socket.
 //!
-//! Without rings in force nobody is told anything. Rings that a policy replaced are emptied until no worker has them any more.
+//! Without rings in force nobody is told anything. Rings that a policy replaced are emptied until no worker has them any more, and
+//! before those that followed them. What is left at the end of the appliance has a moment to go out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,12 @@ use crate::running::Running;
 
 /// How long it sleeps when there is nothing: what waits is told that much later, and rings hold as much.
 const NAP: Duration = Duration::from_millis(50);
+
+/// How long what is left may take to go out when the appliance ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Sets of rings that are kept for what waits in them: those in force, and one before. Each takes as much memory.
+const LOGS_MAX: usize = 2;
 
 /// Records taken before others have their turn: the clock, the socket, a new policy.
 const BATCH: usize = 4_096;
@@ -49,12 +56,14 @@ pub fn write(appliance: &Arc<Running>, stop: &Receiver<()>) {
         if before != after {
             tell(appliance, before, after, exporter.collector(), exporter.tally.trouble());
         }
-        let pause = if busy { Duration::ZERO } else { NAP };
+        let pause = if busy || exporter.wait(NAP) { Duration::ZERO } else { NAP };
         match stop.recv_timeout(pause) {
             Ok(()) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                // What the workers have told last.
-                exporter.turn(appliance.session_log_wanted(), appliance.now(), Instant::now());
+                let left = exporter.end(appliance.session_log_wanted().as_ref(), appliance.now(), LAST_WORDS);
+                if left > 0 {
+                    log::warn!("session log: {left} entries could not be sent any more");
+                }
                 return;
             }
         }
@@ -132,7 +141,8 @@ impl Exporter {
         self.route.as_ref().map(|route| route.link.to())
     }
 
-    /// Takes some records and sends them, as `wanted` now; `since_start` is the workers' time. True when there may be more.
+    /// Takes some records and sends them, as `wanted` now; `since_start` is the workers' time. True when there may be more, and it
+    /// would go out at once.
     pub fn turn(&mut self, wanted: Option<Wanted>, since_start: Nanos, now: Instant) -> bool {
         let today = Calendar::at(since_start);
         let calendar = self.calendar.map_or(today, |before| before.followed_by(today));
@@ -149,25 +159,48 @@ impl Exporter {
         route.turn(&wanted.policy, statistics, now);
         let mut taken = 0;
         let workers = self.logs.iter().map(|log| log.workers()).max().unwrap_or(0);
-        'taking: loop {
+        let cut_short = 'taking: loop {
             let before = taken;
             for worker in 0..workers {
-                for log in &self.logs {
-                    if taken >= BATCH || !route.link.is_ready() {
-                        break 'taking;
-                    }
-                    let Some(record) = log.next_of(worker) else { continue };
-                    taken += 1;
-                    route.enter(&record, log, calendar, &wanted.policy, now);
+                if taken >= BATCH || !route.link.is_ready() {
+                    break 'taking true;
                 }
+                // A worker writes to one ring at a time: what waits in an earlier one happened before.
+                let next = self.logs.iter().find_map(|log| Some((log.next_of(worker)?, log)));
+                let Some((record, log)) = next else { continue };
+                taken += 1;
+                route.enter(&record, log, calendar, &wanted.policy, now);
             }
             if taken == before {
+                break false;
+            }
+        };
+        route.finish(calendar.of(since_start), now);
+        let busy = cut_short && route.link.is_ready();
+        self.forget();
+        busy
+    }
+
+    /// Waits until the collector takes more. False, at once, when it took all there was, or is not there.
+    pub(super) fn wait(&self, at_most: Duration) -> bool {
+        self.route.as_ref().is_some_and(|route| route.link.wait(at_most))
+    }
+
+    /// Sends what is left, for so long. Returns how many entries could not be sent any more; they are counted.
+    pub(super) fn end(&mut self, wanted: Option<&Wanted>, since_start: Nanos, within: Duration) -> u64 {
+        let begin = Instant::now();
+        loop {
+            let now = Instant::now();
+            let busy = self.turn(wanted.cloned(), since_start, now);
+            let rest = within.saturating_sub(now.duration_since(begin));
+            if rest.is_zero() || !(busy || self.wait(rest)) {
                 break;
             }
         }
-        route.finish(calendar.of(since_start), now);
-        self.forget();
-        taken >= BATCH
+        let before = self.tally.unsent();
+        self.route = None;
+        self.discard();
+        self.tally.unsent() - before
     }
 
     /// Takes up another policy.
@@ -200,20 +233,32 @@ impl Exporter {
         }
     }
 
-    /// Lets go of rings that nobody writes to any more.
+    /// Lets go of rings that nobody writes to any more. While no collector takes what waits in them, each new set puts the oldest
+    /// out.
     fn forget(&mut self) {
         self.logs.retain(|log| Arc::strong_count(log) > 1 || log.waiting() > 0);
+        while self.logs.len() > LOGS_MAX
+            && let Some(oldest) = self.logs.iter().position(|log| Arc::strong_count(log) == 1)
+        {
+            let log = self.logs.remove(oldest);
+            self.give_up(&log);
+        }
     }
 
     /// Nobody is to be told: what workers still told is lost.
     fn discard(&mut self) {
         for log in &self.logs {
-            for record in (0..log.workers()).flat_map(|worker| core::iter::from_fn(move || log.next_of(worker))) {
-                let calendar = self.calendar.unwrap_or_else(|| Calendar::at(Nanos::ZERO));
-                self.tally.count_unsent(entries(&record, log.events(), calendar).count() as u64);
-            }
+            self.give_up(log);
         }
         self.forget();
+    }
+
+    /// What waits in these rings cannot be sent any more.
+    fn give_up(&self, log: &SessionLog) {
+        for record in (0..log.workers()).flat_map(|worker| core::iter::from_fn(move || log.next_of(worker))) {
+            let calendar = self.calendar.unwrap_or_else(|| Calendar::at(Nanos::ZERO));
+            self.tally.count_unsent(entries(&record, log.events(), calendar).count() as u64);
+        }
     }
 }
 
