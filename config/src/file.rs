@@ -95,7 +95,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let sessions = sessions::sessions(&mut root);
     let fragments = fragments::fragments(&mut root, cores.workers.len());
     let metrics = metrics::metrics(&mut root);
-    let session_log = session_log::session_log(&mut root);
+    let session_log = session_log::session_log(&mut root, cores.workers.len());
     let redirection = redirection::redirection(&mut root);
     let pairs = pairs::written(&mut root);
     let ports = ports::ports(&mut root, &pairs::names(&pairs), findings);

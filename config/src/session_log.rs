@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 use units::Nanos;
+use units::limits::LOG_RECORDS_MAX;
 
 use crate::duration::duration;
 use crate::findings::{At, Finding};
@@ -51,8 +52,8 @@ enum Place {
     Path(PathBuf),
 }
 
-/// Reads `[session_log]`; without it nothing is told of sessions.
-pub(crate) fn session_log(root: &mut Section<'_>) -> Option<SessionLog> {
+/// Reads `[session_log]`, for this number of workers; without it nothing is told of sessions.
+pub(crate) fn session_log(root: &mut Section<'_>, workers: usize) -> Option<SessionLog> {
     let mut section = root.table("session_log")?;
     let formats = &[("ipfix", SessionLogFormat::Ipfix), ("json", SessionLogFormat::Json)];
     let format = section.required("format", choice(formats), "say which: format = \"ipfix\" or format = \"json\"");
@@ -64,7 +65,16 @@ pub(crate) fn session_log(root: &mut Section<'_>) -> Option<SessionLog> {
     let template_interval =
         section.optional("template_interval", duration(Nanos::from_secs(1)..=Nanos::from_secs(86_400)));
     let message_size = section.optional("message_size", integer(MESSAGE_SIZES));
-    let queue = section.or("queue", integer(1_024..=1_048_576), QUEUE);
+    let queue = section.optional("queue", integer(1_024..=1_048_576));
+    if let Some(much) = queue.as_ref().filter(|queue| queue.value as usize * workers > LOG_RECORDS_MAX) {
+        let message = format!(
+            "queues of {} records are {} for {workers} workers, more than the {LOG_RECORDS_MAX} there can be",
+            much.value,
+            much.value as usize * workers
+        );
+        let advice = format!("write {} or less", LOG_RECORDS_MAX / workers);
+        section.report(Finding::error("does-not-fit", &much.spot, message).advice(advice));
+    }
     let collector = collector.zip(format.as_ref().map(|format| format.value));
     let collector = collector.and_then(|(place, format)| reached(&section, format, place, transport));
     if format.as_ref().is_some_and(|format| format.value == SessionLogFormat::Json) {
@@ -89,7 +99,7 @@ pub(crate) fn session_log(root: &mut Section<'_>) -> Option<SessionLog> {
         domain: domain.map_or(DOMAIN, |at| at.value),
         template_interval: template_interval.map_or(TEMPLATE_INTERVAL, |at| at.value),
         message_size: message_size.map_or(MESSAGE_SIZE, |at| at.value),
-        queue: queue as usize,
+        queue: queue.map_or(QUEUE, |at| at.value) as usize,
     })
 }
 

@@ -328,6 +328,21 @@ fn a_pair_is_two_ports_and_a_port_is_in_one() {
     valid(&format!("{PAIRED}[[neighbor]]\nport = \"a\"\naddress = \"203.0.113.7\"\nmac = \"02:00:00:00:00:07\"\n"));
 }
 
+/// What waits for the collector is memory, of every worker's.
+#[test]
+fn a_session_log_that_waits_in_too_much_memory() {
+    let text = |workers: &str| {
+        // What rings between so many workers hold needs more buffers than two do.
+        let text = full_with("workers = [1, 2]", &format!("workers = [{workers}]"));
+        text.replace("queue = 65_536", "queue = 1_048_576").replace("65_536", "131_072")
+    };
+    valid(&text("1, 2, 3, 4"));
+    let much = text("1, 2, 3, 4, 5");
+    let fault = only(&much);
+    assert_eq!((fault.code, fault.place.unwrap().line), ("does-not-fit", line_of(&much, "queue = 1_048_576")));
+    assert!(fault.advice.contains("838860"), "{fault}");
+}
+
 /// What a collector is and how it is reached have to go together.
 #[test]
 fn a_session_log_that_cannot_reach_its_collector() {

@@ -92,6 +92,9 @@ pub const NAT64_RULES_MAX: usize = 64;
 /// health probes and routing protocols go on.
 pub const KERNEL_SESSIONS: usize = 4_096;
 
+/// Records of the session log that may wait for its collector, of all workers together: 672 MiB.
+pub const LOG_RECORDS_MAX: usize = 4 << 20;
+
 /// ICMP errors and resets a worker originates in a second (RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8).
 pub const ORIGINATED_PER_SECOND: u32 = 1_000;
 
