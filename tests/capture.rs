@@ -1,6 +1,6 @@
 //! Captures: frames as they came and as they left, drops with their reasons, and nothing else happens because of it.
 
-use millrace_tests::packet::{Packet, tcp, udp};
+use millrace_tests::packet::{Packet, ip, tcp, udp};
 use millrace_tests::rig::Taken;
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, TWO_PORTS};
 use stage::DropReason;
@@ -162,19 +162,40 @@ fn an_idle_worker_keeps_room_for_what_comes_before_control() {
 /// Control does not come to take the buffers: what finds no room is counted, and the packets pass.
 #[test]
 fn what_finds_no_room_is_counted() {
-    let mut rig = settled();
-    let capture = rig.capture(OUTSIDE, &[Side::Received], None, None);
-    for round in 0..100 {
-        for number in 0..100 {
-            rig.put(OUTSIDE, &udp(&format!("198.51.100.7:{}", 1 + round * 100 + number), "10.0.0.13:81"));
+    for workers in [1, 2] {
+        let layout = Layout { workers, ..Layout::default() };
+        let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{POLICY}"), layout);
+        let capture = rig.capture(OUTSIDE, &[Side::Received], None, None);
+        for round in 0..200 {
+            for number in 0..100 {
+                rig.put(OUTSIDE, &udp(&format!("198.51.100.7:{}", 1 + round * 100 + number), "10.0.0.13:81"));
+            }
+            while rig.turn() {}
         }
-        while rig.turn() {}
+        assert_eq!(rig.drops()["firewall_denied"], 20_000);
+        rig.settle();
+        let (taken, lost) = rig.taken(&capture);
+        assert_eq!(taken.len() as u64 + lost, 20_000, "each once, by {workers}");
+        assert!(lost > 1_000, "{lost}");
     }
-    assert_eq!(rig.drops()["firewall_denied"], 10_000);
-    rig.settle();
+}
+
+/// The frame of a tunnel is taken by the worker that unwraps it: the owner of what is inside never sees it.
+#[test]
+fn frames_of_tunnels_that_end_here_are_all_taken() {
+    let ending = "[firewall]\ndefault = \"allow\"\n[[decapsulate]]\nname = \"it\"\naddress = \"198.51.100.1\"\n\
+        from = [\"198.51.100.50\"]\nkind = \"gre\"\n";
+    let mut rig = Rig::laid_out(&format!("{TWO_PORTS}{ending}"), Layout { workers: 2, ..Layout::default() });
+    let capture = rig.capture(OUTSIDE, &[Side::Received], None, Some(47));
+    for port in 1..=16 {
+        let inside = udp(&format!("203.0.113.7:{port}"), "10.0.0.11:53").bytes_of_ip();
+        rig.put(OUTSIDE, &ip("198.51.100.50", "198.51.100.1", 47, &[&[0, 0, 8, 0][..], &inside].concat()));
+        rig.settle();
+    }
+    let _ = rig.take();
+    assert!(rig.count(|c| &c.handed_over) > 0, "some of what was inside belongs to the other worker");
     let (taken, lost) = rig.taken(&capture);
-    assert_eq!(taken.len() as u64 + lost, 10_000);
-    assert!(lost > 1_000, "{lost}");
+    assert_eq!((taken.len(), lost), (16, 0));
 }
 
 /// Of several workers each takes what it decides about; every frame is taken once.

@@ -1,6 +1,7 @@
 //! Frames of a port as a pcapng file, written while they are captured.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
@@ -39,7 +40,19 @@ impl Running {
         let span = Nanos::new(u64::try_from(wanted.span.as_nanos()).unwrap_or(u64::MAX));
         let snap = wanted.snap;
         let listens = Arc::downgrade(&listener);
-        let asked = Capturing { port, sides, drops, snap, filters, span, begun, reader, listener: listens };
+        let untold = Arc::<AtomicU64>::default();
+        let asked = Capturing {
+            port,
+            sides,
+            drops,
+            snap,
+            filters,
+            span,
+            begun,
+            reader,
+            untold: Arc::clone(&untold),
+            listener: listens,
+        };
         let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
         self.fixed.requests.send(Request::Capture(Box::new(asked))).map_err(gone)?;
         match begins.recv_timeout(PATIENCE) {
@@ -52,8 +65,8 @@ impl Running {
         let mut head = Vec::new();
         pcapng::begin(&mut head, &[&wanted.port], snap);
         let start = self.started_at();
-        let mut file =
-            File { heard, start, left: wanted.count, room: wanted.size.saturating_sub(head.len() as u64), lost: 0 };
+        let room = wanted.size.saturating_sub(head.len() as u64);
+        let mut file = File { heard, start, left: wanted.count, room, lost: 0, untold };
         let (mut head, mut over) = (Some(head), false);
         Ok(Box::new(move |patience| {
             let _listens = &listener;
@@ -78,6 +91,7 @@ struct File {
     left: u64,
     room: u64,
     lost: u64,
+    untold: Arc<AtomicU64>,
 }
 
 impl File {
@@ -87,7 +101,10 @@ impl File {
         let goes_on = match self.heard.recv_timeout(patience) {
             Ok(captured) => self.write(&mut out, &captured),
             Err(RecvTimeoutError::Timeout) => true,
-            Err(RecvTimeoutError::Disconnected) => false,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.lost += self.untold.load(Ordering::Relaxed);
+                false
+            }
         };
         if !goes_on {
             let now = u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0);

@@ -1,7 +1,8 @@
 //! A capture as control sees it: buffers lent to the workers for the frames that come by a port and for those that leave through
 //! it, frames passed on to whoever asked, and an end. One capture at a time.
 
-use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crossbeam::channel::Sender;
 use stage::DropReason;
@@ -40,6 +41,8 @@ pub struct Capturing {
     pub begun: Sender<bool>,
     /// Who listens; a channel of [`PIECES`] places that closes after the end.
     pub reader: Sender<Captured>,
+    /// Frames that found no place with the reader and were not told with others: for its last word, when the channel has closed.
+    pub untold: Arc<AtomicU64>,
     /// Gone when nobody does.
     pub listener: Weak<()>,
 }
@@ -67,8 +70,9 @@ pub(super) struct UnderWay {
     reader: Sender<Captured>,
     listener: Weak<()>,
     until: Nanos,
-    /// Frames that found no place with the reader, received and sent, to be told with the next.
+    /// Frames that found no place with the reader, received and sent, to be told with the next; and their sum, for the reader.
     lost: [u64; 2],
+    untold: Arc<AtomicU64>,
 }
 
 impl<C: Clock> Steward<C> {
@@ -79,7 +83,7 @@ impl<C: Clock> Steward<C> {
             return;
         }
         self.serial += 1;
-        let Capturing { port, sides, drops, snap, mut filters, span, begun, reader, listener } = asked;
+        let Capturing { port, sides, drops, snap, mut filters, span, begun, reader, untold, listener } = asked;
         let (request, until) = (self.serial, self.clock.now() + span);
         for line in &mut self.lines {
             for &side in &sides {
@@ -95,7 +99,7 @@ impl<C: Clock> Steward<C> {
             }
         }
         let awaited = self.lines.len() * sides.len();
-        self.capturing = Some(UnderWay { request, begun, awaited, reader, listener, until, lost: [0; 2] });
+        self.capturing = Some(UnderWay { request, begun, awaited, reader, listener, until, lost: [0; 2], untold });
     }
 
     /// A worker has begun one side of a capture.
@@ -124,6 +128,7 @@ impl<C: Clock> Steward<C> {
             if capture.reader.try_send(Captured { side, frames, bytes, lost }).is_err() {
                 *place = lost + many;
             }
+            capture.untold.store(capture.lost.iter().sum(), Ordering::Relaxed);
         }
         if !catch.over
             && let Some(line) = self.lines.get_mut(position)

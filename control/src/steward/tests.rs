@@ -7,7 +7,7 @@ use crossbeam::channel::{TryRecvError, bounded, unbounded};
 use crossbeam::queue::ArrayQueue;
 use session::{Kind, State};
 use units::{Generation, Tick, WorkerId};
-use worker::{Cursor, Dump, Ends, PacketMatch, SessionRecord, Side};
+use worker::{Caught, Cursor, Dump, Ends, PacketMatch, SessionRecord, Side};
 
 use super::capturing::PIECES;
 use super::walks::BATCH;
@@ -463,7 +463,8 @@ fn a_capture_has_begun_when_every_worker_has_both_its_sides() {
     let listens = Arc::new(());
     let sides = vec![Side::Received, Side::Sent];
     let (port, span, listener) = (PortId::new(0), Nanos::from_secs(1), Arc::downgrade(&listens));
-    let asked = Capturing { port, sides, drops: None, snap: 64, filters: Vec::new(), span, begun, reader, listener };
+    let (untold, filters) = (Arc::default(), Vec::new());
+    let asked = Capturing { port, sides, drops: None, snap: 64, filters, span, begun, reader, untold, listener };
     bench.ask(Request::Capture(Box::new(asked)));
     for worker in [0, 1] {
         let requests = bench.commands(worker).into_iter().filter_map(|command| match command {
@@ -478,6 +479,40 @@ fn a_capture_has_begun_when_every_worker_has_both_its_sides() {
         }
     }
     assert_eq!(begins.try_recv(), Ok(true));
+}
+
+/// A reader that is too slow hears with the next frames how many it has missed, and when there are no next, at the end.
+#[test]
+fn what_a_slow_reader_of_a_capture_missed_is_told_at_the_end() {
+    let mut bench = Bench::new(1, 64);
+    let (begun, _begins) = bounded(1);
+    let (reader, heard) = bounded(1);
+    let (listens, untold) = (Arc::new(()), Arc::<AtomicU64>::default());
+    let (port, span, listener) = (PortId::new(0), Nanos::from_secs(1), Arc::downgrade(&listens));
+    let (sides, missed, filters) = (vec![Side::Received], Arc::clone(&untold), Vec::new());
+    let asked = Capturing { port, sides, drops: None, snap: 64, filters, span, begun, reader, untold, listener };
+    bench.ask(Request::Capture(Box::new(asked)));
+    let captured = |bench: &mut Bench, frames: usize, lost: u64| {
+        let buffer = bench.commands(0).into_iter().find_map(|command| match command {
+            Command::Capture(buffer) => Some(buffer),
+            _ => None,
+        });
+        let mut buffer = buffer.expect("a buffer is lent again");
+        let frame = Caught { at: Nanos::ZERO, length: 60, end: 0, reason: None };
+        buffer.frames.extend(vec![frame; frames]);
+        buffer.lost = lost;
+        bench.tell(0, Event::Captured(buffer));
+        missed.load(Ordering::Relaxed)
+    };
+    assert_eq!([captured(&mut bench, 3, 0), captured(&mut bench, 5, 2)], [0, 7], "there is room for one piece");
+    assert_eq!(heard.try_recv().unwrap().frames.len(), 3);
+    assert_eq!(captured(&mut bench, 1, 0), 0);
+    assert_eq!(heard.try_recv().unwrap().lost, 7);
+    assert_eq!([captured(&mut bench, 1, 0), captured(&mut bench, 9, 1)], [0, 10]);
+    bench.clock.advance(Nanos::from_secs(2));
+    bench.pass();
+    assert_eq!(heard.iter().map(|captured| captured.lost).sum::<u64>(), 0, "the channel closes");
+    assert_eq!(missed.load(Ordering::Relaxed), 10);
 }
 
 #[test]

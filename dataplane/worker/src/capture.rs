@@ -128,17 +128,28 @@ impl Tap {
         self.filter.as_ref().is_none_or(|filter| filter.wants(frame))
     }
 
+    /// As much of a frame as is taken.
+    fn taken_of<'f>(&self, frame: &'f [u8]) -> &'f [u8] {
+        frame.get(..self.order.snap).unwrap_or(frame)
+    }
+
+    /// Whether there is no room for a frame, which is counted.
+    pub(crate) fn misses(&mut self, frame: &[u8]) -> bool {
+        let taken = self.taken_of(frame).len();
+        let room = self.buffers.first().is_some_and(|buffer| {
+            buffer.frames.len() < buffer.frames.capacity() && buffer.bytes.len() + taken <= buffer.bytes.capacity()
+        });
+        self.lost += u64::from(!room);
+        !room
+    }
+
     /// Takes a frame; false, and counted, when there is no room.
     pub(crate) fn take(&mut self, frame: &[u8]) -> bool {
-        let taken = frame.get(..self.order.snap).unwrap_or(frame);
-        let room = self.buffers.first_mut().filter(|buffer| {
-            buffer.frames.len() < buffer.frames.capacity()
-                && buffer.bytes.len() + taken.len() <= buffer.bytes.capacity()
-        });
-        let Some(buffer) = room else {
-            self.lost += 1;
+        if self.misses(frame) {
             return false;
-        };
+        }
+        let taken = self.taken_of(frame);
+        let Some(buffer) = self.buffers.first_mut() else { return false };
         buffer.bytes.extend_from_slice(taken);
         let end = buffer.bytes.len();
         buffer.frames.push(Caught { at: self.now, length: frame.len(), end, reason: None });

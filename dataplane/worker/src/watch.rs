@@ -65,17 +65,25 @@ impl Watch {
         self.on
     }
 
-    /// Whether somebody wants to know what becomes of this packet.
-    fn traces(&self, bytes: &[u8], arrival: &Arrival, worker: units::WorkerId) -> bool {
-        let Some(trace) = &self.trace else { return false };
+    /// Whether somebody wants to know what becomes of this packet, and it can be written down. One that is sure to `stay` with this worker
+    /// and finds no room is counted, and needs no treatment of its own.
+    fn traces(&mut self, bytes: &[u8], arrival: &Arrival, worker: units::WorkerId, stays: bool) -> bool {
+        let Some(trace) = &mut self.trace else { return false };
         let frame = dissect(bytes, Verify::Nothing).ok();
-        trace.order.wanted.wants(frame.as_ref(), arrival.port, arrival.origin, worker)
+        if !trace.order.wanted.wants(frame.as_ref(), arrival.port, arrival.origin, worker) {
+            return false;
+        }
+        let lost = stays && !trace.has_room();
+        trace.lost += u64::from(lost);
+        !lost
     }
 
-    /// Whether this packet came by a port whose frames are wanted, and is wanted.
-    fn captures(&self, bytes: &[u8], arrival: &Arrival) -> bool {
+    /// Whether this packet came by a port whose frames are wanted, is wanted, and can be taken; counted as [`Watch::traces`] does, but
+    /// where only drops are wanted: what becomes of it says whether it is.
+    fn captures(&mut self, bytes: &[u8], arrival: &Arrival, stays: bool) -> bool {
         let from_wire = matches!(arrival.origin, Origin::Wire | Origin::InLine | Origin::Tier(_));
-        self.capture.as_ref().is_some_and(|tap| from_wire && tap.order.port == arrival.port && tap.wants(bytes))
+        let tap = self.capture.as_mut().filter(|tap| from_wire && tap.order.port == arrival.port && tap.wants(bytes));
+        tap.is_some_and(|tap| !(stays && tap.order.drops.is_none() && tap.misses(bytes)))
     }
 }
 
@@ -87,10 +95,14 @@ struct Wanted {
 }
 
 impl Tracing {
+    fn has_room(&self) -> bool {
+        self.buffers.first().is_some_and(|buffer| buffer.records.len() < buffer.records.capacity())
+    }
+
     /// Puts a record where there is room.
     fn note(&mut self, record: TraceRecord) {
-        let Some(buffer) = self.buffers.first_mut().filter(|buffer| buffer.records.len() < buffer.records.capacity())
-        else {
+        let room = self.has_room();
+        let Some(buffer) = self.buffers.first_mut().filter(|_| room) else {
             self.lost += 1;
             return;
         };
@@ -176,9 +188,10 @@ where
     pub(crate) fn treat_watched(&mut self, burst: &mut Burst<N::Buffer>, arrival: Arrival) {
         let mut run = Burst::new_const();
         let mut packets = core::mem::take(burst);
+        let stays = self.shard.workers == 1 || !arrival.steer && arrival.asked == Asked::NOBODY;
         for buffer in packets.drain(..) {
-            let trace = self.watch.traces(buffer.bytes(), &arrival, self.shard.id);
-            let capture = self.watch.captures(buffer.bytes(), &arrival);
+            let trace = self.watch.traces(buffer.bytes(), &arrival, self.shard.id, stays);
+            let capture = self.watch.captures(buffer.bytes(), &arrival, stays);
             let alone = trace || capture;
             if alone && !run.is_empty() {
                 self.treat_by(self.processor, &mut run, arrival);
@@ -200,26 +213,31 @@ where
         let taken = self.watch.capture.as_mut().filter(|_| wanted.capture).map(|tap| tap.take(bytes));
         let (length, read) = (bytes.len(), dissect(bytes, Verify::Nothing));
         let facts = read.as_ref().ok().and_then(facts_of);
-        let flow = facts.and_then(flow_of);
+        // What only a trace tells is found out for nothing else.
+        let traced = facts.filter(|_| wanted.trace);
+        let flow = traced.and_then(flow_of);
         let before = flow.and_then(|flow| self.shard.meet(&flow));
-        let asked = facts.and_then(|facts| self.shard.service_asked(bytes, facts));
+        let asked = traced.and_then(|facts| self.shard.service_asked(bytes, facts));
         self.exits.flush_to_workers(&self.shard.counters);
         let tally = Tally::of(&self.shard);
-        self.shard.noted = Noted { on: true, decision: None };
-        self.exits.note_departures();
+        if wanted.trace {
+            self.shard.noted = Noted { on: true, decision: None };
+            self.exits.note_departures();
+        }
         self.treat_by(self.processor, alone, arrival);
         // What is handed over is counted when it goes.
         self.exits.flush_to_workers(&self.shard.counters);
-        let mut departures = self.exits.departures();
+        let mut departures = if wanted.trace { self.exits.departures() } else { ArrayVec::new() };
         let decision = core::mem::take(&mut self.shard.noted).decision;
         let after_all = Tally::of(&self.shard);
         let fate = tally.fate(&after_all, facts.is_some_and(|facts| facts.fragment != Fragment::No));
-        if let (Some(tap), Some(taken)) = (&mut self.watch.capture, taken) {
-            tap.judge(taken, fate);
-        }
-        // The worker that it was given to tells the rest, but of what came in a tunnel it sees the inside alone.
+        // The worker that it was given to takes it and tells the rest, but of what came in a tunnel it sees the inside alone.
         let unwrapped = after_all.decapsulated > tally.decapsulated;
-        if fate == Fate::HandedOver && !unwrapped || !wanted.trace {
+        let goes_on = fate == Fate::HandedOver && !unwrapped;
+        if let (Some(tap), Some(taken)) = (&mut self.watch.capture, taken) {
+            tap.judge(taken, fate, goes_on);
+        }
+        if goes_on || !wanted.trace {
             return;
         }
         for departure in &mut departures {
@@ -244,7 +262,7 @@ where
             decision,
             asked,
             after,
-            decapsulated: after_all.decapsulated > tally.decapsulated,
+            decapsulated: unwrapped,
             fate,
             originated: after_all.originated - tally.originated,
             departures,
@@ -396,14 +414,13 @@ fn give_back<B>(shard: &mut Shard<B>, tap: Option<Tap>) {
 }
 
 impl Tap {
-    /// Keeps the frame that was taken last or gives it up, now that it is known what became of it.
-    fn judge(&mut self, taken: bool, fate: Fate) {
+    /// Keeps the frame that was taken last or gives it up, now that it is known what became of it, and whether another worker takes it.
+    fn judge(&mut self, taken: bool, fate: Fate, goes_on: bool) {
         let reason = if let Fate::Dropped(reason) = fate { Some(reason) } else { None };
-        let wanted = match (self.order.drops, fate) {
-            // The worker it was given to takes it.
-            (_, Fate::HandedOver) => false,
-            (None, _) => true,
-            (Some(wanted), _) => reason.is_some_and(|reason| wanted.is_none_or(|wanted| wanted == reason)),
+        let wanted = match self.order.drops {
+            _ if goes_on => false,
+            None => true,
+            Some(wanted) => reason.is_some_and(|reason| wanted.is_none_or(|wanted| wanted == reason)),
         };
         match reason {
             _ if !wanted => self.untake(taken),

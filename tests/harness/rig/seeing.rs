@@ -109,6 +109,7 @@ impl Rig {
             span: FOR_EVER,
             begun,
             reader,
+            untold: Arc::default(),
             listener: Arc::downgrade(&listens),
         };
         self.requests.send(Request::Capture(Box::new(asked))).expect("the steward listens");
