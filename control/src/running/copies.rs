@@ -11,7 +11,7 @@ use crate::session_match::SessionMatch;
 use crate::status::{Refusal, RefusalKind, SessionStatus};
 
 /// Batches of copies that wait for a reader.
-const BATCHES: usize = 4;
+pub(super) const BATCHES: usize = 4;
 
 /// What is copied, and how much of it is wanted yet.
 struct Copies {

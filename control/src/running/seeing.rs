@@ -1,15 +1,17 @@
 //! What happens to packets, asked of the workers while it happens, or of a rehearsal that nobody notices.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use jiff::{SignedDuration, Timestamp};
 use units::{Nanos, PortId};
 use wire::{Content, Facts, MacAddr, Transport, Verify, dissect};
 use worker::{Ends, SessionRecord, Snapshot};
 
+use super::copies::BATCHES;
 use super::present::{Present, begins_anew, protocol_of};
 use super::{PATIENCE, Running, lock};
 use crate::admin::Feed;
@@ -99,13 +101,15 @@ impl Running {
 
     /// The session each frame belongs to, and whether it is one of its answers.
     fn sessions_of(&self, frames: &[Frame]) -> Result<Vec<Option<(SessionRecord, bool)>>, Refusal> {
-        let asked: Vec<Option<(u8, Ends)>> = frames.iter().map(|frame| key(&frame.bytes)).collect();
+        let mut asked: HashMap<(u8, Ends), Vec<usize>> = HashMap::new();
+        for (place, key) in frames.iter().map(|frame| key(&frame.bytes)).enumerate() {
+            key.into_iter().for_each(|key| asked.entry(key).or_default().push(place));
+        }
         let mut found = vec![None; frames.len()];
-        if asked.iter().all(Option::is_none) {
+        if asked.is_empty() {
             return Ok(found);
         }
-        // Control waits for no reader.
-        let (reader, batches) = unbounded();
+        let (reader, batches) = bounded(BATCHES);
         let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
         self.fixed.requests.send(Request::Sessions(reader)).map_err(gone)?;
         loop {
@@ -116,10 +120,13 @@ impl Running {
                 return Ok(found);
             }
             for record in records {
-                for (place, asked) in found.iter_mut().zip(&asked) {
-                    let Some((protocol, ends)) = asked else { continue };
-                    if protocol_of(&record) == *protocol && (record.original == *ends || record.reply == *ends) {
-                        *place = Some((record.clone(), record.reply == *ends && record.original != *ends));
+                let protocol = protocol_of(&record);
+                // Where both are the same, packets are those of the opener.
+                for (ends, answers) in [(record.reply, true), (record.original, false)] {
+                    for &place in asked.get(&(protocol, ends)).into_iter().flatten() {
+                        if let Some(found) = found.get_mut(place) {
+                            *found = Some((record.clone(), answers));
+                        }
                     }
                 }
             }

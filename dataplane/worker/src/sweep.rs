@@ -27,7 +27,7 @@ const COLLECTED: u32 = 32;
 const COLLECTED_AGAIN: u64 = 4;
 
 /// One end of a session and the other, as seen in one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
     /// Source address.
     pub source: IpAddr,

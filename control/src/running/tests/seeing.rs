@@ -37,16 +37,53 @@ fn session(bench: &Bench) -> SessionRecord {
 }
 
 fn supposed(bench: &Bench, record: SessionRecord) -> TraceStatus {
-    let asked = bench.spawn(|appliance| {
-        let packet = Supposed { packet: Some(PACKET.to_owned()), frame: None, port: None };
-        appliance.suppose(&[packet]).unwrap().remove(0)
-    });
+    all_supposed(bench, &[PACKET], vec![vec![record]]).remove(0)
+}
+
+/// What is told of these packets, where workers copy these batches of sessions.
+fn all_supposed(bench: &Bench, packets: &[&str], batches: Vec<Vec<SessionRecord>>) -> Vec<TraceStatus> {
+    let supposed = |packet: &&str| Supposed { packet: Some((*packet).to_owned()), frame: None, port: None };
+    let packets: Vec<_> = packets.iter().map(supposed).collect();
+    let asked = bench.spawn(move |appliance| appliance.suppose(&packets).unwrap());
     let Request::Neighbors(reply) = bench.asked.recv().unwrap() else { panic!("not asked for neighbors") };
     reply.send(Vec::new()).unwrap();
     let Request::Sessions(reader) = bench.asked.recv().unwrap() else { panic!("not asked for sessions") };
-    reader.send(vec![record]).unwrap();
-    reader.send(Vec::new()).unwrap();
+    assert!(reader.capacity().is_some_and(|room| room < 10), "copies of all sessions wait for whoever asks");
+    for batch in batches.into_iter().chain([Vec::new()]) {
+        reader.send(batch).unwrap();
+    }
     asked.join().unwrap()
+}
+
+/// However many sessions and packets there are, each packet finds its own, whichever end sends it.
+#[test]
+fn each_packet_finds_its_session() {
+    let bench = Bench::new();
+    let client = |number: u16| 40_000 + number;
+    let numbered = |number: u16| {
+        let mut record = session(&bench);
+        (record.original.source_port, record.reply.destination_port) = (client(number), client(number));
+        record
+    };
+    let batches = (0..20).map(|batch| (0..100).map(|number| numbered(batch * 100 + number)).collect()).collect();
+    let packets: Vec<String> = (0..50)
+        .flat_map(|number| {
+            let (port, none) = (client(number * 41), client(3_000 + number));
+            [
+                format!("tcp 198.51.100.7:{port} > 198.51.100.10:80 port outside flags ACK"),
+                format!("tcp 10.0.0.11:8080 > 198.51.100.7:{port} port inside flags ACK"),
+                format!("tcp 198.51.100.7:{none} > 198.51.100.10:80 port outside flags ACK"),
+                format!("udp 198.51.100.7:{port} > 198.51.100.10:80 port outside"),
+            ]
+        })
+        .collect();
+    let packets: Vec<&str> = packets.iter().map(String::as_str).collect();
+    let told = all_supposed(&bench, &packets, batches);
+    let outcomes: Vec<&str> = told.iter().map(|told| told.outcome.as_str()).collect();
+    for (number, outcomes) in outcomes.chunks(4).enumerate() {
+        let found = if number * 41 < 2_000 { "forwarded" } else { "dropped" };
+        assert_eq!(outcomes, [found, found, "dropped", "dropped"], "{number}");
+    }
 }
 
 /// A policy that comes into force, every worker moved on.
