@@ -274,8 +274,8 @@ impl Running {
                 log::error!("generation {generation} is in force and could not be written down: {why}");
             }
             let _turn = running.turns.wait();
-            // Unless another has followed, which has said what it wants.
-            if running.snapshot().generation.get() == generation {
+            // Unless another policy has followed, which has said what it wants; a blocklist that was read again has not.
+            if running.ledger.policy_in_force() == generation {
                 let policy = Arc::clone(&lock(&running.state).policy);
                 drop(running.redirect(&policy));
             }

@@ -126,6 +126,26 @@ fn a_slow_hook_holds_up_nothing_else() {
     assert_eq!(other.join().unwrap().unwrap().generation, 3);
 }
 
+/// Workers that are late move on after a blocklist was read again: that is no other policy, and this one's services are directed here.
+#[test]
+fn a_blocklist_read_again_is_not_in_the_way_of_a_late_generation() {
+    let bench = Bench::new();
+    let hand = redirected(&bench);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.txt");
+    std::fs::write(&file, "192.0.2.0/24\n").unwrap();
+    let text = format!("{}[[blocklist]]\nname = \"bad\"\nfile = \"{}\"\n", with(&["ext"]), file.display());
+    let applying = bench.spawn(move |appliance| appliance.apply(&Proposal::apply(&text, "ext.toml", "op")));
+    let late = bench.publication();
+    assert_eq!(applying.join().unwrap().unwrap_err().kind, RefusalKind::Busy);
+    let reloading = bench.spawn(|appliance| appliance.reload(&Reload::Blocklist("bad".into())));
+    bench.publication().done.send(()).unwrap();
+    assert_eq!(reloading.join().unwrap().unwrap().generation, 3);
+    late.done.send(()).unwrap();
+    assert_eq!(hand.asked.recv_timeout(Duration::from_secs(60)).as_deref(), Ok("attach ext edge-1"));
+    hand.answers.send(Ok(())).unwrap();
+}
+
 /// At the start nobody waits; at the end everything is directed away first.
 #[test]
 fn the_first_policy_is_redirected_and_the_end_directs_away() {
