@@ -97,6 +97,7 @@ impl<B: Buffer> Shard<B> {
             && (!self.begin_introduction::<A>(packet, facts, slot, service)
                 || !self.enter_tiers::<A>(packet, slot, service))
         {
+            self.counters.sessions_opened.add(1);
             self.close::<A>(slot);
             return Err(DropReason::SessionTableFull);
         }
