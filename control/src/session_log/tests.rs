@@ -624,8 +624,9 @@ fn an_earlier_ring_is_emptied_before_the_one_that_followed() {
     scene.later(1);
     scene.reaches(Reach::Up);
     let (stream, _) = listener.accept().unwrap();
+    let read = std::thread::spawn(move || BufReader::new(stream).lines().take(600).map(Result::unwrap).collect());
     scene.until("all is sent", |scene| scene.tally.sent().0 == 600);
-    let lines: Vec<String> = BufReader::new(stream).lines().take(600).map(Result::unwrap).collect();
+    let lines: Vec<String> = read.join().unwrap();
     let turned = lines.iter().position(|line| line.contains("\"close\"")).unwrap();
     assert_eq!(turned, 300);
     assert!(lines[300..].iter().all(|line| line.contains("\"close\"")));
