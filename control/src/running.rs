@@ -38,7 +38,7 @@ use crate::generation::{Ledger, Plan, Proposal, Start, Trial, Turns};
 use crate::health::{Prober, Report, targets};
 use crate::kernel::Interface;
 use crate::progress::Progress;
-use crate::redirection::{Hook, Redirections, Turn, wanted};
+use crate::redirection::{Asked, Hook, Redirections, Turn, wanted};
 use crate::session_log::{self, Tally};
 use crate::session_match::SessionMatch;
 use crate::status::{
@@ -282,7 +282,7 @@ impl Running {
         let _turn = self.turns.wait();
         let mut state = lock(&self.state);
         // Nobody waits for what the start brings: it is shown, and tried again.
-        drop(redirections.want(wanted(&state.policy)));
+        drop(redirections.want(wanted(&state.policy), Asked::Changed));
         state.redirections = Some(redirections);
         Ok(())
     }

@@ -20,7 +20,7 @@ mod runner;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -89,10 +89,19 @@ pub fn wanted(policy: &Policy) -> Vec<Place> {
 /// What the thread is asked.
 #[derive(Debug)]
 enum Order {
-    /// Exactly these are to be directed here; the answer comes when each that was not has been tried.
-    Want(Vec<Place>, Sender<Vec<Failure>>),
+    /// Exactly these are to be directed here; the answer comes when each `of` them has been tried.
+    Want { places: Vec<Place>, of: Asked, tried: Sender<Vec<Failure>> },
     /// None is any more, and the thread ends, at this moment at the latest.
     Finish(Instant),
+}
+
+/// Which services an outcome is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Those that are wanted otherwise than before.
+    Changed,
+    /// All that are not as they are wanted.
+    All,
 }
 
 /// A service that is not directed here, or not away, and why.
@@ -112,7 +121,7 @@ impl Outcome {
     /// There is nothing to be heard.
     pub const NONE: Self = Self(None);
 
-    /// Waits until each service was tried once.
+    /// Waits until each of these services was tried once.
     ///
     /// # Errors
     /// A sentence: for which of them the hook has failed, and how.
@@ -164,11 +173,12 @@ impl Redirections {
         Ok(Self { orders, standings, thread: Some(thread) })
     }
 
-    /// From now on exactly these are directed here: every worker serves them (SE-23). What has failed is tried at once.
-    pub fn want(&self, places: Vec<Place>) -> Outcome {
+    /// From now on exactly these are directed here: every worker serves them (SE-23). What has failed is tried at once, but
+    /// the outcome is only that `of` what is asked: a change waits for no switch it has nothing to do with, nor fails with it.
+    pub fn want(&self, places: Vec<Place>, of: Asked) -> Outcome {
         let (tried, outcome) = bounded(1);
         // Without the thread the answer is that there will be none.
-        let _ = self.orders.send(Order::Want(places, tried));
+        let _ = self.orders.send(Order::Want { places, of, tried });
         Outcome(Some(outcome))
     }
 
@@ -198,8 +208,8 @@ struct Keeper<H, T> {
     hook: H,
     tell: T,
     standings: Standings,
-    /// Who waits until nothing of theirs is untried.
-    waiting: Vec<Sender<Vec<Failure>>>,
+    /// Who waits until nothing of these services is untried.
+    waiting: Vec<(BTreeSet<String>, Sender<Vec<Failure>>)>,
 }
 
 impl<H: Hook, T: FnMut(Turn)> Keeper<H, T> {
@@ -214,22 +224,33 @@ impl<H: Hook, T: FnMut(Turn)> Keeper<H, T> {
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
-                Ok(Order::Want(places, tried)) => {
-                    self.course.want(places, Instant::now());
-                    self.waiting.push(tried);
+                Ok(Order::Want { places, of, tried }) => {
+                    let changed = self.course.want(places, Instant::now());
+                    let asked = match of {
+                        Asked::Changed => changed,
+                        Asked::All => self.course.try_all(),
+                    };
+                    self.waiting.push((asked, tried));
                     self.publish();
                 }
                 Ok(Order::Finish(end)) => return self.finish(end),
                 Err(RecvTimeoutError::Timeout) => self.step(Instant::now()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if !self.course.has_untried() {
-                let failures = self.course.failures();
-                for tried in self.waiting.drain(..) {
-                    let _ = tried.send(failures.clone());
-                }
-            }
+            self.answer();
         }
+    }
+
+    /// Answers those whose services have all been tried.
+    fn answer(&mut self) {
+        let Self { course, waiting, .. } = self;
+        waiting.retain(|(asked, tried)| {
+            let waits = course.has_untried(asked);
+            if !waits {
+                let _ = tried.send(course.failures(asked));
+            }
+            waits
+        });
     }
 
     /// One errand, if one is due.
@@ -247,8 +268,8 @@ impl<H: Hook, T: FnMut(Turn)> Keeper<H, T> {
 
     /// Everything away. What fails now is left as it is.
     fn finish(&mut self, end: Instant) {
-        self.course.want(Vec::new(), Instant::now());
         let begun = Instant::now();
+        self.course.want(Vec::new(), begun);
         while self.course.next(begun).is_some() {
             if Instant::now() >= end {
                 log::error!("there is no time left to direct the packets of some services away");

@@ -33,8 +33,8 @@ fn a_service_is_attached_when_it_comes_and_detached_when_it_goes() {
     assert_eq!(course.standings()["web"], Standing::Attaching);
     assert_eq!(steps(&mut course, now), ["attach dns 2001:db8:51::3", "attach web 198.51.100.3"]);
     assert_eq!(course.standings()["web"], Standing::Attached);
-    course.want(vec![web.clone(), dns.clone()], now);
-    assert_eq!((steps(&mut course, now).len(), course.has_untried(), course.due()), (0, false, None));
+    assert!(course.want(vec![web.clone(), dns.clone()], now).is_empty());
+    assert_eq!((steps(&mut course, now).len(), course.due()), (0, None));
     course.want(vec![web], now);
     assert_eq!(steps(&mut course, now), ["detach dns 2001:db8:51::3"]);
     let moved = place("web", "198.51.100.4");
@@ -66,24 +66,24 @@ fn what_goes_goes_before_what_comes() {
 fn what_fails_is_tried_again_after_a_while_or_with_the_next_change() {
     let (mut course, now) = (Course::new(APPLIANCE), Instant::now());
     let web = place("web", "198.51.100.3");
-    course.want(vec![web.clone()], now);
-    assert!(course.has_untried());
+    let asked = course.want(vec![web.clone()], now);
+    assert!(course.has_untried(&asked));
     step(&mut course, now, Err("no"));
     assert_eq!(course.standings()["web"], Standing::Failed("no".into()));
-    assert_eq!(course.failures(), [Failure { service: "web".into(), why: "no".into() }]);
-    assert!(!course.has_untried() && course.next(now).is_none());
+    assert_eq!(course.failures(&asked), [Failure { service: "web".into(), why: "no".into() }]);
+    assert!(!course.has_untried(&asked) && course.next(now).is_none());
     let later = course.due().unwrap();
     assert_eq!(later - now, Duration::from_secs(30));
     step(&mut course, later, Err("no")).unwrap();
     assert!(course.next(later).is_none());
     course.want(vec![web.clone()], later);
     assert_eq!(steps(&mut course, later), ["attach web 198.51.100.3"]);
-    assert_eq!((course.standings()["web"].clone(), course.failures().len()), (Standing::Attached, 0));
+    assert_eq!((course.standings()["web"].clone(), course.failures(&asked).len()), (Standing::Attached, 0));
 
     course.want(Vec::new(), later);
     step(&mut course, later, Err("no")).unwrap();
     assert_eq!(
-        (course.failures().len(), course.standings().len()),
+        (course.failures(&asked).len(), course.standings().len()),
         (1, 0),
         "still directed here, and no service of ours"
     );
@@ -104,8 +104,84 @@ fn what_was_tried_is_detached_though_it_failed() {
     steps(&mut course, now);
     course.want(vec![place("web", "198.51.100.5")], now);
     step(&mut course, now, Err("no"));
-    assert!(course.has_untried(), "the detach that failed is in nobody's way");
-    assert_eq!(steps(&mut course, now), ["attach web 198.51.100.5"]);
+    assert_eq!(steps(&mut course, now), ["attach web 198.51.100.5"], "the detach that failed is in nobody's way");
+}
+
+/// What a detach that failed has left is not known: a service that is wanted again is attached again, and is well then.
+#[test]
+fn what_was_half_detached_is_attached_again() {
+    let (mut course, now) = (Course::new(APPLIANCE), Instant::now());
+    let web = place("web", "198.51.100.3");
+    course.want(vec![web.clone()], now);
+    steps(&mut course, now);
+    course.want(Vec::new(), now);
+    step(&mut course, now, Err("hangs"));
+    let asked = course.want(vec![web], now);
+    assert_ne!(course.standings()["web"], Standing::Attached);
+    assert_eq!(steps(&mut course, now), ["attach web 198.51.100.3"]);
+    assert_eq!((course.standings()["web"].clone(), course.failures(&asked)), (Standing::Attached, Vec::new()));
+}
+
+/// Several services of one address share its way here: whoever directs addresses takes it from all of them.
+#[test]
+fn who_stays_at_an_address_is_attached_again_after_a_detach_there() {
+    let (mut course, now) = (Course::new(APPLIANCE), Instant::now());
+    let address = "2001:db8:51::53";
+    let (tcp, udp) = (place("dns-tcp", address), place("dns-udp", address));
+    for outcome in [Ok(()), Err("the switch is busy")] {
+        course.want(vec![tcp.clone(), udp.clone(), place("web", "198.51.100.3")], now);
+        steps(&mut course, now);
+        let asked = course.want(vec![udp.clone(), place("web", "198.51.100.3")], now);
+        let detached = step(&mut course, now, outcome);
+        assert_eq!(detached.as_deref(), Some("detach dns-tcp 2001:db8:51::53"));
+        assert_eq!(course.standings()["dns-udp"], Standing::Attaching);
+        assert!(course.has_untried(&asked), "who took the one away hears what became of the other");
+        assert_eq!(steps(&mut course, now), ["attach dns-udp 2001:db8:51::53"]);
+        assert_eq!(
+            (course.due(), course.has_untried(&asked)),
+            (None, false),
+            "{outcome:?}: nothing takes it away later"
+        );
+    }
+}
+
+/// What could not be detached is not detached later, when the address is another's.
+#[test]
+fn a_detach_that_failed_takes_no_way_from_another() {
+    let (mut course, now) = (Course::new(APPLIANCE), Instant::now());
+    let address = "198.51.100.3";
+    course.want(vec![place("web", address)], now);
+    steps(&mut course, now);
+    course.want(vec![place("a-new-name", address)], now);
+    step(&mut course, now, Err("the switch is busy"));
+    assert_eq!(steps(&mut course, now), ["attach a-new-name 198.51.100.3"]);
+    assert_eq!(course.due(), None);
+    // Nor when it becomes another's only then: before, it is tried once more.
+    course.want(Vec::new(), now);
+    step(&mut course, now, Err("the switch is busy"));
+    let later = course.due().unwrap();
+    course.want(vec![place("b", address)], now);
+    step(&mut course, now, Err("still"));
+    assert_eq!(steps(&mut course, now), ["attach b 198.51.100.3"]);
+    assert!(course.due().is_none() && course.next(later).is_none());
+}
+
+/// What fails again and again comes after what a change asks for, and is nobody's matter but of who asks for all.
+#[test]
+fn a_change_is_about_what_it_changes() {
+    let (mut course, now) = (Course::new(APPLIANCE), Instant::now());
+    let ext = || place("ext", "198.51.100.3");
+    course.want(vec![ext()], now);
+    step(&mut course, now, Err("no"));
+    let asked = course.want(vec![ext(), place("web", "198.51.100.4")], now);
+    assert_eq!(step(&mut course, now, Ok(())).as_deref(), Some("attach web 198.51.100.4"));
+    assert!(!course.has_untried(&asked) && course.failures(&asked).is_empty());
+    assert_eq!(step(&mut course, now, Err("no")).as_deref(), Some("attach ext 198.51.100.3"), "at once all the same");
+    assert!(course.want(vec![ext(), place("web", "198.51.100.4")], now).is_empty());
+    let all = course.try_all();
+    assert!(course.has_untried(&all));
+    step(&mut course, now, Err("no"));
+    assert_eq!((course.has_untried(&all), course.failures(&all).len()), (false, 1));
 }
 
 /// A hook that does what the test has prepared, and notes what it was asked.
@@ -129,13 +205,13 @@ fn who_asked_for_a_change_hears_what_became_of_it() {
     let redirections =
         Redirections::begin(APPLIANCE, Prepared { outcomes, asked }, move |turn| drop(told.send(turn))).unwrap();
     let both = || vec![place("web", "198.51.100.3"), place("zeb", "198.51.100.4")];
-    let failed = redirections.want(both()).wait().unwrap_err();
+    let failed = redirections.want(both(), Asked::Changed).wait().unwrap_err();
     assert_eq!(failed, "redirect-failed: service zeb: it exited with status 3");
     assert_eq!(redirections.standing("web"), Some(Standing::Attached));
     let status = RedirectionStatus::from(&redirections.standing("zeb").unwrap());
     assert_eq!((status.state.as_str(), status.reason.as_deref()), ("failed", Some(REDIRECT_FAILED)));
     assert_eq!(redirections.standing("else"), None);
-    redirections.want(both()).wait().unwrap();
+    redirections.want(both(), Asked::All).wait().unwrap();
     assert_eq!(redirections.standing("zeb"), Some(Standing::Attached));
     redirections.finish(Duration::from_secs(60));
     let asked: Vec<_> = was_asked.iter().collect();
@@ -152,7 +228,7 @@ fn who_asked_for_a_change_hears_what_became_of_it() {
 fn there_is_an_end_to_the_last_errands() {
     let (asked, was_asked) = unbounded();
     let redirections = Redirections::begin(APPLIANCE, Prepared { outcomes: VecDeque::new(), asked }, drop).unwrap();
-    redirections.want(vec![place("web", "198.51.100.3")]).wait().unwrap();
+    redirections.want(vec![place("web", "198.51.100.3")], Asked::Changed).wait().unwrap();
     redirections.finish(Duration::ZERO);
     assert_eq!(was_asked.iter().collect::<Vec<_>>(), ["attach web edge-1"]);
 }

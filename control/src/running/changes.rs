@@ -27,7 +27,7 @@ use crate::generation::{Place, Proposal, trial};
 use crate::health::targets;
 use crate::log_format;
 use crate::progress::{Step, Told};
-use crate::redirection::{Outcome, wanted};
+use crate::redirection::{Asked, Outcome, wanted};
 use crate::status::{Applied, AppliedPolicy, How, PolicyStatus, Refusal, RefusalKind, Standing};
 
 fn millis(span: Duration) -> u64 {
@@ -212,11 +212,12 @@ impl Running {
     fn change(&self, turn: &Place<'_>, proposal: &Proposal, checked: Checked) -> Result<InForce, Refusal> {
         let before = self.before();
         let warnings = checked.warnings.iter().map(ToString::to_string).collect();
+        let is_the_same = *before.text == *proposal.text;
         // Blocklists are files of their own, which the same text reads again.
-        if *before.text == *proposal.text && checked.policy.blocklists.is_empty() {
+        if is_the_same && checked.policy.blocklists.is_empty() {
             let generation = self.snapshot().generation.get();
             let applied = Applied { generation, unchanged: true, confirm_within_ms: None, warnings };
-            return Ok(InForce { applied, redirected: self.redirect(&before.policy) });
+            return Ok(InForce { applied, redirected: self.redirect(&before.policy, Asked::All) });
         }
         let source = &proposal.source;
         let fixed = restart_needed(&before.policy, &checked.policy);
@@ -261,7 +262,8 @@ impl Running {
             return Err(Refusal::new(RefusalKind::Failed, message));
         }
         let applied = Applied { generation, unchanged: false, confirm_within_ms, warnings };
-        Ok(InForce { applied, redirected: self.redirect(&policy) })
+        let asked = if is_the_same { Asked::All } else { Asked::Changed };
+        Ok(InForce { applied, redirected: self.redirect(&policy, asked) })
     }
 
     /// Does what follows once the workers have moved on to a generation, however long that takes: it is committed (until then a
@@ -277,7 +279,7 @@ impl Running {
             // Unless another policy has followed, which has said what it wants; a blocklist that was read again has not.
             if running.ledger.policy_in_force() == generation {
                 let policy = Arc::clone(&lock(&running.state).policy);
-                drop(running.redirect(&policy));
+                drop(running.redirect(&policy, Asked::Changed));
             }
         };
         if let Err(error) = std::thread::Builder::new().name("late-commit".into()).spawn(wait) {
@@ -318,12 +320,13 @@ impl Running {
             return Err(super::late());
         }
         let applied = Applied { generation, unchanged: false, confirm_within_ms: None, warnings: Vec::new() };
-        Ok(InForce { applied, redirected: self.redirect(&before.policy) })
+        Ok(InForce { applied, redirected: self.redirect(&before.policy, Asked::Changed) })
     }
 
     /// Every worker has this policy: others may direct packets of its services here, and no longer those of others (SE-20, SE-23).
-    fn redirect(&self, policy: &Policy) -> Outcome {
-        lock(&self.state).redirections.as_ref().map_or(Outcome::NONE, |redirections| redirections.want(wanted(policy)))
+    fn redirect(&self, policy: &Policy, of: Asked) -> Outcome {
+        let state = lock(&self.state);
+        state.redirections.as_ref().map_or(Outcome::NONE, |redirections| redirections.want(wanted(policy), of))
     }
 
     fn compiled(&self, policy: &Policy, generation: u64) -> Result<Snapshot, String> {

@@ -105,6 +105,29 @@ fn a_hook_that_fails_is_heard_of_by_who_applies() {
     assert_eq!(shown(&bench, "ext"), Some(("attached".to_owned(), None)));
 }
 
+/// A switch that does not answer is no matter of a change that does not touch its service: who makes one hears that it is in
+/// force. It is tried again all the same.
+#[test]
+fn a_change_fails_with_no_service_but_its_own() {
+    let bench = Bench::new();
+    bench.obliging();
+    let hand = redirected(&bench);
+    let apply = |services: &'static [&str]| {
+        bench.spawn(move |appliance| appliance.apply(&Proposal::apply(&with(services), "ext.toml", "op")))
+    };
+    let applying = apply(&["ext"]);
+    hand.expects("attach ext edge-1", Err("no"));
+    applying.join().unwrap().unwrap_err();
+    let applying = apply(&["ext", "two"]);
+    hand.expects("attach two edge-1", Ok(()));
+    assert_eq!(applying.join().unwrap().unwrap().generation, 3, "before the hook of the other has ended");
+    hand.expects("attach ext edge-1", Err("no"));
+    let applying = apply(&["ext"]);
+    hand.expects("detach two edge-1", Err("never"));
+    let refused = applying.join().unwrap().unwrap_err();
+    assert_eq!(refused.message, "generation 4 is in force, but redirect-failed: service two: never");
+}
+
 /// A hook takes its time, and backends fail meanwhile: nobody's change waits for a hook but the one that asked for it.
 #[test]
 fn a_slow_hook_holds_up_nothing_else() {
