@@ -45,7 +45,7 @@ const NOTES: usize = 4_096;
 /// How long calls on the control socket may go on when the appliance stops.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
-/// How long hooks may go on when the appliance stops.
+/// How long hooks may go on when the appliance stops, behind the one under way; the unit's `TimeoutStopSec` is for both.
 const LAST_HOOKS: Duration = Duration::from_secs(10);
 
 /// Runs the appliance that `file` describes until SIGTERM or SIGINT; told to `resume`, with the last generation that was in

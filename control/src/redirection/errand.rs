@@ -3,12 +3,14 @@
 //!
 //! Runs in the process of `runner`.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::Metadata;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
@@ -22,6 +24,10 @@ const LINE_BYTES_MAX: usize = 400;
 
 /// How long after the end of a hook what it has said is still waited for: what it leaves running may keep the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How often a hook is tried that somebody is writing to at this moment, and how long after each other.
+const TRIES: u32 = 10;
+const NEXT_TRY: Duration = Duration::from_millis(20);
 
 /// What supervisors of this process pass in its environment and is for nobody else.
 const PRIVATE: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
@@ -58,24 +64,45 @@ pub struct Errand {
     pub appliance: String,
 }
 
-/// Whether a file can be a hook: one that may be run, and that not everybody can change.
+/// Whether a file can be a hook: one that may be run, and that nobody can change or replace but root and whoever runs it.
 ///
 /// # Errors
 /// A sentence.
 pub fn sound(hook: &Path) -> Result<(), String> {
     let shown = hook.display();
-    let facts = std::fs::metadata(hook).map_err(|error| format!("{shown}: {error}"))?;
-    let mode = facts.permissions().mode();
+    let failed = |error: std::io::Error| format!("{shown}: {error}");
+    let facts = std::fs::metadata(hook).map_err(failed)?;
     if !facts.is_file() {
         return Err(format!("{shown} is not a file"));
     }
-    if mode & 0o111 == 0 {
+    if facts.permissions().mode() & 0o111 == 0 {
         return Err(format!("{shown} is not executable: chmod 755 {shown}"));
     }
-    if mode & 0o002 != 0 {
-        return Err(format!("{shown} can be changed by everybody: chmod o-w {shown}"));
+    ours_alone(hook, &facts)?;
+    // As it is written, and where links lead.
+    let file = hook.canonicalize().map_err(failed)?;
+    for folder in hook.ancestors().skip(1).chain(file.ancestors().skip(1)).filter(|folder| folder.has_root()) {
+        ours_alone(folder, &std::fs::metadata(folder).map_err(failed)?)?;
     }
     Ok(())
+}
+
+/// Whether only root and this process's user can write here. In a folder whose sticky bit is set nobody replaces another's files.
+fn ours_alone(path: &Path, facts: &Metadata) -> Result<(), String> {
+    const STICKY: u32 = 0o1000;
+    let (shown, mode) = (path.display(), facts.permissions().mode());
+    if ![0, geteuid().as_raw()].contains(&facts.uid()) {
+        return Err(format!(
+            "{shown} belongs to user {}, who could change what is run: chown root {shown}",
+            facts.uid()
+        ));
+    }
+    let is_shared = facts.is_dir() && mode & STICKY != 0;
+    if is_shared || mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let (who, mend) = if mode & 0o002 == 0 { ("its group", "g-w") } else { ("everybody", "go-w") };
+    Err(format!("{shown} can be changed by {who}: chmod {mend} {shown}"))
 }
 
 /// Runs the hook and waits for its end. What it says goes to `say`, a line at a time.
@@ -90,7 +117,7 @@ pub(super) async fn run(
     let failed = |error: std::io::Error| format!("{typed} could not be run: {error}");
     let (hears, speaks) = std::io::pipe().map_err(failed)?;
     let mut hears = Receiver::from_owned_fd(hears.into()).map_err(failed)?;
-    let mut child = command(hook, errand, speaks).and_then(|mut command| command.spawn()).map_err(failed)?;
+    let mut child = spawned(command(hook, errand, speaks).map_err(failed)?).await.map_err(failed)?;
     // Whatever ends this run ends what it has started.
     let group = Group::of(&child);
     let mut lines = Lines::default();
@@ -111,9 +138,13 @@ pub(super) async fn run(
         }
     };
     group.leave();
-    while speaking && let Ok(read) = tokio::time::timeout(LAST_WORDS, hears.read(&mut bytes)).await {
-        speaking = heard(read, &bytes, &mut lines, say);
-    }
+    let last_words = async {
+        while speaking {
+            speaking = heard(hears.read(&mut bytes).await, &bytes, &mut lines, say);
+        }
+    };
+    // All of them: what is left running may go on to speak, too.
+    let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
     lines.end(say);
     if status.success() { Ok(()) } else { Err(format!("{typed} {}{}", ended(status), lines.last_words())) }
 }
@@ -135,6 +166,17 @@ fn command(hook: &Path, errand: &Errand, speaks: std::io::PipeWriter) -> std::io
         command.env_remove(private);
     }
     Ok(command)
+}
+
+/// Starts the hook. A file that is open for writing cannot be run: whoever puts another in its place is nearly done with it.
+async fn spawned(mut command: Command) -> std::io::Result<Child> {
+    for _ in 1..TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => tokio::time::sleep(NEXT_TRY).await,
+            ended => return ended,
+        }
+    }
+    command.spawn()
 }
 
 fn heard(read: std::io::Result<usize>, bytes: &[u8], lines: &mut Lines, say: &mut (dyn FnMut(String) + Send)) -> bool {

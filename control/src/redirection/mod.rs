@@ -44,11 +44,11 @@ const OUTCOME_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs the hook.
 pub trait Hook: Send {
-    /// Runs it once and waits for its end.
+    /// Runs it once and waits for its end, which comes `within` this time, or within what is its own if that is less.
     ///
     /// # Errors
     /// A sentence: how it failed.
-    fn run(&mut self, errand: &Errand) -> Result<(), String>;
+    fn run(&mut self, errand: &Errand, within: Duration) -> Result<(), String>;
 }
 
 /// What became of a redirection: told of each change.
@@ -91,8 +91,8 @@ pub fn wanted(policy: &Policy) -> Vec<Place> {
 enum Order {
     /// Exactly these are to be directed here; the answer comes when each `of` them has been tried.
     Want { places: Vec<Place>, of: Asked, tried: Sender<Vec<Failure>> },
-    /// None is any more, and the thread ends, at this moment at the latest.
-    Finish(Instant),
+    /// None is any more, and the thread ends, so long after this was heard at the latest.
+    Finish(Duration),
 }
 
 /// Which services an outcome is about.
@@ -188,9 +188,9 @@ impl Redirections {
         lock(&self.standings).get(service).cloned()
     }
 
-    /// Directs everything away, as far as that is done within this time.
+    /// Directs everything away, as far as that is done within this time, which begins when the hook under way has ended.
     pub fn finish(mut self, within: Duration) {
-        let _ = self.orders.send(Order::Finish(Instant::now() + within));
+        let _ = self.orders.send(Order::Finish(within));
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the redirection thread ended by a fault");
         }
@@ -233,8 +233,8 @@ impl<H: Hook, T: FnMut(Turn)> Keeper<H, T> {
                     self.waiting.push((asked, tried));
                     self.publish();
                 }
-                Ok(Order::Finish(end)) => return self.finish(end),
-                Err(RecvTimeoutError::Timeout) => self.step(Instant::now()),
+                Ok(Order::Finish(within)) => return self.finish(within),
+                Err(RecvTimeoutError::Timeout) => self.step(Instant::now(), Duration::MAX),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.answer();
@@ -254,10 +254,10 @@ impl<H: Hook, T: FnMut(Turn)> Keeper<H, T> {
     }
 
     /// One errand, if one is due.
-    fn step(&mut self, now: Instant) {
+    fn step(&mut self, now: Instant, within: Duration) {
         let Some(errand) = self.course.next(now) else { return };
         let (verb, service) = (errand.verb.name(), errand.place.service.clone());
-        let done = self.hook.run(&errand);
+        let done = self.hook.run(&errand, within);
         match &done {
             Ok(()) => log::info!("service {service}: the hook has done {verb}"),
             Err(why) => log::error!("service {service}: {REDIRECT_FAILED}: {why}"),
@@ -267,15 +267,16 @@ impl<H: Hook, T: FnMut(Turn)> Keeper<H, T> {
     }
 
     /// Everything away. What fails now is left as it is.
-    fn finish(&mut self, end: Instant) {
+    fn finish(&mut self, within: Duration) {
         let begun = Instant::now();
         self.course.want(Vec::new(), begun);
         while self.course.next(begun).is_some() {
-            if Instant::now() >= end {
+            let left = within.saturating_sub(begun.elapsed());
+            if left.is_zero() {
                 log::error!("there is no time left to direct the packets of some services away");
                 return;
             }
-            self.step(begun);
+            self.step(begun, left);
         }
     }
 

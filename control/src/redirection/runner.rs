@@ -1,8 +1,8 @@
 //! The process that runs the hook: this program again, started before the appliance gives up what starting programs takes, with
 //! the hook and its time on its command line. It runs nothing else, whatever it is asked.
 //!
-//! Both ends of a socket: a line of JSON for each errand one way, lines of what the hook says and one of how it ended the other
-//! way. The end of the appliance, however it comes, is the end of the runner, and of a hook under way.
+//! Both ends of a socket: a line of JSON for each errand and its time one way, lines of what the hook says and one of how it ended
+//! the other way. The end of the appliance, however it comes, is the end of the runner, and of a hook under way.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
@@ -21,6 +21,9 @@ use super::errand::{Errand, run};
 /// How much longer than a hook its runner may take.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Nobody can start another one: starting programs is what the appliance has given up.
+const ENDED: &str = "the process that runs the hook has ended; restart the appliance";
+
 /// What the runner answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -37,6 +40,8 @@ enum Word {
 #[derive(Debug)]
 pub struct Runner {
     socket: BufReader<UnixStream>,
+    /// What is the hook's own.
+    timeout: Duration,
     /// Waited for when this is dropped; `None` where the other end is no process.
     process: Option<Child>,
 }
@@ -58,12 +63,11 @@ impl Runner {
             .stdout(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        Self::over(ours, timeout, Some(process)).map_err(failed)
+        Ok(Self::over(ours, timeout, Some(process)))
     }
 
-    fn over(socket: UnixStream, timeout: Duration, process: Option<Child>) -> std::io::Result<Self> {
-        socket.set_read_timeout(Some(timeout + GRACE))?;
-        Ok(Self { socket: BufReader::new(socket), process })
+    fn over(socket: UnixStream, timeout: Duration, process: Option<Child>) -> Self {
+        Self { socket: BufReader::new(socket), timeout, process }
     }
 
     /// The next word; an error is a sentence. A runner that does not speak in time is given up: what it says later would be
@@ -72,7 +76,7 @@ impl Runner {
         let mut line = String::new();
         let read = self.socket.read_line(&mut line);
         let word = match read {
-            Ok(0) => Err("the process that runs the hook has ended".to_owned()),
+            Ok(0) => Err(ENDED.to_owned()),
             Ok(_) => serde_json::from_str(&line).map_err(|error| format!("the process that runs the hook: {error}")),
             Err(error) => Err(format!("the process that runs the hook does not answer: {error}")),
         };
@@ -84,11 +88,13 @@ impl Runner {
 }
 
 impl Hook for Runner {
-    fn run(&mut self, errand: &Errand) -> Result<(), String> {
-        let mut line = serde_json::to_vec(errand).map_err(|error| error.to_string())?;
+    fn run(&mut self, errand: &Errand, within: Duration) -> Result<(), String> {
+        let within = within.min(self.timeout);
+        let mut line = serde_json::to_vec(&(errand, within)).map_err(|error| error.to_string())?;
         line.push(b'\n');
-        let written = self.socket.get_mut().write_all(&line);
-        written.map_err(|_| "the process that runs the hook has ended".to_owned())?;
+        let socket = self.socket.get_mut();
+        let asked = socket.set_read_timeout(Some(within + GRACE)).and_then(|()| socket.write_all(&line));
+        asked.map_err(|_| ENDED.to_owned())?;
         loop {
             match self.word()? {
                 Word::Said(line) => log::info!("service {}: hook: {line}", errand.place.service),
@@ -126,10 +132,10 @@ async fn attend(socket: UnixStream, hook: &Path, timeout: Duration) -> std::io::
     let (orders, mut answers) = tokio::net::UnixStream::from_std(socket)?.into_split();
     let mut orders = tokio::io::BufReader::new(orders).lines();
     while let Some(line) = orders.next_line().await? {
-        let errand: Errand = serde_json::from_str(&line)?;
+        let (errand, within): (Errand, Duration) = serde_json::from_str(&line)?;
         let (said, mut hears) = tokio::sync::mpsc::unbounded_channel();
         let mut say = |line| drop(said.send(Word::Said(line)));
-        let mut running = std::pin::pin!(run(hook, timeout, &errand, &mut say));
+        let mut running = std::pin::pin!(run(hook, timeout.min(within), &errand, &mut say));
         let ended = loop {
             tokio::select! {
                 Some(word) = hears.recv() => tell(&mut answers, &word).await?,
@@ -162,7 +168,7 @@ pub(super) mod played {
         let (ours, its) = UnixStream::pair().unwrap();
         let hook = hook.to_owned();
         std::thread::spawn(move || serve(its, &hook, timeout));
-        Runner::over(ours, timeout, None).unwrap()
+        Runner::over(ours, timeout, None)
     }
 
     impl Runner {

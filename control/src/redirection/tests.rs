@@ -184,15 +184,17 @@ fn a_change_is_about_what_it_changes() {
     assert_eq!((course.has_untried(&all), course.failures(&all).len()), (false, 1));
 }
 
-/// A hook that does what the test has prepared, and notes what it was asked.
+/// A hook that does what the test has prepared, and notes what it was asked, and whether its time was bounded.
 struct Prepared {
     outcomes: VecDeque<Result<(), String>>,
     asked: Sender<String>,
 }
 
 impl Hook for Prepared {
-    fn run(&mut self, errand: &Errand) -> Result<(), String> {
-        let _ = self.asked.send(format!("{} {} {}", errand.verb.name(), errand.place.service, errand.appliance));
+    fn run(&mut self, errand: &Errand, within: Duration) -> Result<(), String> {
+        let hurries = if within == Duration::MAX { "" } else { " quickly" };
+        let typed = format!("{} {} {}{hurries}", errand.verb.name(), errand.place.service, errand.appliance);
+        let _ = self.asked.send(typed);
         self.outcomes.pop_front().unwrap_or(Ok(()))
     }
 }
@@ -216,8 +218,9 @@ fn who_asked_for_a_change_hears_what_became_of_it() {
     redirections.finish(Duration::from_secs(60));
     let asked: Vec<_> = was_asked.iter().collect();
     let (web, zeb) = ("web edge-1", "zeb edge-1");
-    let wanted = [("attach", web), ("attach", zeb), ("attach", zeb), ("detach", web), ("detach", zeb)];
-    assert_eq!(asked, wanted.map(|(verb, of)| format!("{verb} {of}")));
+    let wanted = [("attach", web), ("attach", zeb), ("attach", zeb)].map(|(verb, of)| format!("{verb} {of}"));
+    let last = [web, zeb].map(|of| format!("detach {of} quickly"));
+    assert_eq!(asked, [&wanted[..], &last].concat());
     let of_zeb = heard.iter().filter(|turn| turn.service == "zeb").map(|turn| turn.standing);
     let failed = Standing::Failed("it exited with status 3".into());
     // The second try begins with the failure it has to make up for.
@@ -260,12 +263,16 @@ impl Script {
         std::fs::set_permissions(self.path(), std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.folder.path().join(name).exists()
+    }
+
     fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(name)).unwrap()
     }
 
     fn run(&self, timeout: Duration) -> Result<(), String> {
-        self.runner(timeout).run(&errand())
+        self.runner(timeout).run(&errand(), Duration::MAX)
     }
 
     fn runner(&self, timeout: Duration) -> Runner {
@@ -286,8 +293,8 @@ fn a_hook_is_told_what_it_is_for() {
         "echo \"$# $* $MILLRACE_ADDRESS $MILLRACE_PROTOCOL $MILLRACE_PORTS ${NOTIFY_SOCKET-none} $PWD\" >> told",
     );
     let mut runner = script.runner(LONG);
-    runner.run(&errand()).unwrap();
-    runner.run(&Errand { verb: Verb::Detach, ..errand() }).unwrap();
+    runner.run(&errand(), Duration::MAX).unwrap();
+    runner.run(&Errand { verb: Verb::Detach, ..errand() }, Duration::MAX).unwrap();
     let folder = script.folder.path().display();
     let told = |verb: &str| format!("3 {verb} web edge-1 2001:db8:51::3 tcp 80 none {folder}\n");
     assert_eq!(script.read("told"), told("attach") + &told("detach"));
@@ -306,44 +313,76 @@ fn how_a_hook_failed_is_said_with_its_last_words() {
     assert!(endless.len() < 1_000, "{}", endless.len());
 }
 
-/// A hook that hangs is stopped with all that it has started, and the next one runs.
+/// A hook that hangs is stopped with all that it has started, when its time is over or what is left to it, and the next one
+/// runs. However late the shell begins: one that was stopped before it had started anything is run once more, with more time.
 #[test]
 fn a_hook_that_hangs_is_stopped_whole() {
-    let script = Script::new("[ -e child ] && exit 0\nsleep 1000 & echo $! > child; wait");
-    let mut runner = script.runner(Duration::from_millis(500));
-    let said = runner.run(&errand()).unwrap_err();
-    assert!(said.contains("was stopped: it took longer than 500ms"), "{said}");
+    let script = Script::new("[ -e child ] && exit 0\nsleep 1000 & echo $! > child.new; mv child.new child; wait");
+    let mut runner = script.runner(LONG);
+    let mut time = Duration::from_millis(250);
+    while !script.has("child") {
+        time *= 2;
+        let said = runner.run(&errand(), time).unwrap_err();
+        assert!(said.contains(&format!("was stopped: it took longer than {time:?}")), "{said}");
+    }
     let child = script.read("child");
     let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
     // Killed, it is at most waited for.
     while stat().is_ok_and(|stat| !stat.contains(") Z")) {
         std::thread::yield_now();
     }
-    runner.run(&errand()).unwrap();
+    runner.run(&errand(), Duration::MAX).unwrap();
+    std::fs::remove_file(script.folder.path().join("child")).unwrap();
+    let said = script.run(Duration::from_millis(100)).unwrap_err();
+    assert!(said.contains("was stopped: it took longer than 100ms"), "{said}");
 }
 
-/// A hook is over when it ends, though something it started goes on and holds its output.
+/// A hook is over when it ends, though something it started goes on and holds its output, or goes on to speak.
 #[test]
 fn what_a_hook_leaves_running_is_not_waited_for() {
-    let script = Script::new("sleep 1000 & echo $! > child; echo done");
+    for left in ["sleep 1000", "while :; do echo x; sleep 0.02; done", "yes"] {
+        let script = Script::new(&format!("{left} & echo $! > child; echo done"));
+        script.run(LONG).unwrap();
+        let child = rustix::process::Pid::from_raw(script.read("child").trim().parse().unwrap()).unwrap();
+        // What still speaks may have found that nobody listens.
+        let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+    }
+}
+
+/// An operator who puts a hook in its place while it is to be run is waited for.
+#[test]
+fn a_hook_that_is_being_written_is_tried_again() {
+    let script = Script::new("touch ran");
+    let busy = std::fs::OpenOptions::new().append(true).open(script.path()).unwrap();
+    let said = script.run(LONG).unwrap_err();
+    assert!(said.contains("could not be run") && !script.has("ran"), "{said}");
+    drop(busy);
     script.run(LONG).unwrap();
-    let child = rustix::process::Pid::from_raw(script.read("child").trim().parse().unwrap()).unwrap();
-    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    assert!(script.has("ran"));
 }
 
 #[test]
 fn a_file_that_cannot_be_a_hook_is_not_run() {
     let script = Script::new("touch ran");
-    for (mode, why) in [(0o644, "is not executable"), (0o757, "can be changed by everybody")] {
+    let unsound =
+        [(0o644, "is not executable"), (0o757, "can be changed by everybody"), (0o775, "can be changed by its group")];
+    for (mode, why) in unsound {
         script.mode(mode);
         let said = script.run(LONG).unwrap_err();
         assert!(said.contains(why), "{said}");
     }
+    script.mode(0o755);
+    // Who can rename in its folder can put another in its place.
+    let folder = |mode| std::fs::set_permissions(&script.folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    folder(0o777);
+    let said = script.run(LONG).unwrap_err();
+    assert!(said.ends_with(&format!("chmod go-w {}", script.folder.path().display())), "{said}");
+    folder(0o700);
     std::fs::remove_file(script.path()).unwrap();
     assert!(script.run(LONG).unwrap_err().contains("No such file"));
     std::fs::create_dir(script.path()).unwrap();
     assert!(script.run(LONG).unwrap_err().contains("is not a file"));
-    assert!(!script.folder.path().join("ran").exists());
+    assert!(!script.has("ran"));
     std::fs::remove_dir(script.path()).unwrap();
     std::fs::write(script.path(), [0x7f, b'E', b'L', b'F', 0, 1, 2]).unwrap();
     script.mode(0o755);
@@ -358,7 +397,7 @@ fn a_hook_ends_with_the_appliance() {
     let pid = || std::fs::read_to_string(script.folder.path().join("pid"));
     let ended = std::thread::scope(|scope| {
         let other_end = runner.other_hand();
-        let run = scope.spawn(|| runner.run(&errand()));
+        let run = scope.spawn(|| runner.run(&errand(), Duration::MAX));
         while pid().is_err() {
             std::thread::yield_now();
         }
@@ -379,6 +418,6 @@ fn a_runner_that_is_gone_fails_every_errand() {
     let mut runner = script.runner(LONG);
     runner.other_hand().shutdown(std::net::Shutdown::Both).unwrap();
     for _ in 0..3 {
-        assert!(runner.run(&errand()).unwrap_err().contains("has ended"));
+        assert!(runner.run(&errand(), Duration::MAX).unwrap_err().contains("has ended; restart the appliance"));
     }
 }

@@ -10,7 +10,7 @@ struct Played {
 }
 
 impl Hook for Played {
-    fn run(&mut self, errand: &Errand) -> Result<(), String> {
+    fn run(&mut self, errand: &Errand, _: Duration) -> Result<(), String> {
         let Errand { verb, place, appliance } = errand;
         let _ = self.asked.send(format!("{} {} {appliance}", verb.name(), place.service));
         self.answers.recv().unwrap_or(Ok(()))
