@@ -6,7 +6,7 @@ use millrace_tests::packet::{
     solicitation, station, tcp, udp,
 };
 use millrace_tests::rig::Layout;
-use millrace_tests::{INSIDE, OUTSIDE, Rig, Side};
+use millrace_tests::{INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, Side};
 use stage::DropReason::{
     self, ArpUnwanted, BackendFailed, FirewallDenied, FirewallRejected, FragmentOverlap, IcmpErrorUnmatched,
     Malformed as Bad, NeighborDiscoveryInvalid, NoSession, SourceOwnAddress, TcpOutOfWindow, TupleInUse,
@@ -621,6 +621,33 @@ fn who_has_the_appliances_address_in_a_vlan_is_left_alone() {
     }
     assert!(rig.notes().is_empty(), "nobody is alarmed");
     rig.case("its neighbor is where it was", &[(OUTSIDE, ours)], &[(OUTSIDE, pong(own, host, 4))], &[]);
+}
+
+/// Who has the appliance's address in a VLAN opens sessions there like anybody else. None of them keeps the appliance from its own
+/// conversations, with the same ends and ports (its probes, its routing protocols): those come first.
+#[test]
+fn nothing_in_a_vlan_keeps_the_appliance_from_its_own_conversations() {
+    let ports =
+        PORTS.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]\n");
+    for (own, far) in [("198.51.100.1", "198.51.100.7"), ("2001:db8:51::1", "2001:db8:51::7")] {
+        let mut rig = Rig::of(&format!("{ports}{ALLOW}"));
+        rig.overhear();
+        for (number, opener, refused) in [(1, OUTSIDE, SourceOwnAddress), (2, INSIDE, TupleInUse)] {
+            let (ours, theirs) = (at(own, 5000 + number), at(far, 179));
+            let there = if opener == INSIDE { udp(&theirs, &ours) } else { udp(&ours, &theirs) };
+            let there = inward(there).tagged(20);
+            passes(&mut rig, "in a VLAN", opener, &there);
+            let said = udp(&ours, &theirs);
+            rig.passes("what the kernel says", ((OUTSIDE_KERNEL, said.clone()), (OUTSIDE, said)));
+            let answer = udp(&theirs, &ours);
+            rig.passes("and hears", ((OUTSIDE, answer.clone()), (OUTSIDE_KERNEL, answer)));
+            rig.case("who was there before", &[(opener, there)], &[], &[refused]);
+        }
+        let (ours, theirs) = (at(own, 22), at(far, 40_000));
+        passes(&mut rig, "in a VLAN", OUTSIDE, &inward(tcp(&theirs, &ours).syn().seq(1)).tagged(20));
+        let syn = tcp(&theirs, &ours).syn().seq(7);
+        rig.passes("who asks for the appliance", ((OUTSIDE, syn.clone()), (OUTSIDE_KERNEL, syn)));
+    }
 }
 
 /// SE-20, SE-24: packets with the port's own MAC are routed and served there; others pass. Each packet is one or the other.

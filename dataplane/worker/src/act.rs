@@ -34,7 +34,8 @@ pub(crate) const HALF_OPEN: u8 = 0x80;
 pub(crate) enum Acted {
     /// This becomes of it.
     Verdict(Verdict),
-    /// The session is gone and the packet opens a new one (a SYN on a closed session, a backend that failed).
+    /// The session is gone and the packet opens a new one (a SYN on a closed session, a backend that failed, one in line that
+    /// gives way).
     Anew,
 }
 
@@ -46,6 +47,10 @@ impl<B: Buffer> Shard<B> {
             return Acted::Verdict(Verdict::Drop(DropReason::SourceOwnAddress));
         }
         if !self.is_of_the_same_way(packet, session) {
+            if self.gives_way_to(packet, session) {
+                self.close::<A>(slot);
+                return Acted::Anew;
+            }
             return Acted::Verdict(Verdict::Drop(DropReason::TupleInUse));
         }
         if session.generation() != self.snapshot.generation.short()

@@ -148,6 +148,19 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
+    /// Whether a session gives way to a packet that comes another way: one in line does to what the appliance itself says or is
+    /// told. In a VLAN others may have its addresses, and must not keep it from its own conversations.
+    #[cold]
+    pub(crate) fn gives_way_to<A: Family>(&self, packet: &Packet<B>, session: &session::Session<A>) -> bool {
+        let Content::Ip(facts) = packet.frame.content else { return false };
+        let is_about_us = match packet.origin {
+            Origin::Kernel => true,
+            Origin::Wire => packet.frame.link.tags == 0 && is_ours(&self.snapshot, facts.endpoints.destination()),
+            Origin::InLine | Origin::Tunnel | Origin::Tier(_) => false,
+        };
+        is_about_us && NextHopId::new(session.next_hop(Direction::Original)).is_through()
+    }
+
     /// What a packet asks for that passes in line and has no session, or why it may not ask.
     pub(crate) fn apply_in_line(&self, packet: &Packet<B>) -> Result<Applicant, Verdict> {
         let (Content::Ip(facts), Some(pair)) = (&packet.frame.content, self.snapshot.pair(packet.port)) else {
