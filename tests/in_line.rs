@@ -471,6 +471,49 @@ fn a_service_takes_nothing_in_before_every_worker_has_it() {
     }
 }
 
+/// SE-23: a service that gets a port more goes on with those it had, whichever worker its clients meet: only the new port passes
+/// as it came while some worker does not have it yet.
+#[test]
+fn a_service_goes_on_while_it_gets_more_ports() {
+    for (client, shop, [backend, _]) in SHOPS {
+        let two = Layout { workers: 2, queues: 2, ..Layout::default() };
+        let with = |ports: &str| {
+            let service = service(shop, "", &[backend]).replace("ports = [\"80\"]", &format!("ports = [{ports}]"));
+            format!("{PORTS}{ALLOW}{service}")
+        };
+        let mut rig = Rig::laid_out(&with("\"80-81\""), two);
+        let syn = |end: &str, port: u16| inward(tcp(&client.replace("40000", &port.to_string()), end).syn().seq(1000));
+        let mac = station(backend.parse().unwrap());
+        let led = |asked: u16, port| syn(&at(backend, asked), port).destination_mac(mac);
+        rig.case("before", &[(OUTSIDE, syn(&at(shop, 80), 99))], &[(INSIDE, led(80, 99))], &[]);
+        let served = rig.send_policy(&with("\"443\", \"81-90\", \"80\""));
+        let early: Vec<Packet> =
+            (1..=16).flat_map(|port| [80, 81, 82, 443].map(|asked| syn(&at(shop, asked), port))).collect();
+        rig.control();
+        rig.turn_one(0);
+        rig.control();
+        early.iter().for_each(|packet| rig.put(OUTSIDE, packet));
+        rig.turn_one(0);
+        assert!(served.try_recv().is_err(), "one worker has the new policy, one has not");
+        for _ in 0..8 {
+            rig.turn_one(1);
+            rig.turn_one(0);
+        }
+        rig.collect();
+        let mut came = rig.take();
+        let known = (1..=16).flat_map(|port| [80, 81].map(|asked| led(asked, port)));
+        let new = (1..=16).flat_map(|port| [82, 443].map(|asked| syn(&at(shop, asked), port)));
+        let mut wanted: Vec<_> = known.chain(new).map(|packet| (INSIDE, rig.outward(INSIDE, &packet))).collect();
+        came.sort();
+        wanted.sort();
+        assert!(came == wanted, "{shop}: {} of {}", came.len(), wanted.len());
+        rig.settle();
+        assert!(served.try_recv().is_ok());
+        assert_eq!(rig.active(&name_of(shop)), [33]);
+        rig.case("from now on", &[(OUTSIDE, syn(&at(shop, 443), 98))], &[(INSIDE, led(443, 98))], &[]);
+    }
+}
+
 /// SE-17: what nobody registered is not intercepted; SE-15: a registered backend is, by its own address and port.
 #[test]
 fn only_what_is_registered_is_taken_in() {

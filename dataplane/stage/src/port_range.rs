@@ -48,6 +48,12 @@ impl PortRange {
     pub const fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
+
+    /// The ports that are in both ranges, or `None` where there are none.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        Self::new(self.first.max(other.first), self.last.min(other.last))
+    }
 }
 
 impl fmt::Display for PortRange {
@@ -65,6 +71,9 @@ mod tests {
         let range = PortRange::new(8000, 8100).unwrap();
         assert!(range.contains(8000) && range.contains(8100) && !range.contains(8101));
         assert!(range.overlaps(PortRange::single(8100)) && !range.overlaps(PortRange::single(80)));
+        assert_eq!(range.intersection(PortRange::ANY), Some(range));
+        assert_eq!(range.intersection(PortRange::new(8100, 9000).unwrap()), Some(PortRange::single(8100)));
+        assert_eq!(range.intersection(PortRange::single(80)), None);
         assert_eq!(PortRange::new(2, 1), None);
         assert_eq!((range.to_string(), PortRange::single(53).to_string()), ("8000-8100".into(), "53".into()));
     }

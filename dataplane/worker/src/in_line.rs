@@ -193,15 +193,15 @@ impl<B: Buffer> Shard<B> {
     /// Whether a service attracts what is asked here out of the passing traffic (SE-15): by its own address, or by that of
     /// one of its backends.
     fn taken_in(&self, destination: IpAddr, protocol: u8, port: u16) -> Bound {
-        let services = &self.snapshot.services;
-        let attracts = |id: &ServiceId| !self.snapshot.quiet.services.contains(id);
+        let (services, quiet) = (&self.snapshot.services, &self.snapshot.quiet);
+        let attracts = |id: &ServiceId| quiet.takes_in(*id, port);
         let in_line = |id| services.service(id).filter(|service| service.spec().attract == Attract::InLine);
         if let Some(service) = services.find(destination, protocol, port).filter(attracts).and_then(in_line) {
             return Bound::Service(service.id());
         }
         services
             .of_backend_in_line(destination, protocol, port)
-            .filter(attracts)
+            .filter(|id| quiet.takes_in_backends(*id))
             .and_then(|id| services.service(id))
             .and_then(|service| {
                 let is_asked = |backend: &Backend| {

@@ -18,7 +18,7 @@ use stage::limiter::SourceLimits;
 use stage::translate::nat64::Nat64;
 use stage::translate::{DestinationNat, PoolUses, SourceNat};
 use stage::tunnel::Endings;
-use stage::{AddressSet, DropReason, Keyed};
+use stage::{AddressSet, DropReason, Keyed, PortRange};
 use units::{Generation, PerSecond, PortId, ServiceId, ZoneId};
 use wire::{Extensions, MacAddr};
 
@@ -90,8 +90,8 @@ pub struct FragmentBounds {
 pub struct Quiet {
     /// Addresses that are not answered for.
     pub addresses: HashSet<IpAddr, Keyed>,
-    /// Services, with their backends, whose packets pass in line as they came.
-    pub services: HashSet<ServiceId>,
+    /// Services whose packets pass in line as they came, but for those to these ports, which every worker takes in.
+    pub services: HashMap<ServiceId, Vec<PortRange>>,
 }
 
 impl Quiet {
@@ -99,6 +99,16 @@ impl Quiet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.addresses.is_empty() && self.services.is_empty()
+    }
+
+    /// Whether packets of a service in line, to this port of its own, are taken in already.
+    pub(crate) fn takes_in(&self, service: ServiceId, port: u16) -> bool {
+        self.services.get(&service).is_none_or(|ports| ports.iter().any(|range| range.contains(port)))
+    }
+
+    /// Whether packets to backends of a service in line are: those of a new one's are not.
+    pub(crate) fn takes_in_backends(&self, service: ServiceId) -> bool {
+        self.services.get(&service).is_none_or(|ports| !ports.is_empty())
     }
 }
 
