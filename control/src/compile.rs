@@ -108,6 +108,15 @@ fn broadcasts(policy: &Policy) -> Vec<Ipv4Addr> {
     .collect()
 }
 
+/// What goes into the tables of a policy and does not stand in its text.
+#[derive(Clone, Debug)]
+pub struct Beside<'a> {
+    /// Its blocklists, as they were read.
+    pub blocklists: Blocklists,
+    /// A policy with the same zones whose rules are on probation.
+    pub tried: Option<&'a Policy>,
+}
+
 /// Compiles `policy` as `generation`, with what the files of its blocklists say now. Counters, limits in use and backends go
 /// on from `previous` under their names.
 ///
@@ -121,16 +130,16 @@ pub fn compile(
     tables: &dyn TableMaker,
     steer_secret: u64,
 ) -> Result<Snapshot, String> {
-    let lists = blocklist::compile(&policy.blocklists, previous.map(|snapshot| snapshot.sources.blocklists()))?;
-    compile_with(lists, policy, devices, generation, previous, tables, steer_secret)
+    let blocklists = blocklist::compile(&policy.blocklists, previous.map(|snapshot| snapshot.sources.blocklists()))?;
+    compile_with(Beside { blocklists, tried: None }, policy, devices, generation, previous, tables, steer_secret)
 }
 
-/// As [`compile`], with blocklists that were read already: no file is opened.
+/// As [`compile`], with what is beside it: no file is opened.
 ///
 /// # Errors
 /// A sentence: some table does not fit.
 pub fn compile_with(
-    lists: Blocklists,
+    beside: Beside<'_>,
     policy: &Policy,
     devices: &[Device],
     generation: Generation,
@@ -167,7 +176,7 @@ pub fn compile_with(
         .collect();
     let written = policy.route_table();
     let routes = tables.routes(&written)?;
-    let rules = rules(policy, None, previous.map(|snapshot| &*snapshot.rules), tables)?;
+    let rules = rules(policy, beside.tried, previous.map(|snapshot| &*snapshot.rules), tables)?;
     let specs = policy.services.iter().map(|service| service.spec.clone()).collect();
     let services = Services::compile(specs, previous.map(|snapshot| &*snapshot.services));
     let port_to = |address| routes.lookup(address).and_then(|route| ports.get(route.port.index()));
@@ -210,7 +219,7 @@ pub fn compile_with(
     let watched = attracted(Attract::InLine).flat_map(|spec| spec.backends.iter().map(|backend| backend.address));
     let watched = watched.collect();
     let expected = policy.zone_terms.iter().map(|terms| terms.sources).collect();
-    let sources = Sources::new(lists, expected);
+    let sources = Sources::new(beside.blocklists, expected);
     Ok(Snapshot {
         generation,
         sources: Arc::new(sources),

@@ -13,14 +13,16 @@ use std::time::Duration;
 use config::{Checked, Policy};
 use crossbeam::channel::Receiver;
 use stage::balancer::Backend;
+use stage::blocklist::Blocklists;
 use units::Generation;
 use worker::Snapshot;
 
 use super::{PATIENCE, Running, lock, placed};
 use crate::admin::Appliance;
 use crate::amendment::{Amended, Amendment, Configuration};
+use crate::blocklist;
 use crate::bulletin::Happening;
-use crate::compile::{compile, compile_with, restart_needed};
+use crate::compile::{Beside, TableMaker, compile_with, restart_needed};
 use crate::generation::plan::{Plan, Side};
 use crate::generation::trial::{Before, Trial};
 use crate::generation::{Place, Proposal, trial};
@@ -330,21 +332,29 @@ impl Running {
     }
 
     fn compiled(&self, policy: &Policy, generation: u64) -> Result<Snapshot, String> {
-        let before = self.snapshot();
-        let (fixed, number) = (&self.fixed, Generation::new(generation));
-        let tables = Told { tables: &*fixed.tables, progress: &self.progress };
-        let snapshot = compile(policy, &fixed.devices, number, Some(&before), &tables, fixed.steer_secret)?;
-        self.with_probation(policy, snapshot)
+        let lists = blocklist::compile(&policy.blocklists, Some(self.snapshot().sources.blocklists()))?;
+        let tables = Told { tables: &*self.fixed.tables, progress: &self.progress };
+        self.compiled_with(lists, policy, generation, &tables)
     }
 
     /// The tables of an earlier policy, as they were: its blocklists are not read again.
     fn compiled_as_before(&self, before: &Before, generation: u64) -> Result<Snapshot, String> {
-        let last = self.snapshot();
-        let (fixed, number) = (&self.fixed, Generation::new(generation));
-        let (lists, tables) = (before.sources.blocklists().clone(), &*fixed.tables);
-        let secret = fixed.steer_secret;
-        let snapshot = compile_with(lists, &before.policy, &fixed.devices, number, Some(&last), tables, secret)?;
-        self.with_probation(&before.policy, snapshot)
+        let lists = before.sources.blocklists().clone();
+        self.compiled_with(lists, &before.policy, generation, &*self.fixed.tables)
+    }
+
+    /// The tables of a policy, with the rules on probation beside its own.
+    fn compiled_with(
+        &self,
+        blocklists: Blocklists,
+        policy: &Policy,
+        generation: u64,
+        tables: &dyn TableMaker,
+    ) -> Result<Snapshot, String> {
+        let (fixed, before, tried) = (&self.fixed, self.snapshot(), self.tried_beside(policy));
+        let beside = Beside { blocklists, tried: tried.as_deref() };
+        let number = Generation::new(generation);
+        compile_with(beside, policy, &fixed.devices, number, Some(&before), tables, fixed.steer_secret)
     }
 
     /// Hands tables just made to the workers, with all that goes with them; the answer comes when they have moved on.
@@ -365,6 +375,7 @@ impl Running {
             if let Some(prober) = &mut state.prober {
                 prober.watch(targets(&policy));
             }
+            state.end_probation_beside(&policy);
             (state.policy, state.text, state.snapshot) = (policy, text, Arc::clone(&snapshot));
             self.ledger.in_force(snapshot.generation.get());
         }

@@ -9,7 +9,7 @@ use stage::firewall::StagedCounts;
 use worker::Snapshot;
 
 use super::documents::action_name;
-use super::{PATIENCE, Running, late, lock, placed};
+use super::{PATIENCE, Running, State, late, lock, placed};
 use crate::compile::rules;
 use crate::generation::Proposal;
 use crate::status::{Refusal, RefusalKind, StagedRuleStatus, StagedStatus};
@@ -27,6 +27,15 @@ impl OnProbation {
     /// Whether its rules speak of the zones that another policy has.
     fn fits(&self, policy: &Policy) -> bool {
         self.policy.zones == policy.zones
+    }
+}
+
+impl State {
+    /// A policy has come into force beside which rules on probation may mean nothing.
+    pub(super) fn end_probation_beside(&mut self, policy: &Policy) {
+        if let Some(staged) = self.staged.take_if(|staged| !staged.fits(policy)) {
+            log::warn!("the rules of {} are no longer on probation: the zones are others", staged.source);
+        }
     }
 }
 
@@ -78,16 +87,10 @@ impl Running {
         self.hand_over(snapshot, placed(&policy), Vec::new())?.recv_timeout(PATIENCE).map_err(|_| late())
     }
 
-    /// Tables that are to come into force, with the rules on probation beside theirs.
-    pub(super) fn with_probation(&self, policy: &Policy, snapshot: Snapshot) -> Result<Snapshot, String> {
-        let Some(staged) = lock(&self.state).staged.clone() else { return Ok(snapshot) };
-        if !staged.fits(policy) {
-            log::warn!("the rules of {} are no longer on probation: the zones are others", staged.source);
-            lock(&self.state).staged = None;
-            return Ok(snapshot);
-        }
-        let rules = rules(policy, Some(&staged.policy), Some(&self.snapshot().rules), &*self.fixed.tables)?;
-        Ok(Snapshot { rules: Arc::new(rules), ..snapshot })
+    /// The policy whose rules stay on probation beside those of another, if there is one.
+    pub(super) fn tried_beside(&self, policy: &Policy) -> Option<Arc<Policy>> {
+        let state = lock(&self.state);
+        state.staged.as_ref().filter(|staged| staged.fits(policy)).map(|staged| Arc::clone(&staged.policy))
     }
 
     /// What is on probation, and what it would have done.

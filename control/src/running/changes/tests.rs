@@ -144,6 +144,23 @@ fn what_cannot_be_written_down_does_not_come_into_force() {
     );
 }
 
+/// Rules on probation mean nothing beside a policy of other zones, but go on beside the one that stays.
+#[test]
+fn a_policy_that_does_not_come_into_force_ends_no_probation() {
+    let store = Fickle::default();
+    let bench = Bench::keeping(Box::new(store.clone()));
+    bench.obliging();
+    let source = || bench.appliance.staged().source;
+    bench.appliance.stage(&Proposal::apply(&commented(1), "tried.toml", "op")).unwrap();
+    let renamed = EDGE.replace("\"dmz\"", "\"hall\"");
+    store.fail(true, true);
+    bench.apply(&renamed, "other.toml").unwrap_err();
+    assert_eq!(source().as_deref(), Some("tried.toml"));
+    store.fail(false, false);
+    bench.apply(&renamed, "other.toml").unwrap();
+    assert_eq!(source(), None);
+}
+
 fn on_trial(text: &str, within: Duration) -> Proposal {
     Proposal { confirm_within: Some(within), ..Proposal::apply(text, "less.toml", "op") }
 }
