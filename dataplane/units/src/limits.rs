@@ -104,6 +104,10 @@ pub const ERRORS_PER_SESSION: u32 = 100;
 /// Sessions about which errors are counted at one time, by each worker: 64 KiB.
 pub const ERROR_COUNTS: usize = 4_096;
 
+/// Backends remembered that an operator has drained and a policy then left out: of deployments that give every backend a new
+/// name, those of some weeks. The oldest are forgotten first.
+pub const DRAINED_ABSENT_MAX: usize = 1_024;
+
 /// Compiled classifier entries (a rule with several sources, destinations and ports takes their product).
 pub const CLASSIFIER_ENTRIES_MAX: usize = 4_000_000;
 

@@ -7,6 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
+use units::limits::DRAINED_ABSENT_MAX;
+
 use super::{Backend, Persistence, Untracked};
 use crate::syn_cookie::SynGuard;
 
@@ -24,15 +26,11 @@ pub(super) struct Standing {
 enum Departed {
     /// Whoever still has sessions of it keeps it alive.
     Left(Weak<Backend>),
-    /// The operator has drained it: a policy that has it again does not put it into service.
+    /// The operator has drained it: a policy that has it again does not put it into service. [`DRAINED_ABSENT_MAX`] of them.
     Drained(Arc<Backend>),
 }
 
 impl Departed {
-    fn of(backend: &Arc<Backend>) -> Self {
-        if backend.is_drained() { Self::Drained(Arc::clone(backend)) } else { Self::Left(Arc::downgrade(backend)) }
-    }
-
     fn alive(&self) -> Option<Arc<Backend>> {
         match self {
             Self::Left(backend) => backend.upgrade(),
@@ -50,10 +48,10 @@ pub(super) struct Absent {
 }
 
 impl Absent {
-    /// What is kept of `backends`, which the new policy has not, and of their services: those of the policy before have
-    /// `standings`, those it had not either are in `earlier`.
-    pub(super) fn new<'a>(
-        backends: impl Iterator<Item = &'a Arc<Backend>>,
+    /// What is kept of `backends`, which the new policy has not, in the order in which they left, and of their services: those
+    /// of the policy before have `standings`, those it had not either are in `earlier`.
+    pub(super) fn new(
+        backends: impl Iterator<Item = Arc<Backend>>,
         standings: &HashMap<&str, &Standing>,
         earlier: Option<&Self>,
     ) -> Self {
@@ -63,9 +61,19 @@ impl Absent {
             let standing = standings.get(name).copied();
             standing.or_else(|| earlier?.standing(name)).cloned()
         };
+        let drained = backends.iter().filter(|backend| backend.is_drained()).count();
+        let mut too_many = drained.saturating_sub(DRAINED_ABSENT_MAX);
+        let mut depart = |backend: &Arc<Backend>| {
+            let is_drained = backend.is_drained();
+            if is_drained && too_many == 0 {
+                return Departed::Drained(Arc::clone(backend));
+            }
+            too_many -= usize::from(is_drained);
+            Departed::Left(Arc::downgrade(backend))
+        };
         Self {
             standings: services.into_iter().filter_map(|name| Some((name.into(), kept(name)?))).collect(),
-            backends: backends.into_iter().map(Departed::of).collect(),
+            backends: backends.iter().map(&mut depart).collect(),
         }
     }
 

@@ -243,7 +243,7 @@ impl Services {
                 Service { id, spec, members, weights, plan, pool, named, standing }
             })
             .collect();
-        let gone = running.values().filter(|backend| !places.contains_key(&backend.key()));
+        let gone = previous.into_iter().flat_map(Self::alive).filter(|backend| !places.contains_key(&backend.key()));
         let standings = before.iter().map(|(&name, service)| (name, &service.standing)).collect();
         let absent = Arc::new(Absent::new(gone, &standings, earlier));
         Self { services, index: Arc::new(index), places: Arc::new(places), absent, paths: Arc::new(paths) }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use units::limits::DRAINED_ABSENT_MAX;
 use units::{Nanos, ServiceId};
 
 use super::*;
@@ -430,6 +431,28 @@ fn what_returns_stays_drained_when_the_operator_drained_it() {
     assert!(!user.is_enabled());
     user.undrain();
     assert!(user.is_enabled());
+}
+
+/// Deployments that give every backend a new name: the appliance remembers so many that were drained, not all there ever were.
+#[test]
+fn drained_backends_that_left_long_ago_are_forgotten() {
+    let named = |number: usize| {
+        let only = BackendSpec { name: format!("b{number}"), ..backend(1, 1, 0) };
+        spec("shop", Algorithm::RoundRobin, vec![only])
+    };
+    let mut force = up(named(0));
+    let mut forgotten = Vec::new();
+    for number in 1..DRAINED_ABSENT_MAX + 4 {
+        let leaves = Arc::clone(&only(&force).members()[0].backend);
+        leaves.drain(NOW);
+        forgotten.push(Arc::downgrade(&leaves));
+        force = Services::compile(vec![named(number)], Some(&force));
+    }
+    let alive: Vec<bool> = forgotten.iter().map(|left| left.upgrade().is_some()).collect();
+    assert_eq!(alive.iter().filter(|alive| **alive).count(), DRAINED_ABSENT_MAX);
+    assert!(alive.ends_with(&[true; 3]) && alive.starts_with(&[false; 3]));
+    let back = Services::compile(vec![named(3)], Some(&force));
+    assert!(only(&back).members()[0].backend.is_drained(), "the oldest of those that are remembered");
 }
 
 /// What a service keeps beside its backends it finds again as long as one of them has sessions.
