@@ -206,7 +206,8 @@ pub(crate) struct Splices {
     kept: Beside<Splice>,
     serial: u32,
     waiting: VecDeque<Waiting>,
-    /// Of those that wait: as many as there are connections, since each waits once.
+    /// Of those that wait: as many as there are connections, since each waits once. One that is gone has its place until it
+    /// would be due, or somebody needs it.
     places: usize,
     pub(crate) made: ArrayVec<Made, MADE>,
 }
@@ -257,11 +258,20 @@ impl Splices {
 
     /// Looks after a connection until its backend answers.
     pub(crate) fn wait(&mut self, slot: Slot, v6: bool, entry: u32, now: Tick) {
+        // Of connections that were given up for new ones the oldest went first.
+        if self.waiting.len() == self.places && self.waiting.front().is_some_and(|oldest| !self.is_kept(oldest)) {
+            self.waiting.pop_front();
+        }
         let room = self.waiting.len() < self.places;
         let Some(splice) = self.get_mut(entry).filter(|splice| room && !splice.queued) else { return };
         splice.queued = true;
         let serial = splice.serial;
         self.waiting.push_back(Waiting { slot, v6, entry, serial, due: Tick::new(now.get() + LOOK) });
+    }
+
+    /// Whether there is still the connection that began to wait.
+    fn is_kept(&self, waiting: &Waiting) -> bool {
+        self.get(waiting.entry).is_some_and(|splice| splice.serial == waiting.serial)
     }
 
     /// Whether a connection has no backend yet.
@@ -308,6 +318,24 @@ mod tests {
             }
         }
         assert_eq!(dues, [(4, Due::Repeat), (8, Due::Nothing), (12, Due::Repeat), (16, Due::GiveUp)]);
+    }
+
+    /// In a full table connections that wait are given up for new ones, many in the time of one look.
+    #[test]
+    fn who_comes_in_the_place_of_another_is_looked_after() {
+        let mut splices = Splices::new(2);
+        let mut newest = [0; 2];
+        for number in 0..10 {
+            if number >= 2 {
+                splices.release(newest[0]);
+            }
+            let entry = splices.take(splice(number)).unwrap();
+            newest = [newest[1], entry];
+            splices.wait(Slot::new(entry), false, entry, Tick::new(0));
+        }
+        let looked_after = core::iter::from_fn(|| splices.next_due(Tick::new(LOOK)));
+        let repeated = looked_after.filter(|(_, due)| *due == Due::Repeat).map(|(waiting, _)| waiting.entry);
+        assert_eq!(repeated.collect::<Vec<_>>(), newest);
     }
 
     /// RFC 6298 section 5.5; and a connection that waits twice over is looked after once.
