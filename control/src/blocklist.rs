@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use config::policy::Blocklist;
@@ -97,13 +98,33 @@ fn parse(text: &str, name: &str) -> Result<PrefixSet, String> {
 /// # Errors
 /// Sentences: the file cannot be read, is too long, is not text, or has faulty lines.
 pub fn read(path: &Path) -> Result<Arc<PrefixSet>, String> {
+    read_by(path, READ_WITHIN, read_through)
+}
+
+/// Files that did not answer in time, and who still waits for them: nobody can call a thread back from there, but no other
+/// is sent after it.
+static UNANSWERED: Mutex<Vec<(PathBuf, JoinHandle<()>)>> = Mutex::new(Vec::new());
+
+fn read_by(
+    path: &Path,
+    within: Duration,
+    read_through: impl FnOnce(&Path) -> Result<Arc<PrefixSet>, String> + Send + 'static,
+) -> Result<Arc<PrefixSet>, String> {
+    let name = path.display();
+    // Every change of it is one call.
+    let unanswered = || UNANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+    unanswered().retain(|(_, thread)| !thread.is_finished());
+    if unanswered().iter().any(|(file, _)| file == path) {
+        return Err(format!("{name} did not answer before, and still does not; put it on a disk of this machine"));
+    }
     let (tell, told) = bounded(1);
     let file = path.to_owned();
     let reading = move || drop(tell.send(read_through(&file)));
-    let name = path.display();
-    std::thread::Builder::new().name("blocklist".into()).spawn(reading).map_err(|why| format!("{name}: {why}"))?;
-    told.recv_timeout(READ_WITHIN).unwrap_or_else(|_| {
-        Err(format!("{name} has not been read within {} s; put it on a disk of this machine", READ_WITHIN.as_secs()))
+    let thread = std::thread::Builder::new().name("blocklist".into()).spawn(reading);
+    let thread = thread.map_err(|why| format!("{name}: {why}"))?;
+    told.recv_timeout(within).unwrap_or_else(|_| {
+        unanswered().push((path.to_owned(), thread));
+        Err(format!("{name} has not been read within {} s; put it on a disk of this machine", within.as_secs()))
     })
 }
 
@@ -184,6 +205,24 @@ mod tests {
         assert!(
             faults.contains("list:1: what stands there is not") && faults.contains("list:5: \"10.0.0.0.1\" is not")
         );
+    }
+
+    /// A server that hangs costs one thread for each of its files, not one for each change of policy.
+    #[test]
+    fn a_file_that_does_not_answer_is_asked_once() {
+        let path = Path::new("/a/server/that/hangs");
+        let (go_on, hangs) = bounded::<()>(0);
+        let said = read_by(path, Duration::ZERO, move |_| {
+            let _ = hangs.recv();
+            parse("192.0.2.1", "list").map(Arc::new)
+        });
+        assert!(said.unwrap_err().contains("has not been read within 0 s"));
+        let again = || read_by(path, READ_WITHIN, |_| parse("192.0.2.2", "list").map(Arc::new));
+        assert!(again().unwrap_err().contains("still does not"));
+        drop(go_on);
+        while again().is_err() {
+            std::thread::yield_now();
+        }
     }
 
     #[test]
