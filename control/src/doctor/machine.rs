@@ -247,13 +247,33 @@ impl Machine {
         mounts.lines().any(|line| line.split(' ').nth(2) == Some("hugetlbfs"))
     }
 
-    /// Bytes of ordinary memory that programs can still have.
+    /// Bytes of ordinary memory that this process can still have: what the machine has, or what its control groups leave of
+    /// their share, if that is less.
     #[must_use]
     pub fn available_memory(&self) -> Option<u64> {
         let facts = self.text("proc/meminfo")?;
         let line = facts.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
         let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-        kilobytes.checked_mul(1024)
+        let machine = kilobytes.checked_mul(1024)?;
+        Some(self.granted_memory().map_or(machine, |granted| granted.min(machine)))
+    }
+
+    /// What the control groups of this process leave it (version 2), the least of it and all above; `None` without a limit.
+    fn granted_memory(&self) -> Option<u64> {
+        let all = Path::new("sys/fs/cgroup");
+        let groups = self.text("proc/self/cgroup")?;
+        let own = all.join(groups.lines().find_map(|line| line.strip_prefix("0::/"))?);
+        let left = |group: &Path| {
+            let group = group.display();
+            let most = self.number(&format!("{group}/memory.max"))?;
+            let facts = self.text(&format!("{group}/memory.stat")).unwrap_or_default();
+            // Of files that were read nobody is in need.
+            let files = facts.lines().find_map(|line| line.strip_prefix("inactive_file "));
+            let files = files.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
+            let taken = self.number(&format!("{group}/memory.current"))?.saturating_sub(files);
+            Some(most.saturating_sub(taken))
+        };
+        own.ancestors().take_while(|group| group.starts_with(all)).filter_map(left).min()
     }
 
     /// The processors that are online.

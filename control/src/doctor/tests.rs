@@ -9,6 +9,32 @@ use super::*;
 const ROOT: &str = "CapEff:\t000001ffffffffff";
 const NOBODY: &str = "CapEff:\t0000000000000000";
 
+/// What the kernel allows a container or a unit is all there is to it, wherever above the limit stands.
+#[test]
+fn memory_is_what_control_groups_leave_of_it() {
+    let files = Files::server();
+    let available = || Machine::at(files.0.path()).available_memory().unwrap();
+    let group = |path: &str, most: &str, taken: u64| {
+        files.write(&format!("sys/fs/cgroup/{path}/memory.max"), most);
+        files.write(&format!("sys/fs/cgroup/{path}/memory.current"), &format!("{taken}\n"));
+    };
+    let machine = 4_000_000 << 10;
+    assert_eq!(available(), machine);
+    files.write("proc/self/cgroup", "1:name=systemd:/x\n0::/system.slice/millrace.service\n");
+    group("system.slice/millrace.service", "max\n", 1 << 20);
+    assert_eq!(available(), machine, "without a limit");
+    group("system.slice", "536870912\n", 100 << 20);
+    assert_eq!(available(), 412 << 20);
+    files.write("sys/fs/cgroup/system.slice/memory.stat", "anon 5\ninactive_file 52428800\nactive_file 7\n");
+    assert_eq!(available(), 462 << 20, "what was read from files is given back");
+    group("system.slice/millrace.service", "1048576\n", 2 << 20);
+    assert_eq!(available(), 0);
+    files.write("proc/self/cgroup", "0::/\n");
+    assert_eq!(available(), machine, "a container without limits");
+    group("", "1048576\n", 0);
+    assert_eq!(available(), 1 << 20);
+}
+
 /// A machine under construction.
 struct Files(tempfile::TempDir);
 

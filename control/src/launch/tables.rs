@@ -14,6 +14,9 @@ use units::limits::CLASSIFIER_TABLE_ENTRIES;
 use crate::compile::{TableMaker, memory_for_rules};
 use crate::doctor::Machine;
 
+/// Tables of rules that first packets are looked up in without anybody noticing.
+const TABLES_FEW: usize = 16;
+
 /// Does `work`, which is making the first tables, on every core the policy has: no worker needs its own yet.
 pub(super) fn on_every_core<T: Send>(cores: &Cores, work: impl FnOnce() -> T + Send) -> T {
     let mut every = CpuSet::new();
@@ -47,6 +50,12 @@ impl TableMaker for DpdkTables {
         let (tables, mib) = (acl.tables(), acl.taken() >> 20);
         if count > CLASSIFIER_TABLE_ENTRIES || tables > 2 {
             log::info!("{} rules are {count} entries in {tables} tables, and took {mib} MiB to compile", rules.len());
+        }
+        if tables > TABLES_FEW {
+            log::warn!(
+                "{tables} tables of rules: a first packet is looked up in all whose rules may concern it. Rules that name addresses \
+                 concern fewer, and wide ranges of ports make the most"
+            );
         }
         Ok(Box::new(acl))
     }

@@ -11,7 +11,7 @@ use std::thread;
 use arrayvec::ArrayVec;
 use stage::firewall::{Candidate, Classifier, Entries, Entry, Reach, divide, split};
 use units::RuleId;
-use units::limits::{BURST_MAX, CLASSIFIER_TABLE_ENTRIES};
+use units::limits::{BURST_MAX, CLASSIFIER_BUILD_BYTES, CLASSIFIER_TABLE_ENTRIES};
 
 use crate::{Eal, Error, heap};
 use key::{Key, KeyV4, KeyV6};
@@ -38,11 +38,12 @@ impl Acl {
         Ok(Self { v4, v6, memory: heap::in_use().saturating_sub(before) })
     }
 
-    /// Both families at once, with half of the allowance each, where they are divided anyway and the calling thread has cores for it.
+    /// Both families at once, with half of the allowance each, where they are divided anyway, the calling thread has cores for it,
+    /// and there is memory enough that half of it is plenty: what compiled on one core must compile at the next start.
     fn compile(eal: &Eal, entries: Entries, allowance: usize) -> Result<Both, Error> {
         let Entries { v4, v6 } = entries;
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        if cores == 1 || v4.len().min(v6.len()) <= CLASSIFIER_TABLE_ENTRIES {
+        if cores == 1 || allowance < CLASSIFIER_BUILD_BYTES || v4.len().min(v6.len()) <= CLASSIFIER_TABLE_ENTRIES {
             return Ok((Tables::new(eal, v4, allowance)?, Tables::new(eal, v6, allowance)?));
         }
         thread::scope(|scope| {
