@@ -22,7 +22,8 @@ use crate::metrics;
 use crate::nat64::{self, Nat64Read};
 use crate::pairs;
 use crate::policy::{
-    Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Neighbor, Redirection, SessionLog, Sessions, ZoneTerms,
+    Api, Appliance, Blocklist, Cores, Fragments, LogFormat, Neighbor, Redirection, SessionLog, Sessions, Tenant,
+    ZoneTerms,
 };
 use crate::ports::{self, Ports};
 use crate::redirection;
@@ -30,15 +31,15 @@ use crate::routes::{self, Routes};
 use crate::section::Section;
 use crate::session_log;
 use crate::sessions;
+use crate::tenants;
 use crate::translate::{self, SourceNatRead};
 use crate::zone_terms;
 
 /// Tables that the design has and this version does not serve.
-const NOT_YET: [(&str, &str); 5] = [
+const NOT_YET: [(&str, &str); 4] = [
     ("replication", "[replication]"),
     ("shared_address", "[[shared_address]]"),
     ("function", "[[function]]"),
-    ("tenant", "[[tenant]]"),
     ("graph", "[[graph]]"),
 ];
 
@@ -63,6 +64,7 @@ pub(crate) struct File {
     pub(crate) redirection: Option<Redirection>,
     pub(crate) ports: Ports,
     pub(crate) pairs: Vec<[PortId; 2]>,
+    pub(crate) tenants: Vec<Tenant>,
     pub(crate) links: Links,
     pub(crate) routes: Routes,
     pub(crate) neighbors: Vec<Neighbor>,
@@ -100,6 +102,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
     let pairs = pairs::written(&mut root);
     let ports = ports::ports(&mut root, &pairs::names(&pairs), findings);
     let pairs = pairs::pairs(pairs, &ports, findings);
+    let tenants = tenants::tenants(&mut root, &pairs, findings);
     let links = Links::of(&ports, findings);
     let routes = routes::routes(&mut root, &ports, &links);
     let neighbors = routes::neighbors(&mut root, &ports, &links, findings);
@@ -125,6 +128,7 @@ pub(crate) fn file(text: &str, findings: &Findings) -> Option<File> {
         redirection,
         ports,
         pairs,
+        tenants,
         links,
         routes,
         neighbors,

@@ -58,10 +58,12 @@ mod session_log;
 mod sessions;
 mod size;
 mod syn_cookies;
+mod tenants;
 mod tiers;
 mod translate;
 mod tunnel;
 mod validate;
+mod vlan;
 mod zone_terms;
 mod zones;
 

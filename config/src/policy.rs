@@ -4,6 +4,7 @@
 //! policies compare with `==`. Nothing here is invalid: every reference names something that exists, every number is in
 //! its bounds, every list that must not be empty has an entry.
 
+use core::ops::RangeInclusive;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -50,6 +51,8 @@ pub struct Policy {
     pub ports: Vec<Port>,
     /// Pairs of ports that frames pass through; a port is in one at most.
     pub pairs: Vec<[PortId; 2]>,
+    /// Tenants, whose VLANs do not overlap.
+    pub tenants: Vec<Tenant>,
     /// Routes as written, without the prefixes that are on the link; see [`Policy::route_table`].
     pub routes: Vec<Route>,
     /// Neighbors that are told instead of asked for.
@@ -290,6 +293,15 @@ impl Port {
     pub fn exclusive_device(&self) -> Option<String> {
         Device::parse(&self.device).ok()?.exclusive()
     }
+}
+
+/// `[[tenant]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its name, unique among tenants.
+    pub name: String,
+    /// The VLANs that are its own, at least one; by the outermost tag of a frame.
+    pub vlans: Vec<RangeInclusive<u16>>,
 }
 
 /// `[session_log]`.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use stage::balancer::{Algorithm, Attract, BackendSpec, Mode, OnBackendFailure, ServiceProtocol, ServiceSpec};
 use stage::syn_cookie::CookieMode;
-use units::limits::{INSTANCES_MAX, TIERS_MAX};
+use units::limits::{INSTANCES_MAX, TIERS_MAX, VLAN_MAX};
 
 use crate::address::host;
 use crate::balancer::{ALGORITHMS, HOPS_MAX, ServiceRead, WEIGHT_MAX};
@@ -17,9 +17,6 @@ use crate::kind::{boolean, choice, integer};
 use crate::names::Names;
 use crate::policy::{Probe, Service};
 use crate::section::Section;
-
-/// The last VLAN there is (IEEE 802.1Q table 9-2).
-const VLAN_MAX: u16 = 4_094;
 
 /// Reads the tiers of a service, and its marker into `parent`.
 pub(crate) fn tiers(section: &mut Section<'_>, parent: &mut ServiceRead, findings: &Findings) -> Vec<ServiceRead> {

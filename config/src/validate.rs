@@ -62,6 +62,7 @@ pub(crate) fn validate(file: File, findings: &Findings) -> Policy {
         zones: file.ports.zones.names,
         ports: file.ports.ports.into_iter().map(|read| read.port).collect(),
         pairs: file.pairs,
+        tenants: file.tenants,
         routes: file.routes.routes,
         neighbors: file.neighbors,
         firewall: file.firewall.firewall,

@@ -229,7 +229,7 @@ pub struct Traced {
     /// Where a packet would go, instead: 'udp 192.0.2.1:1234 > 198.51.100.10:80 port outside'
     ///
     /// It is judged by the tables in force and not sent; no counter, limit or session is touched. Behind the port may come
-    /// `flags SYN,ACK`, `length 100` and `ttl 3`.
+    /// `vlan 100`, `flags SYN,ACK`, `length 100` and `ttl 3`.
     #[arg(long, value_name = "PACKET", conflicts_with_all = ["wanted", "pcap"])]
     pub packet: Option<String>,
     /// Where the packets of a capture file would go, instead; each is judged after those before it

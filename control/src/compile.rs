@@ -24,7 +24,7 @@ use stage::tunnel::Endings;
 use units::limits::CLASSIFIER_BUILD_BYTES;
 use units::{Generation, Nanos, PortId, ZoneId};
 use wire::MacAddr;
-use worker::{Behind, FragmentBounds, LogEvents, Pair, PortFacts, SessionLog, Snapshot, Steering, Tiering};
+use worker::{Behind, FragmentBounds, LogEvents, Pair, PortFacts, SessionLog, Snapshot, Steering, Tenants, Tiering};
 
 use crate::blocklist;
 
@@ -117,8 +117,8 @@ pub struct Beside<'a> {
     pub tried: Option<&'a Policy>,
 }
 
-/// Compiles `policy` as `generation`, with what the files of its blocklists say now. Counters, limits in use and backends go
-/// on from `previous` under their names.
+/// Compiles `policy` as `generation`, with what the files of its blocklists say now. Counters, limits in use, backends and
+/// tenants go on from `previous` under their names.
 ///
 /// # Errors
 /// A sentence: some table does not fit, or some file has faults.
@@ -168,6 +168,9 @@ pub fn compile_with(
             }
         }
     }
+    let tenants = policy.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant.vlans.as_slice()));
+    let tenants =
+        Tenants::compile(tenants, previous.map(|snapshot| &*snapshot.tenants)).map_err(|error| error.to_string())?;
     let own: HashMap<_, _> = policy
         .ports
         .iter()
@@ -236,6 +239,7 @@ pub fn compile_with(
         watched: Arc::new(watched),
         quiet: Arc::default(),
         tiering: Arc::new(tiering),
+        tenants: Arc::new(tenants),
         broadcast: broadcasts(policy),
         rules: Arc::new(rules),
         services: Arc::new(services),

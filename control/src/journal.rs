@@ -57,7 +57,9 @@ pub fn write(notes: &Receiver<Note>, appliance: &Arc<Running>) {
                 // A rule's number means something only in the policy it was judged by.
                 let known = (generation == snapshot.generation).then_some(rule).flatten();
                 let name = known.and_then(|rule| snapshot.rules.name(rule)).unwrap_or("(earlier policy)");
-                log::info!(target: "firewall", "{} {} {}", verb(action), describe(&candidate), name);
+                let tenant = snapshot.tenants.tenant(candidate.tenant);
+                let tenant = tenant.map_or_else(String::new, |tenant| format!(" of tenant {}", tenant.name));
+                log::info!(target: "firewall", "{} {}{tenant} {}", verb(action), describe(&candidate), name);
             }
             Note::SynCookies { generation, service, engaged, half_open } => {
                 let known = (generation == snapshot.generation).then(|| snapshot.services.service(service)).flatten();

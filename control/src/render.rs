@@ -169,7 +169,7 @@ pub fn sessions(sessions: &[SessionStatus]) -> String {
     if sessions.is_empty() {
         return "no sessions".to_owned();
     }
-    let mut table = table(&[
+    let mut heads = vec![
         ("PROTOCOL", WORDS),
         ("STATE", WORDS),
         ("ORIGINAL", WORDS),
@@ -180,7 +180,12 @@ pub fn sessions(sessions: &[SessionStatus]) -> String {
         ("IDLE", NUMBERS),
         ("EXPIRES", NUMBERS),
         ("OWNER", NUMBERS),
-    ]);
+    ];
+    let tenants = sessions.iter().any(|session| session.tenant.is_some());
+    if tenants {
+        heads.push(("TENANT", WORDS));
+    }
+    let mut table = table(&heads);
     for session in sessions {
         let backend = match (&session.service, &session.backend) {
             (Some(service), Some(backend)) => {
@@ -189,7 +194,7 @@ pub fn sessions(sessions: &[SessionStatus]) -> String {
             }
             (service, backend) => or_dash(service.as_ref().or(backend.as_ref())),
         };
-        table.add_row([
+        let mut row = vec![
             session.protocol.clone(),
             session.state.clone(),
             tuple(&session.original),
@@ -200,7 +205,11 @@ pub fn sessions(sessions: &[SessionStatus]) -> String {
             seconds(session.idle_ms),
             seconds(session.expires_ms),
             session.owner.to_string(),
-        ]);
+        ];
+        if tenants {
+            row.push(or_dash(session.tenant.as_ref()));
+        }
+        table.add_row(row);
     }
     drawn(&table)
 }
@@ -375,7 +384,7 @@ pub fn top(top: &TopStatus) -> String {
             table(&[(heading, WORDS), ("NEW SESSIONS", NUMBERS), ("CHALLENGES", NUMBERS), ("DROPS", NUMBERS)]);
         for talker in talkers {
             table.add_row([
-                talker.address.clone(),
+                talker.whose(),
                 talker.new_sessions.to_string(),
                 talker.challenges.to_string(),
                 talker.drops.to_string(),
@@ -491,8 +500,13 @@ mod tests {
     #[test]
     fn sources_and_targets_are_listed_with_what_they_did() {
         assert!(top(&TopStatus { seconds: 9.0, ..TopStatus::default() }).starts_with("nobody"));
-        let talker =
-            |address: &str, drops| TalkerStatus { address: address.into(), new_sessions: 1, challenges: 20, drops };
+        let talker = |address: &str, drops| TalkerStatus {
+            address: address.into(),
+            tenant: None,
+            new_sessions: 1,
+            challenges: 20,
+            drops,
+        };
         let both = TopStatus {
             seconds: 9.04,
             sources: vec![talker("192.0.2.1", 300), talker("2001:db8::/64", 0)],

@@ -574,7 +574,7 @@ impl Appliance for Running {
     }
 
     fn top(&self) -> TopStatus {
-        top(&self.fixed.workers, self.fixed.clock.now())
+        top(&self.fixed.workers, &self.snapshot().tenants, self.fixed.clock.now())
     }
 
     fn trace(&self, wanted: &PacketPattern, count: usize, span: Duration) -> Result<Feed<TraceNews>, Refusal> {

@@ -20,7 +20,7 @@ use crate::status::SessionStatus;
 
 /// The fields, for the sentence that names them.
 const FIELDS: &str = "protocol, state, service, backend, graph, address, source, destination, port, source-port, \
-                      destination-port, owner, from-kernel";
+                      destination-port, owner, from-kernel, tenant";
 
 /// One `field=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub(crate) enum Term {
     DestinationPort(RangeInclusive<u16>),
     Owner(u16),
     FromKernel(bool),
+    Tenant(String),
 }
 
 /// Which sessions are wanted: those every term holds for. Without terms, all.
@@ -98,6 +99,7 @@ impl Term {
             "service" => Self::Service(value.to_owned()),
             "backend" => Self::Backend(value.to_owned()),
             "graph" => Self::Graph(value.to_owned()),
+            "tenant" => Self::Tenant(value.to_owned()),
             "address" => Self::Address(net()?),
             "source" => Self::Source(net()?),
             "destination" => Self::Destination(net()?),
@@ -129,6 +131,7 @@ impl Term {
             Self::DestinationPort(range) => range.contains(&original.destination_port),
             Self::Owner(worker) => *worker == session.owner,
             Self::FromKernel(wanted) => *wanted == session.from_kernel,
+            Self::Tenant(name) => session.tenant.as_ref() == Some(name),
         }
     }
 }
@@ -175,6 +178,7 @@ mod tests {
     fn session() -> SessionStatus {
         SessionStatus {
             in_line: false,
+            tenant: Some("acme".into()),
             tiers: vec!["shop.tier-1/scrub-a".into()],
             protocol: "tcp".into(),
             state: "established".into(),
@@ -225,6 +229,8 @@ mod tests {
             ("from-kernel=false", true),
             ("from_kernel=True", false),
             ("source=::/0", false),
+            ("tenant=acme", true),
+            ("tenant=acm", false),
         ] {
             assert_eq!(text.parse::<SessionMatch>().unwrap().matches(&session), wanted, "{text}");
         }

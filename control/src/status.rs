@@ -254,6 +254,9 @@ pub struct SessionStatus {
     /// Whether its packets pass through a pair of ports.
     #[serde(default)]
     pub in_line: bool,
+    /// The tenant whose addresses these are.
+    #[serde(default)]
+    pub tenant: Option<String>,
 }
 
 /// Whether a backend gets new sessions.
@@ -465,12 +468,23 @@ pub struct TopStatus {
 pub struct TalkerStatus {
     /// The address; an IPv6 source is a /64.
     pub address: String,
+    /// The tenant whose address it is.
+    #[serde(default)]
+    pub tenant: Option<String>,
     /// Sessions opened.
     pub new_sessions: u64,
     /// SYNs answered with a cookie.
     pub challenges: u64,
     /// Packets dropped.
     pub drops: u64,
+}
+
+impl TalkerStatus {
+    /// The address, with the tenant that has it.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        self.tenant.as_ref().map_or_else(|| self.address.clone(), |tenant| format!("{} ({tenant})", self.address))
+    }
 }
 
 /// What is read again: the body of `POST reload`.

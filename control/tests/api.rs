@@ -105,6 +105,7 @@ impl Appliance for Fake {
             owner: 0,
             from_kernel: number.is_multiple_of(2),
             in_line: false,
+            tenant: None,
             tiers: Vec::new(),
         };
         // 777 breaks off in the middle.
@@ -201,7 +202,8 @@ impl Appliance for Fake {
         BTreeMap::from([("no_route".into(), 3), ("firewall_denied".into(), 0)])
     }
     fn top(&self) -> TopStatus {
-        let talker = TalkerStatus { address: "192.0.2.1".into(), new_sessions: 5, challenges: 6, drops: 7 };
+        let talker =
+            TalkerStatus { address: "192.0.2.1".into(), tenant: None, new_sessions: 5, challenges: 6, drops: 7 };
         TopStatus { seconds: 10.0, sources: vec![talker.clone()], targets: vec![talker] }
     }
     fn trace(&self, wanted: &PacketPattern, count: usize, span: Duration) -> Result<Feed<TraceNews>, Refusal> {

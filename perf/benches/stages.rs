@@ -29,7 +29,7 @@ use stage::balancer::Services;
 use stage::firewall::{Action, Candidate, Classifier, Linear, ProtocolMatch, Rule};
 use stage::translate::{Covered, Deltas, Hop, Leaving, NewEndpoints, decrement_hop_limit, pass_v4, rewrite_v4};
 use units::limits::CLASSIFIER_BUILD_BYTES;
-use units::{Tick, ZoneId};
+use units::{TenantId, Tick, ZoneId};
 use wire::plain::{Network, network, read_v4, read_v6};
 use wire::{Content, Endpoints, Facts, MacAddr, Verify, checksum, dissect};
 
@@ -170,6 +170,20 @@ fn sessions(c: &mut Criterion) {
             black_box(table.remove(slot));
         }
     });
+    // STX-09: the same tuples in each tenant; the last must not take twice as long as the first.
+    for (before, which) in [(0, "first"), (999, "last of 1,000")] {
+        let mut table = Table::new(100_000, HashSecret::from_seed(1)).unwrap();
+        let of_tenant = |tenant, client| NewSession { tenant: TenantId::new(tenant), ..new_session(client) };
+        for tenant in 1..=before {
+            (0..32).for_each(|client| assert!(table.insert(&of_tenant(tenant, client), Tick::new(0)).is_ok()));
+        }
+        measure(c, &format!("session/open and remove, the {which} tenant with the same tuples"), || {
+            for client in 0..32 {
+                let slot = table.insert(&of_tenant(before + 1, client), Tick::new(0)).unwrap();
+                black_box(table.remove(slot));
+            }
+        });
+    }
     c.bench_function("session/insert, 100,000 into an empty table", |b| {
         b.iter_batched(
             || Table::new(100_000, HashSecret::from_seed(1)).unwrap(),
@@ -224,6 +238,7 @@ fn candidates() -> Vec<Candidate> {
     let candidate = |number: u32| Candidate {
         from: ZoneId::new(1),
         to: ZoneId::new(2),
+        tenant: TenantId::NONE,
         protocol: 17,
         endpoints: Endpoints::V4 {
             source: Ipv4Addr::from_bits(0x0a00_0001 + ((number * 29) << 8)),

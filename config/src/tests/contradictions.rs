@@ -98,6 +98,7 @@ fn a_next_hop_of_the_other_version() {
 fn two_things_of_one_name() {
     for (table, again) in [
         ("port", "name = \"outside\"\ndevice = \"net_null3\"\nzone = \"x\"\naddresses = [\"192.0.2.1/24\"]"),
+        ("tenant", "name = \"acme\"\nvlans = [7]"),
         ("firewall.set", "name = \"offices\"\naddresses = [\"192.0.2.0/24\"]"),
         ("firewall.rule", "name = \"web\"\naction = \"deny\"\nsource = [\"192.0.2.9\"]"),
         ("source_nat", "name = \"servers-out\"\naddress = [\"198.51.100.1\"]"),
@@ -326,6 +327,45 @@ fn a_pair_is_two_ports_and_a_port_is_in_one() {
     assert_eq!(kernel.code, "meaningless-key");
     valid(&PAIRED.replace("zone = \"hall\" # b", "zone = \"hall\"\naddresses = [\"192.0.2.1/24\"]\nkernel = \"mgmt\""));
     valid(&format!("{PAIRED}[[neighbor]]\nport = \"a\"\naddress = \"203.0.113.7\"\nmac = \"02:00:00:00:00:07\"\n"));
+}
+
+/// SE-45: a frame belongs to one tenant, and only frames between paired ports belong to any.
+#[test]
+fn a_vlan_of_two_tenants_and_tenants_without_frames() {
+    let two = format!(
+        "{PAIRED}[[tenant]]\nname = \"acme\"\nvlans = [100, \"200-299\"]\n[[tenant]]\nname = \"burns\"\nvlans = [\"300-399\"]\n"
+    );
+    let policy = valid(&two).policy;
+    let written: Vec<_> = policy.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant.vlans.as_slice())).collect();
+    assert_eq!(written, [("acme", &[100..=100, 200..=299][..]), ("burns", &[300..=399])]);
+    for both in ["\"250-399\"", "299", "\"90-110\""] {
+        let text = two.replace("\"300-399\"", both);
+        refused(&text, "duplicate-vlan", &format!("vlans = [{both}]"), "vlans = [100");
+    }
+    let twice = only(&two.replace("\"200-299\"", "\"50-150\""));
+    assert_eq!((twice.code, twice.message.as_str()), ("duplicate-vlan", "[[tenant]] \"acme\" has VLAN 100 twice"));
+    let without = two.replace("[[pair]]\nports = [\"a\", \"b\"]\n", "");
+    let addresses = |zone, net| format!("zone = \"{zone}\"\naddresses = [\"{net}.1/24\"]");
+    let routed = without
+        .replace("zone = \"street\"", &addresses("street", "192.0.2"))
+        .replace("zone = \"hall\" # b", &addresses("hall", "198.51.100"));
+    let fault = only(&routed);
+    assert_eq!((fault.code, fault.place.unwrap().line), ("no-pair", line_of(&routed, "[[tenant]]")));
+    let sources = only(&two.replace("vlans = [100, \"200-299\"]", "sources = [\"203.0.113.0/25\"]"));
+    assert_eq!(
+        (sources.code, sources.message.as_str()),
+        ("not-yet-supported", "`sources` of [[tenant]] \"acme\" is not supported yet")
+    );
+}
+
+#[test]
+fn as_many_tenants_as_there_are_vlans_and_no_more() {
+    let tenants = |count: u16| {
+        let each = |vlan: u16| format!("[[tenant]]\nname = \"t{vlan}\"\nvlans = [{vlan}]\n");
+        PAIRED.to_owned() + &(1..=count).map(each).collect::<String>()
+    };
+    assert_eq!(valid(&tenants(4_094)).policy.tenants.len(), 4_094);
+    assert_eq!(codes(&tenants(4_095)), ["too-many", "out-of-bounds"]);
 }
 
 /// What waits for the collector is memory, of every worker's.

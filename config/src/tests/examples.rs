@@ -7,7 +7,7 @@ use stage::balancer::{Algorithm, Mode};
 use stage::firewall::Action;
 use units::{Nanos, PerSecond, PortId, ZoneId};
 
-use super::{FULL, codes, valid};
+use super::{FULL, codes, faults, valid};
 use crate::load;
 use crate::policy::Probe;
 
@@ -79,10 +79,9 @@ fn every_example_but_those_of_later_features_loads() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_by_name_and_line() {
-    for (name, tables) in [
-        ("pair.toml", &["[replication]", "[[shared_address]]"][..]),
-        ("graph.toml", &["[[function]]", "[[tenant]]", "[[graph]]"]),
-    ] {
+    for (name, tables) in
+        [("pair.toml", &["[replication]", "[[shared_address]]"][..]), ("graph.toml", &["[[function]]", "[[graph]]"])]
+    {
         let text = example(name);
         // These files are what edge.toml adds: alone they lack its ports, too.
         let faults = load(&text, Path::new(name)).unwrap_err();
@@ -96,6 +95,12 @@ fn what_is_not_built_yet_is_refused_by_name_and_line() {
     }
     let both = example("edge.toml") + &example("graph.toml");
     assert_eq!(codes(&both), ["not-yet-supported"; 3]);
+    let message = "`sources` of [[tenant]] \"acme\" is not supported yet";
+    let sources = faults(&both).into_iter().find(|fault| fault.message == message).unwrap();
+    assert_eq!(
+        both.lines().nth(sources.place.unwrap().line - 1),
+        Some("sources = [\"203.0.113.0/25\"]        # who belongs to it")
+    );
 }
 
 #[test]

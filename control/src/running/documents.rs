@@ -14,8 +14,8 @@ use stage::firewall::Action;
 use stage::heavy_hitters::{Counts, HeavyHitters, Talker};
 use stage::syn_cookie::{CookieMode, SynCounts};
 use stage::translate::{Filtering, Mapping, SourceNatRule};
-use units::Nanos;
-use worker::{Ends, Histogram, Measured, SessionRecord, Snapshot};
+use units::{Nanos, TenantId};
+use worker::{Ends, Histogram, Measured, SessionRecord, Snapshot, Tenants};
 
 use super::{DeviceCounters, WorkerView};
 use crate::session_log::{self, Tally};
@@ -76,6 +76,7 @@ pub(super) fn session_status(record: &SessionRecord) -> SessionStatus {
         owner: record.owner.get(),
         from_kernel: record.from_kernel,
         in_line: record.in_line,
+        tenant: record.tenant.as_ref().map(|tenant| tenant.name.clone()),
     }
 }
 
@@ -93,27 +94,32 @@ pub(super) fn health_status(backend: &Backend, now: Nanos) -> HealthStatus {
 const TOP_SHOWN: usize = 20;
 
 /// What all workers have counted of addresses, put together.
-pub(super) fn top(workers: &[WorkerView], now: Nanos) -> TopStatus {
+pub(super) fn top(workers: &[WorkerView], tenants: &Tenants, now: Nanos) -> TopStatus {
     let each = || workers.iter().map(|view| &view.counters.talkers);
     TopStatus {
         seconds: Duration::from_nanos(HeavyHitters::span(now).get()).as_secs_f64(),
-        sources: talkers(each().flat_map(|talkers| talkers.sources(now)), |source| match source {
+        sources: talkers(each().flat_map(|talkers| talkers.sources(now)), tenants, |source| match source {
             IpAddr::V4(source) => source.to_string(),
             IpAddr::V6(source) => format!("{source}/64"),
         }),
-        targets: talkers(each().flat_map(|talkers| talkers.targets(now)), |target| target.to_string()),
+        targets: talkers(each().flat_map(|talkers| talkers.targets(now)), tenants, |target| target.to_string()),
     }
 }
 
-fn talkers(talkers: impl Iterator<Item = Talker>, shown: impl Fn(IpAddr) -> String) -> Vec<TalkerStatus> {
-    let mut sums = HashMap::<IpAddr, Counts>::new();
+fn talkers(
+    talkers: impl Iterator<Item = Talker>,
+    tenants: &Tenants,
+    shown: impl Fn(IpAddr) -> String,
+) -> Vec<TalkerStatus> {
+    let mut sums = HashMap::<(IpAddr, TenantId), Counts>::new();
     for talker in talkers {
-        sums.entry(talker.address).or_default().add(&talker.counts);
+        sums.entry((talker.address, talker.tenant)).or_default().add(&talker.counts);
     }
-    let mut sums: Vec<(IpAddr, Counts)> = sums.into_iter().collect();
-    sums.sort_by_key(|(address, counts)| (Reverse(counts.sum()), *address));
-    let status = |(address, counts): (IpAddr, Counts)| TalkerStatus {
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(whose, counts)| (Reverse(counts.sum()), *whose));
+    let status = |((address, tenant), counts): ((IpAddr, TenantId), Counts)| TalkerStatus {
         address: shown(address),
+        tenant: tenants.tenant(tenant).map(|tenant| tenant.name.clone()),
         new_sessions: counts.opened,
         challenges: counts.challenged,
         drops: counts.dropped,

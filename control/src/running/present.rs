@@ -43,8 +43,8 @@ pub(super) fn begins_anew(bytes: &[u8], session: &SessionRecord) -> bool {
 }
 
 impl Present<'_> {
-    /// The frame that would open the session today, where a policy has come into force since it was judged.
-    pub(super) fn opener(&self) -> Option<Vec<u8>> {
+    /// The frame that would open the session today in this VLAN, where a policy has come into force since it was judged.
+    pub(super) fn opener(&self, vlan: u16) -> Option<Vec<u8>> {
         let session = self.session;
         if session.from_kernel || session.generation == self.snapshot.generation.short() {
             return None;
@@ -53,7 +53,7 @@ impl Present<'_> {
         let (source, destination) = (session.original.source, session.original.destination);
         let ports = (session.original.source_port, session.original.destination_port);
         let (source, destination) = ((source, ports.0), (destination, ports.1));
-        let opening = Description::opening(facts.name.clone(), protocol_of(session), source, destination);
+        let opening = Description::opening(facts.name.clone(), vlan, protocol_of(session), source, destination);
         Some(opening.frame(station_behind(facts)))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use jiff::{SignedDuration, Timestamp};
-use units::{Nanos, PortId};
+use units::{Nanos, PortId, TenantId};
 use wire::{Content, Facts, MacAddr, Transport, Verify, dissect};
 use worker::{Ends, SessionRecord, Snapshot};
 
@@ -79,7 +79,7 @@ impl Running {
         };
         let frames: Vec<Frame> = packets.iter().map(|packet| frame(&snapshot, packet)).collect::<Result<_, _>>()?;
         let neighbors = self.ask(Request::Neighbors)?;
-        let sessions = self.sessions_of(&frames)?;
+        let sessions = self.sessions_of(&snapshot, &frames)?;
         let addresses = addresses(&frames);
         let now = self.fixed.clock.now();
         let scene =
@@ -89,7 +89,10 @@ impl Running {
         let judged = frames.iter().zip(sessions).map(|(frame, session)| {
             if let Some((session, answers)) = session.filter(|(session, _)| !begins_anew(&frame.bytes, session)) {
                 let present = Present { snapshot: &snapshot, zones: &policy.zones, session: &session, answers, now };
-                let opener = present.opener().map(|opener| rehearsal.judge(session.ingress, &opener)).transpose();
+                let opener = present
+                    .opener(vlan(&frame.bytes))
+                    .map(|opener| rehearsal.judge(session.ingress, &opener))
+                    .transpose();
                 return Ok(present.told(frame.port, &frame.bytes, opener.map_err(bad)?.as_ref()));
             }
             let record = rehearsal.judge(frame.port, &frame.bytes).map_err(bad)?;
@@ -100,9 +103,13 @@ impl Running {
     }
 
     /// The session each frame belongs to, and whether it is one of its answers.
-    fn sessions_of(&self, frames: &[Frame]) -> Result<Vec<Option<(SessionRecord, bool)>>, Refusal> {
-        let mut asked: HashMap<(u8, Ends), Vec<usize>> = HashMap::new();
-        for (place, key) in frames.iter().map(|frame| key(&frame.bytes)).enumerate() {
+    fn sessions_of(
+        &self,
+        snapshot: &Snapshot,
+        frames: &[Frame],
+    ) -> Result<Vec<Option<(SessionRecord, bool)>>, Refusal> {
+        let mut asked: HashMap<Key, Vec<usize>> = HashMap::new();
+        for (place, key) in frames.iter().map(|frame| key(snapshot, frame)).enumerate() {
             key.into_iter().for_each(|key| asked.entry(key).or_default().push(place));
         }
         let mut found = vec![None; frames.len()];
@@ -121,9 +128,10 @@ impl Running {
             }
             for record in records {
                 let protocol = protocol_of(&record);
+                let tenant = record.tenant.as_ref().map_or(TenantId::NONE, |tenant| tenant.id);
                 // Where both are the same, packets are those of the opener.
                 for (ends, answers) in [(record.reply, true), (record.original, false)] {
-                    for &place in asked.get(&(protocol, ends)).into_iter().flatten() {
+                    for &place in asked.get(&Key { tenant, protocol, ends }).into_iter().flatten() {
                         if let Some(found) = found.get_mut(place) {
                             *found = Some((record.clone(), answers));
                         }
@@ -214,6 +222,11 @@ fn facts(bytes: &[u8]) -> Option<Facts> {
     }
 }
 
+/// The outermost VLAN of a frame; 0 for one without.
+fn vlan(bytes: &[u8]) -> u16 {
+    dissect(bytes, Verify::Nothing).map_or(0, |frame| frame.link.vlan)
+}
+
 /// The addresses of all frames, each once.
 fn addresses(frames: &[Frame]) -> Vec<IpAddr> {
     let facts = frames.iter().filter_map(|frame| facts(&frame.bytes));
@@ -225,8 +238,16 @@ fn addresses(frames: &[Frame]) -> Vec<IpAddr> {
 }
 
 /// What the session of a frame is found by.
-fn key(bytes: &[u8]) -> Option<(u8, Ends)> {
-    let facts = facts(bytes)?;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: TenantId,
+    protocol: u8,
+    ends: Ends,
+}
+
+fn key(snapshot: &Snapshot, frame: &Frame) -> Option<Key> {
+    let read = dissect(&frame.bytes, Verify::Nothing).ok()?;
+    let Content::Ip(facts) = read.content else { return None };
     let (source_port, destination_port) = match facts.transport {
         Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
         Transport::Udp { source_port, destination_port, .. } => (source_port, destination_port),
@@ -234,5 +255,6 @@ fn key(bytes: &[u8]) -> Option<(u8, Ends)> {
         _ => return None,
     };
     let (source, destination) = (facts.endpoints.source(), facts.endpoints.destination());
-    Some((facts.protocol, Ends { source, source_port, destination, destination_port }))
+    let ends = Ends { source, source_port, destination, destination_port };
+    Some(Key { tenant: snapshot.tenant_at(frame.port, &read), protocol: facts.protocol, ends })
 }

@@ -36,6 +36,7 @@ pub(super) enum Element {
     PostNaptDestinationTransportPort = 228,
     NatEvent = 230,
     FirewallEvent = 233,
+    VrfName = 236,
     PostNatSourceIpv6Address = 281,
     PostNatDestinationIpv6Address = 282,
     ObservationTimeMilliseconds = 323,
@@ -72,7 +73,7 @@ impl Element {
             | Self::DestinationIpv6Address
             | Self::PostNatSourceIpv6Address
             | Self::PostNatDestinationIpv6Address => 16,
-            Self::InterfaceName => VARIABLE,
+            Self::InterfaceName | Self::VrfName => VARIABLE,
         }
     }
 }
@@ -169,41 +170,51 @@ macro_rules! templates {
 templates! {
     OPEN_V4 = 256, scopes 0 {
         ObservationTimeMilliseconds FirewallEvent FlowStartMilliseconds SourceIpv4Address DestinationIpv4Address
-        SourceTransportPort DestinationTransportPort ProtocolIdentifier IngressInterface EgressInterface
+        SourceTransportPort DestinationTransportPort ProtocolIdentifier IngressInterface EgressInterface VrfName
     } back {}
     OPEN_V6 = 257, scopes 0 {
         ObservationTimeMilliseconds FirewallEvent FlowStartMilliseconds SourceIpv6Address DestinationIpv6Address
-        SourceTransportPort DestinationTransportPort ProtocolIdentifier IngressInterface EgressInterface
+        SourceTransportPort DestinationTransportPort ProtocolIdentifier IngressInterface EgressInterface VrfName
     } back {}
     CLOSE_V4 = 258, scopes 0 {
         ObservationTimeMilliseconds FirewallEvent FlowStartMilliseconds FlowEndMilliseconds SourceIpv4Address DestinationIpv4Address
         SourceTransportPort DestinationTransportPort ProtocolIdentifier IngressInterface EgressInterface
-        FlowEndReason PacketTotalCount OctetTotalCount
+        FlowEndReason PacketTotalCount OctetTotalCount VrfName
     } back { PacketTotalCount OctetTotalCount }
     CLOSE_V6 = 259, scopes 0 {
         ObservationTimeMilliseconds FirewallEvent FlowStartMilliseconds FlowEndMilliseconds SourceIpv6Address DestinationIpv6Address
         SourceTransportPort DestinationTransportPort ProtocolIdentifier IngressInterface EgressInterface
-        FlowEndReason PacketTotalCount OctetTotalCount
+        FlowEndReason PacketTotalCount OctetTotalCount VrfName
     } back { PacketTotalCount OctetTotalCount }
     NAT_44 = 260, scopes 0 {
         ObservationTimeMilliseconds NatEvent ProtocolIdentifier SourceIpv4Address PostNatSourceIpv4Address
         SourceTransportPort PostNaptSourceTransportPort DestinationIpv4Address PostNatDestinationIpv4Address
-        DestinationTransportPort PostNaptDestinationTransportPort
+        DestinationTransportPort PostNaptDestinationTransportPort VrfName
     } back {}
     NAT_64 = 261, scopes 0 {
         ObservationTimeMilliseconds NatEvent ProtocolIdentifier SourceIpv6Address PostNatSourceIpv4Address
         SourceTransportPort PostNaptSourceTransportPort DestinationIpv6Address PostNatDestinationIpv4Address
-        DestinationTransportPort PostNaptDestinationTransportPort
+        DestinationTransportPort PostNaptDestinationTransportPort VrfName
     } back {}
     NAT_66 = 262, scopes 0 {
         ObservationTimeMilliseconds NatEvent ProtocolIdentifier SourceIpv6Address PostNatSourceIpv6Address
         SourceTransportPort PostNaptSourceTransportPort DestinationIpv6Address PostNatDestinationIpv6Address
-        DestinationTransportPort PostNaptDestinationTransportPort
+        DestinationTransportPort PostNaptDestinationTransportPort VrfName
     } back {}
     STATISTICS = 263, scopes 1 {
         ObservationDomainId ObservationTimeMilliseconds ExportedMessageTotalCount ExportedFlowRecordTotalCount NotSentFlowTotalCount
     } back {}
     INTERFACES = 264, scopes 1 { IngressInterface InterfaceName } back {}
+}
+
+/// Longest value that says its length in one byte (RFC 7011 section 7).
+const SHORT_MAX: usize = 254;
+
+/// Writes a value of [`VARIABLE`] length, as far as one byte tells how long it is.
+pub(super) fn write_name(name: &str, out: &mut Vec<u8>) {
+    let name = name.as_bytes().get(..name.len().min(SHORT_MAX)).unwrap_or_default();
+    out.push(u8::try_from(name.len()).unwrap_or(0));
+    out.extend(name);
 }
 
 /// The number of a port among interfaces; 0 is none.
@@ -285,6 +296,7 @@ fn write(field: Field, entry: &Entry<'_>, out: &mut Vec<u8>) {
         Element::NatEvent => out.push(nat_event(entry.about, translation.versions)),
         // Created, deleted.
         Element::FirewallEvent => out.push(if entry.about == About::Open { 1 } else { 2 }),
+        Element::VrfName => write_name(record.tenant.as_ref().map_or("", |tenant| tenant.name.as_str()), out),
         Element::ExportedMessageTotalCount
         | Element::ExportedFlowRecordTotalCount
         | Element::NotSentFlowTotalCount

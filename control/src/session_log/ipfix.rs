@@ -2,7 +2,7 @@
 //! may be, and each says how many data records came before it, so that a collector knows what it has missed.
 
 use super::Message;
-use super::element::{INTERFACES, STATISTICS, TEMPLATES, Template, interface};
+use super::element::{INTERFACES, STATISTICS, TEMPLATES, Template, interface, write_name};
 use super::entry::Entry;
 
 /// Bytes of a message's header, and of a set's.
@@ -12,9 +12,6 @@ const VERSION: u16 = 10;
 
 /// Sets from this number on hold data records, which are counted.
 const FIRST_DATA_SET: u16 = 256;
-
-/// Longest value that says its length in one byte (RFC 7011 section 7).
-const SHORT_MAX: usize = 254;
 
 /// What the exporting process says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,10 +69,8 @@ impl Messages {
     ) {
         for (port, name) in ports {
             let mut record = core::mem::take(&mut self.record);
-            let name = name.as_bytes().get(..name.len().min(SHORT_MAX)).unwrap_or_default();
             record.extend(interface(port).to_be_bytes());
-            record.push(u8::try_from(name.len()).unwrap_or(0));
-            record.extend(name);
+            write_name(name, &mut record);
             self.add(INTERFACES.id, record, statistics.at, send);
         }
         let mut record = core::mem::take(&mut self.record);

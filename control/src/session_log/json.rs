@@ -27,6 +27,7 @@ struct Line<'a> {
     ingress: Option<&'a str>,
     egress: Option<&'a str>,
     owner: u16,
+    tenant: Option<&'a str>,
     opened_at: Timestamp,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
@@ -102,6 +103,7 @@ impl Lines {
             ingress: port(record.ingress),
             egress: record.egress.and_then(port),
             owner: record.owner.get(),
+            tenant: record.tenant.as_ref().map(|tenant| tenant.name.as_str()),
             opened_at: moment(entry.opened),
             ended,
         };

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use session::{Kind, State, Traffic};
 use stage::balancer::Backend;
-use units::{Nanos, PortId, Tick, WorkerId};
-use worker::{Ending, Ends, LogEvents, LogRecord, SessionLog, Turn};
+use units::{Nanos, PortId, TenantId, Tick, WorkerId};
+use worker::{Ending, Ends, LogEvents, LogRecord, SessionLog, Tenant, Turn};
 
 use super::Message;
 use super::entry::{Calendar, entries};
@@ -36,6 +36,7 @@ fn record(turn: Turn, original: Ends, leaves: Ends) -> LogRecord {
         at: Nanos::from_millis(9_500),
         opened: Tick::new(4),
         idle: 6,
+        tenant: None,
         kind: Kind::Tcp,
         state: State::Established,
         original,
@@ -47,6 +48,10 @@ fn record(turn: Turn, original: Ends, leaves: Ends) -> LogRecord {
         backend: None,
         owner: WorkerId::new(0),
     }
+}
+
+fn acme() -> Arc<Tenant> {
+    Arc::new(Tenant { id: TenantId::new(1), name: "acme".to_owned() })
 }
 
 fn plain() -> LogRecord {
@@ -193,6 +198,19 @@ fn a_session_ends_no_earlier_than_it_began() {
     assert_eq!(read[&(0, 153)], read[&(0, 152)]);
 }
 
+/// Without a tenant its name is empty; with one, sessions and translations have it.
+#[test]
+fn whose_a_session_is_is_told_by_name() {
+    let client = ends("192.0.2.1", 40_000, "198.51.100.7", 443);
+    let server = ends("192.0.2.1", 40_000, "10.0.0.11", 443);
+    let names = |tenant: Option<Arc<Tenant>>| {
+        let record = LogRecord { tenant, ..record(Turn::Opened, client, server) };
+        told(&[record]).into_iter().map(|(_, read)| read[&(0, 236)].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(Some(acme())), [b"acme"; 2]);
+    assert_eq!(names(None), [b""; 2]);
+}
+
 #[test]
 fn each_reason_of_an_end_has_its_number() {
     for (ending, reason) in [(Ending::Idle, 1), (Ending::Finished, 3), (Ending::Forced, 4), (Ending::NoRoom, 5)] {
@@ -295,6 +313,7 @@ fn any_record() -> impl Strategy<Value = LogRecord> {
             sent: Traffic { packets, bytes },
             ingress: PortId::new(port),
             egress: answered.then(|| PortId::new(port)),
+            tenant: answered.then(acme),
             ..record(turn, original, leaves)
         },
     )
@@ -679,7 +698,8 @@ fn a_line_has_the_words_of_show_sessions() {
     let backend = Arc::new(Backend::new("shop", "a", "10.0.0.11".parse().unwrap(), Some(8_080), false));
     let original = ends("192.0.2.1", 40_000, "198.51.100.10", 80);
     let leaves = ends("192.0.2.1", 40_000, "10.0.0.11", 8_080);
-    let opened = LogRecord { backend: Some(backend), egress: None, ..record(Turn::Opened, original, leaves) };
+    let record = record(Turn::Opened, original, leaves);
+    let opened = LogRecord { backend: Some(backend), tenant: Some(acme()), egress: None, ..record };
     let closed = LogRecord { turn: Turn::Closed(Ending::Idle), egress: Some(PortId::new(1)), ..opened.clone() };
     assert!(scene.log.tell(opened) && scene.log.tell(closed));
     scene.until("all is sent", |scene| scene.tally.sent().0 == 4);
@@ -690,6 +710,7 @@ fn a_line_has_the_words_of_show_sessions() {
     assert_eq!(of("event"), ["open", "nat_create", "close", "nat_delete"]);
     assert_eq!(of("service"), ["shop"; 4]);
     assert_eq!(of("backend"), ["a"; 4]);
+    assert_eq!(of("tenant"), ["acme"; 4]);
     assert_eq!(of("protocol"), ["tcp"; 4]);
     assert_eq!(of("ingress"), ["outside"; 4]);
     let [open, _, close, _] = &lines[..] else { panic!("{lines:?}") };

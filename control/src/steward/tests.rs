@@ -143,6 +143,7 @@ fn record(number: u16) -> SessionRecord {
         destination_port: 80,
     };
     SessionRecord {
+        tenant: None,
         kind: Kind::Tcp,
         state: State::Established,
         original: ends,

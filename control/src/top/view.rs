@@ -202,7 +202,7 @@ fn draw_drops(frame: &mut Frame<'_>, area: Rect, rates: &Rates) {
 fn draw_sources(frame: &mut Frame<'_>, area: Rect, rates: &Rates) {
     let rows = rates.sources.iter().take(usize::from(area.height));
     let rows = rows.map(|source| {
-        let values = vec![source.address.clone(), source.new_sessions.to_string(), source.drops.to_string()];
+        let values = vec![source.whose(), source.new_sessions.to_string(), source.drops.to_string()];
         (Style::new(), values)
     });
     table(frame, area, "sources, lately", 12, &["SOURCE", "NEW", "DROPS"], rows.collect());
@@ -250,7 +250,13 @@ mod tests {
                 backend("shop/b", HealthStatus::Failed, 100, 1e3),
             ],
             drops: vec![("no_route".to_owned(), 12.0)],
-            sources: vec![TalkerStatus { address: "192.0.2.1".to_owned(), new_sessions: 5, challenges: 0, drops: 6 }],
+            sources: vec![TalkerStatus {
+                address: "192.0.2.1".to_owned(),
+                tenant: None,
+                new_sessions: 5,
+                challenges: 0,
+                drops: 6,
+            }],
             sessions: [77, 1_000],
             buffers: [5, 64],
             generation: 9,

@@ -5,10 +5,13 @@
 //! tcp [2001:db8::1]:1234 > [2001:db8:1::10]:443 port outside flags SYN,ACK length 100 ttl 3
 //! icmp 192.0.2.1 > 198.51.100.10 port outside          an echo request
 //! 47 192.0.2.1 > 198.51.100.10 port outside             any other protocol by its number
+//! udp 192.0.2.1:1234 > 198.51.100.10:80 port trunk vlan 100
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
 
+use units::limits::VLAN_MAX;
+use wire::vlan::CUSTOMER;
 use wire::{Endpoints, MacAddr, TcpFlags, checksum};
 use worker::PortFacts;
 
@@ -29,6 +32,8 @@ pub fn station_behind(facts: &PortFacts) -> MacAddr {
 pub struct Description {
     /// The port it comes by.
     pub port: String,
+    /// Its VLAN; 0 for none.
+    vlan: u16,
     protocol: u8,
     source: (IpAddr, u16),
     destination: (IpAddr, u16),
@@ -67,13 +72,17 @@ impl Description {
             return Err("source and destination are of different IP versions".to_owned());
         }
         let protocol = named.unwrap_or(if source.0.is_ipv4() { 1 } else { 58 });
-        let mut described =
-            Self { port: String::new(), protocol, source, destination, flags: TcpFlags::SYN, length: 0, hop_limit: 64 };
+        let mut described = Self::opening(String::new(), 0, protocol, source, destination);
         while let Some(word) = words.next() {
             let value = words.next().ok_or_else(|| format!("'{word}' needs a value"))?;
             let number = || value.parse::<usize>().map_err(|_| format!("'{value}' is no number, as {word} needs"));
             match word {
                 "port" => value.clone_into(&mut described.port),
+                "vlan" => {
+                    let known = u16::try_from(number()?).ok().filter(|vlan| (1..=VLAN_MAX).contains(vlan));
+                    described.vlan =
+                        known.ok_or_else(|| format!("'{value}' is no VLAN; they go from 1 to {VLAN_MAX}"))?;
+                }
                 "flags" => described.flags = flags(value)?,
                 "length" => described.length = number()?,
                 "ttl" | "hops" => {
@@ -81,7 +90,7 @@ impl Description {
                 }
                 _ => {
                     return Err(format!(
-                        "'{word}' is not understood; after the addresses come port, flags, length, ttl"
+                        "'{word}' is not understood; after the addresses come port, vlan, flags, length, ttl"
                     ));
                 }
             }
@@ -97,8 +106,14 @@ impl Description {
 
     /// The first packet of a conversation, as the one who opens it would send it.
     #[must_use]
-    pub const fn opening(port: String, protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Self {
-        Self { port, protocol, source, destination, flags: TcpFlags::SYN, length: 0, hop_limit: 64 }
+    pub const fn opening(
+        port: String,
+        vlan: u16,
+        protocol: u8,
+        source: (IpAddr, u16),
+        destination: (IpAddr, u16),
+    ) -> Self {
+        Self { port, vlan, protocol, source, destination, flags: TcpFlags::SYN, length: 0, hop_limit: 64 }
     }
 
     /// The frame, for the station at `to`.
@@ -106,9 +121,14 @@ impl Description {
     pub fn frame(&self, to: MacAddr) -> Vec<u8> {
         let segment = self.segment();
         let length = u16::try_from(segment.len()).unwrap_or(u16::MAX);
-        let mut frame = Vec::with_capacity(54 + segment.len());
+        let mut frame = Vec::with_capacity(58 + segment.len());
         frame.extend(to.octets());
         frame.extend(SENDER.octets());
+        if self.vlan != 0 {
+            frame.extend(CUSTOMER.to_be_bytes());
+            frame.extend(self.vlan.to_be_bytes());
+        }
+        let network = frame.len() + 2;
         match (self.source.0, self.destination.0) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 frame.extend([0x08, 0x00, 0x45, 0]);
@@ -116,8 +136,8 @@ impl Description {
                 frame.extend([0, 1, 0, 0, self.hop_limit, self.protocol, 0, 0]);
                 frame.extend(source.octets());
                 frame.extend(destination.octets());
-                let sum = frame.get(14..34).map_or(0, checksum::plain);
-                put(&mut frame, 24, sum);
+                let sum = frame.get(network..network + 20).map_or(0, checksum::plain);
+                put(&mut frame, network + 10, sum);
             }
             (source, destination) => {
                 frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
@@ -245,12 +265,14 @@ mod tests {
             ("icmp 192.0.2.1 > 198.51.100.10 port outside", 1),
             ("icmp 2001:db8::1 > 2001:db8:1::10 port outside length 8", 58),
             ("47 192.0.2.1 > 198.51.100.10 port outside length 40", 47),
+            ("tcp 192.0.2.1:1234 > 198.51.100.10:80 port outside vlan 4094", 6),
+            ("icmp 2001:db8::1 > 2001:db8:1::10 port outside vlan 1 length 8", 58),
         ] {
             let described = Description::parse(text).unwrap();
             assert_eq!(described.port, "outside");
             let frame = dissect(&described.frame(MacAddr::new([2, 0, 0, 0, 0, 1])), Verify::All).unwrap();
             let Content::Ip(facts) = frame.content else { panic!("{text}") };
-            assert_eq!(facts.protocol, protocol, "{text}");
+            assert_eq!((facts.protocol, frame.link.vlan), (protocol, described.vlan), "{text}");
             assert_eq!(facts.endpoints.source(), described.source.0);
         }
         let described = Description::parse("tcp 192.0.2.1:1 > 192.0.2.2:2 port a flags SYN,ACK ttl 3").unwrap();
@@ -265,6 +287,8 @@ mod tests {
             ("", "the packet is not complete"),
             ("udp 192.0.2.1:1234 198.51.100.10:80 port outside", "a `>` stands between"),
             ("sctp 192.0.2.1:1 > 192.0.2.2:2 port a", "'sctp' is no protocol"),
+            ("udp 192.0.2.1:1 > 192.0.2.2:2 port a vlan 4095", "'4095' is no VLAN"),
+            ("udp 192.0.2.1:1 > 192.0.2.2:2 port a vlan 0", "'0' is no VLAN"),
             ("udp 192.0.2.1 > 192.0.2.2:2 port a", "'192.0.2.1' needs a port"),
             ("icmp 192.0.2.1:7 > 192.0.2.2 port a", "'192.0.2.1:7' has a port"),
             ("udp nobody:1 > 192.0.2.2:2 port a", "'nobody:1' is not an address"),

@@ -1,11 +1,11 @@
 //! The `--match` language for packets: that of `show sessions --match`, as far as it speaks of what a single packet says as
-//! it arrives, and `ingress=PORT`, the port it came by.
+//! it arrives, `ingress=PORT`, the port it came by, and `tenant=NAME`, whose VLAN it is in.
 //!
 //! ```text
 //! protocol=tcp source=198.51.100.0/24 port=80 ingress=outside
 //! ```
 //!
-//! Parsed by the command line and by the API; the names of ports and services are looked up in the tables in force.
+//! Parsed by the command line and by the API; the names of ports and tenants are looked up in the tables in force.
 
 use core::fmt;
 use core::str::FromStr;
@@ -17,7 +17,7 @@ use crate::session_match::{MatchError, Term};
 
 /// The fields, for the sentence that names them.
 const FIELDS: &str =
-    "protocol, address, source, destination, port, source-port, destination-port, ingress, from-kernel, owner";
+    "protocol, address, source, destination, port, source-port, destination-port, ingress, from-kernel, owner, tenant";
 
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,7 @@ enum Condition {
     Told(Term),
     Protocol(PacketTerm),
     Ingress(String),
+    Tenant(String),
 }
 
 /// Which packets are wanted: those every term holds for. Without terms, all.
@@ -63,16 +64,20 @@ fn protocol(name: &str) -> Option<PacketTerm> {
 }
 
 impl PacketPattern {
-    /// The same for workers; ports are those of these tables.
+    /// The same for workers; ports and tenants are those of these tables.
     ///
     /// # Errors
-    /// A sentence: no port has that name.
+    /// A sentence: no port or tenant has that name.
     pub fn resolved(&self, snapshot: &Snapshot) -> Result<PacketMatch, String> {
         let mut wanted = PacketMatch::default();
         for condition in &self.conditions {
             let term = match condition {
                 Condition::Protocol(term) => *term,
                 Condition::Ingress(name) => PacketTerm::Ingress(port_named(snapshot, name)?),
+                Condition::Tenant(name) => {
+                    let tenant = snapshot.tenants.named(name).ok_or_else(|| format!("there is no tenant {name}"))?;
+                    PacketTerm::Tenant(tenant.id)
+                }
                 Condition::Told(term) => told(term).ok_or("this cannot be asked of a packet")?,
             };
             wanted.terms.try_push(term).map_err(|_| PatternError::TooMany.to_string())?;
@@ -105,7 +110,9 @@ fn told(term: &Term) -> Option<PacketTerm> {
         Term::DestinationPort(range) => PacketTerm::DestinationPort(*range.start(), *range.end()),
         Term::Owner(worker) => PacketTerm::Owner(units::WorkerId::new(*worker)),
         Term::FromKernel(wanted) => PacketTerm::FromKernel(*wanted),
-        Term::Protocol(_) | Term::State(_) | Term::Service(_) | Term::Backend(_) | Term::Graph(_) => return None,
+        Term::Protocol(_) | Term::State(_) | Term::Service(_) | Term::Backend(_) | Term::Graph(_) | Term::Tenant(_) => {
+            return None;
+        }
     })
 }
 
@@ -117,6 +124,7 @@ impl FromStr for PacketPattern {
             let (field, value) = written.split_once('=').ok_or_else(|| MatchError::NotATerm(written.to_owned()))?;
             match field {
                 "ingress" if !value.is_empty() => return Ok(Condition::Ingress(value.to_owned())),
+                "tenant" if !value.is_empty() => return Ok(Condition::Tenant(value.to_owned())),
                 "protocol" if !value.is_empty() => {
                     let term = protocol(value).ok_or_else(|| PatternError::Protocol(value.to_owned()))?;
                     return Ok(Condition::Protocol(term));
@@ -167,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_pattern_prints_as_it_was_written() {
-        let text = "protocol=tcp  port=80 ingress=outside from-kernel=false owner=1 address=10.0.0.0/8";
+        let text = "protocol=tcp  port=80 ingress=outside from-kernel=false owner=1 address=10.0.0.0/8 tenant=acme";
         assert_eq!(text.parse::<PacketPattern>().unwrap().to_string(), text);
     }
 

@@ -191,9 +191,19 @@ impl Teller<'_> {
                 if frame.link.tags > 0 {
                     let _ = write!(text, ", VLAN {}", frame.link.vlan);
                 }
+                if let Some(tenant) = self.tenant(frame) {
+                    let _ = write!(text, " of tenant {tenant}");
+                }
                 step("parse", text)
             }
         }
+    }
+
+    /// The tenant that a packet belongs to.
+    fn tenant(&self, frame: &Frame) -> Option<&str> {
+        let by_wire = matches!(self.record.came, Came::ByWire | Came::HandedOver);
+        let tenant = self.snapshot.tenant_at(self.record.port, frame);
+        self.snapshot.tenants.tenant(tenant).filter(|_| by_wire).map(|tenant| tenant.name.as_str())
     }
 
     fn session(&self) -> Option<TraceStep> {

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use stage::PortRange;
 use stage::firewall::{Candidate, Classifier, Entries, Entry};
 use units::limits::CLASSIFIER_BUILD_BYTES;
-use units::{RuleId, ZoneId};
+use units::{RuleId, TenantId, ZoneId};
 use wire::Endpoints;
 
 /// A way to write rules: its name, and the rule of a number.
@@ -135,6 +135,7 @@ impl Draw {
         Candidate {
             from: ZoneId::new(1),
             to: ZoneId::new(2),
+            tenant: TenantId::NONE,
             protocol: entry.protocol.unwrap_or(17),
             endpoints,
             source_port: entry.source_port.last(),

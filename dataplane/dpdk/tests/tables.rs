@@ -19,7 +19,7 @@ use stage::PortRange;
 use stage::firewall::{Action, Candidate, Classifier, IcmpMatch, Linear, ProtocolMatch, Rule, expand};
 use stage::forward::{LinearRoutes, Route, RouteTable};
 use units::limits::{BURST_MAX, CLASSIFIER_BUILD_BYTES};
-use units::{PortId, RuleId, ZoneId};
+use units::{PortId, RuleId, TenantId, ZoneId};
 use wire::Endpoints;
 
 /// Memory is told by what the heap had before and has after: whoever asks for it lets nobody else build meanwhile.
@@ -129,7 +129,8 @@ prop_compose! {
         }),
         source_port in select(&PORTS[..]), destination_port in select(&PORTS[..]),
     ) -> Candidate {
-        Candidate { from: ZoneId::new(from), to: ZoneId::new(to), protocol, endpoints: pair, source_port, destination_port }
+        let (from, to, tenant) = (ZoneId::new(from), ZoneId::new(to), TenantId::NONE);
+        Candidate { from, to, tenant, protocol, endpoints: pair, source_port, destination_port }
     }
 }
 
@@ -159,7 +160,9 @@ fn no_rules_match_nothing_and_take_nothing() {
     let acl = Acl::new(&eal(), expand(&[]).unwrap(), CLASSIFIER_BUILD_BYTES).unwrap();
     let endpoints = Endpoints::V6 { source: Ipv6Addr::LOCALHOST, destination: Ipv6Addr::LOCALHOST };
     let zone = ZoneId::new(1);
-    let candidate = Candidate { from: zone, to: zone, protocol: 6, endpoints, source_port: 1, destination_port: 2 };
+    let tenant = TenantId::NONE;
+    let candidate =
+        Candidate { from: zone, to: zone, tenant, protocol: 6, endpoints, source_port: 1, destination_port: 2 };
     assert_eq!(answers(&acl, &[candidate]), [None]);
     assert_eq!(acl.memory(), 0);
 }
@@ -210,6 +213,7 @@ fn ten_thousand_rules_load_and_answer_as_the_oracle_does() {
             let at = |destination_port| Candidate {
                 from: rule.from[0],
                 to: ZoneId::new(1),
+                tenant: TenantId::NONE,
                 protocol,
                 endpoints,
                 source_port: 1_024,
@@ -256,6 +260,7 @@ fn packets_across(rules: &[Rule]) -> Vec<Candidate> {
             Candidate {
                 from: ZoneId::new(1),
                 to: ZoneId::new(2),
+                tenant: TenantId::NONE,
                 protocol: 6,
                 endpoints: Endpoints::V4 { source, destination },
                 source_port: 1_024,

@@ -11,7 +11,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use units::{PortId, RuleId, Tick};
+use units::limits::PORTS_MAX;
+use units::{PortId, RuleId, TenantId, Tick};
 
 use crate::expiry::Ring;
 use crate::stream::{Place, Stream};
@@ -110,12 +111,14 @@ pub struct Session<A: Address> {
     pub(crate) next: u32,
     /// The timer list it is on, as `expiry` numbers them.
     pub(crate) list: u16,
-    ingress: [u16; 2],
+    tenant: u16,
+    ingress: [u8; 2],
     flags: u16,
     lease: u32,
     challenge: u32,
 }
 
+const _: () = assert!(PORTS_MAX <= 1 << u8::BITS, "the number of a port is one byte");
 const _: () = assert!(size_of::<Session<Ipv4Addr>>() == 128);
 const _: () = assert!(size_of::<Session<Ipv6Addr>>() == 192);
 const _: () = assert!(core::mem::offset_of!(Session<Ipv4Addr>, totals) == 64, "the hot half of IPv4 is one line");
@@ -124,6 +127,8 @@ const _: () = assert!(core::mem::offset_of!(Session<Ipv6Addr>, totals) == 112);
 /// What a session begins with. [`NewSession::new`] fills in a session without translation, service or rule.
 #[derive(Clone, Copy, Debug)]
 pub struct NewSession<A> {
+    /// Whose addresses its tuples speak of.
+    pub tenant: TenantId,
     /// Protocol kind.
     pub kind: Kind,
     /// The tuple of packets from who opens.
@@ -163,10 +168,11 @@ pub struct NewSession<A> {
 }
 
 impl<A: Address> NewSession<A> {
-    /// A session between these tuples and nothing else.
+    /// A session of no tenant between these tuples and nothing else.
     #[must_use]
     pub const fn new(kind: Kind, original: Tuple<A>, reply: Tuple<A>) -> Self {
         Self {
+            tenant: TenantId::NONE,
             kind,
             original,
             reply,
@@ -192,7 +198,6 @@ impl<A: Address> Session<A> {
     /// Writes a new session over a vacant one, on no timer list.
     #[inline]
     pub(crate) fn begin(&mut self, new: &NewSession<A>, now: Tick) {
-        let [ingress, back] = new.ingress;
         *self = Self {
             streams: [Stream::default(); 2],
             counted: [0; 2],
@@ -209,7 +214,8 @@ impl<A: Address> Session<A> {
             previous: 0,
             next: 0,
             list: 0,
-            ingress: [ingress.get(), back.get()],
+            tenant: new.tenant.get(),
+            ingress: new.ingress.map(short),
             flags: u16::from(new.flags)
                 | if new.one_sided { ONE_SIDED } else { 0 }
                 | if new.one_shot { ONE_SHOT } else { 0 }
@@ -236,10 +242,22 @@ impl<A: Address> Session<A> {
         self.meta & OCCUPIED != 0
     }
 
-    /// Whether packets of this kind and tuple run through this session in `direction`.
+    /// Whether packets of this kind and tuple run through this session in `direction`, of whatever tenant.
     #[inline]
     pub(crate) fn matches(&self, kind: Kind, tuple: WireTuple<A>, direction: Direction) -> bool {
         self.meta & (KIND | OCCUPIED) == kind as u16 | OCCUPIED && *direction.of(&self.tuples) == tuple
+    }
+
+    /// As [`Session::matches`], of packets of this tenant. Reads the cold half of a session that matches.
+    #[inline]
+    pub(crate) fn is_of(&self, tenant: TenantId, kind: Kind, tuple: WireTuple<A>, direction: Direction) -> bool {
+        self.matches(kind, tuple, direction) && self.tenant == tenant.get()
+    }
+
+    /// Whose addresses its tuples speak of.
+    #[must_use]
+    pub const fn tenant(&self) -> TenantId {
+        TenantId::new(self.tenant)
     }
 
     /// Protocol kind.
@@ -451,12 +469,7 @@ impl<A: Address> Session<A> {
     /// The port packets of `direction` came in by.
     #[must_use]
     pub const fn ingress(&self, direction: Direction) -> PortId {
-        PortId::new(*direction.of(&self.ingress))
-    }
-
-    /// Remembers the port packets of `direction` come in by.
-    pub const fn set_ingress(&mut self, direction: Direction, port: PortId) {
-        *direction.of_mut(&mut self.ingress) = port.get();
+        PortId::new(*direction.of(&self.ingress) as u16)
     }
 
     /// What was leased for it, as the worker encodes it.
@@ -578,6 +591,12 @@ impl<A: Address> Session<A> {
             self.challenge = sequence.get();
         }
     }
+}
+
+/// The number of a port, as a session keeps it.
+#[expect(clippy::cast_possible_truncation, reason = "no port has a larger number")]
+const fn short(port: PortId) -> u8 {
+    port.get() as u8
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 use core::fmt;
 use std::hash::{BuildHasher, RandomState};
 
+use units::TenantId;
+
 use crate::{Address, Kind, WireTuple, arch};
 
 /// Words of key material: three blocks with four round keys of two words each.
@@ -84,12 +86,12 @@ impl Hasher {
     }
 
     #[inline(always)]
-    pub(crate) fn hash<A: Address>(&self, kind: Kind, tuple: WireTuple<A>) -> u64 {
-        let blocks = A::blocks(kind, tuple);
+    pub(crate) fn hash<A: Address>(&self, tenant: TenantId, kind: Kind, tuple: WireTuple<A>) -> u64 {
+        let blocks = A::blocks(tenant, kind, tuple);
         match self {
             Self::Aes(keys) => keys.hash(blocks.as_ref()),
             // Its own copy: what is handed on by address would be put into memory for both.
-            Self::Portable(secret) => fold_blocks(secret, A::blocks(kind, tuple).as_ref()),
+            Self::Portable(secret) => fold_blocks(secret, A::blocks(tenant, kind, tuple).as_ref()),
         }
     }
 }
@@ -152,7 +154,7 @@ mod tests {
             let mut trials = 0;
             for host in 0..200 {
                 let base = tuple(host * 77, 1_024);
-                let hash = hasher.hash(Kind::Tcp, base.into());
+                let hash = hasher.hash(TenantId::NONE, Kind::Tcp, base.into());
                 for bit in 0..96 {
                     let mut changed = base;
                     match bit {
@@ -163,7 +165,7 @@ mod tests {
                         64..80 => changed.source_port ^= 1 << (bit - 64),
                         _ => changed.destination_port ^= 1 << (bit - 80),
                     }
-                    let difference = hash ^ hasher.hash(Kind::Tcp, changed.into());
+                    let difference = hash ^ hasher.hash(TenantId::NONE, Kind::Tcp, changed.into());
                     for (position, count) in flips.iter_mut().enumerate() {
                         *count += u32::from(difference >> position & 1 == 1);
                     }
@@ -187,9 +189,9 @@ mod tests {
                     for port in 0..1_024 {
                         let tuple = tuple(host, port);
                         let hash = if family_is_v6 {
-                            hasher.hash(Kind::Udp, v6(tuple).into())
+                            hasher.hash(TenantId::NONE, Kind::Udp, v6(tuple).into())
                         } else {
-                            hasher.hash(Kind::Udp, tuple.into())
+                            hasher.hash(TenantId::NONE, Kind::Udp, tuple.into())
                         };
                         buckets[usize::try_from(((hash & 0xffff_ffff) * 4_096) >> 32).unwrap()] += 1;
                     }
@@ -202,15 +204,18 @@ mod tests {
     }
 
     #[test]
-    fn kind_direction_and_secret_all_matter() {
+    fn tenant_kind_direction_and_secret_all_matter() {
         for hasher in both() {
             let tuple = tuple(1, 2);
-            let mut hashes: HashSet<_> = Kind::ALL.iter().map(|&kind| hasher.hash(kind, tuple.into())).collect();
-            hashes.extend(Kind::ALL.iter().map(|&kind| hasher.hash(kind, tuple.reversed().into())));
-            hashes.extend(Kind::ALL.iter().map(|&kind| hasher.hash(kind, v6(tuple).into())));
-            assert_eq!(hashes.len(), 12);
+            let mut hashes: HashSet<_> =
+                Kind::ALL.iter().map(|&kind| hasher.hash(TenantId::NONE, kind, tuple.into())).collect();
+            hashes.extend(Kind::ALL.iter().map(|&kind| hasher.hash(TenantId::NONE, kind, tuple.reversed().into())));
+            hashes.extend(Kind::ALL.iter().map(|&kind| hasher.hash(TenantId::NONE, kind, v6(tuple).into())));
+            hashes.extend((1..=1_000).map(|number| hasher.hash(TenantId::new(number), Kind::Tcp, tuple.into())));
+            hashes.extend((1..=1_000).map(|number| hasher.hash(TenantId::new(number), Kind::Tcp, v6(tuple).into())));
+            assert_eq!(hashes.len(), 2_012);
         }
-        let hash = |seed| Hasher::new(HashSecret::from_seed(seed)).hash(Kind::Tcp, tuple(1, 2).into());
+        let hash = |seed| Hasher::new(HashSecret::from_seed(seed)).hash(TenantId::NONE, Kind::Tcp, tuple(1, 2).into());
         assert_ne!(hash(1), hash(2));
         assert_eq!(hash(1), hash(1));
     }

@@ -1,4 +1,4 @@
-//! What a packet is looked up by: its protocol kind and the tuple of addresses and ports as they are on the wire.
+//! What a packet is looked up by: its tenant, its protocol kind and the tuple of addresses and ports as they are on the wire.
 //!
 //! A tuple is not put into a canonical order: a session has two, the original's and the reply's, and with address
 //! translation they are not each other's mirror. Which one matched tells the direction.
@@ -6,6 +6,8 @@
 use core::fmt::Debug;
 use core::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use units::TenantId;
 
 /// What of a packet's protocol decides how its session is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -149,7 +151,7 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Into<IpAddr> + Send + Sync +
     /// A source and a destination, one behind the other as in a frame, in the words they are loaded by.
     type Pair: Copy + Eq + Debug + Send + Sync;
 
-    /// A tuple and its kind as blocks of 16 bytes, one to one: what is hashed.
+    /// A tuple, its kind and its tenant as blocks of 16 bytes, one to one: what is hashed.
     type Blocks: AsRef<[u128]>;
 
     /// Two addresses as they lie in a frame.
@@ -166,7 +168,7 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Into<IpAddr> + Send + Sync +
     fn are_same(pair: Self::Pair, other: Self::Pair) -> bool;
 
     /// The blocks of a tuple.
-    fn blocks(kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks;
+    fn blocks(tenant: TenantId, kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks;
 }
 
 impl Address for Ipv4Addr {
@@ -198,8 +200,8 @@ impl Address for Ipv4Addr {
     }
 
     #[inline(always)]
-    fn blocks(kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks {
-        [block(tuple.addresses, u64::from(tuple.ports) | (kind as u64) << 32)]
+    fn blocks(tenant: TenantId, kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks {
+        [block(tuple.addresses, u64::from(tuple.ports) | u64::from(space(tenant, kind)) << 32)]
     }
 }
 
@@ -231,10 +233,16 @@ impl Address for Ipv6Addr {
     }
 
     #[inline(always)]
-    fn blocks(kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks {
+    fn blocks(tenant: TenantId, kind: Kind, tuple: WireTuple<Self>) -> Self::Blocks {
         let [source, destination] = tuple.addresses;
-        [source, destination, block(u64::from(tuple.ports), kind as u64)]
+        [source, destination, block(u64::from(tuple.ports), u64::from(space(tenant, kind)))]
     }
+}
+
+/// Whose addresses and ports of what protocol a tuple speaks of. Nobody's is the kind alone.
+#[inline(always)]
+const fn space(tenant: TenantId, kind: Kind) -> u32 {
+    (tenant.get() as u32) << 16 | kind as u32
 }
 
 const fn block(low: u64, high: u64) -> u128 {
@@ -292,20 +300,32 @@ mod tests {
     proptest! {
         /// Two keys give the same blocks only when they are equal, so that only the hash itself can collide.
         #[test]
-        fn blocks_are_one_to_one(a: (u32, u32, u16, u16, bool), b: (u32, u32, u16, u16, bool), swap in 0..5) {
-            let key = |k: (u32, u32, u16, u16, bool)| {
+        fn blocks_are_one_to_one(
+            a: (u32, u32, u16, u16, bool, u16), b: (u32, u32, u16, u16, bool, u16), swap in 0..6,
+        ) {
+            let key = |k: (u32, u32, u16, u16, bool, u16)| {
                 let kind = if k.4 { Kind::Tcp } else { Kind::Udp };
-                (kind, Tuple { source: Ipv4Addr::from(k.0), destination: Ipv4Addr::from(k.1), source_port: k.2, destination_port: k.3 })
+                let tuple =
+                    Tuple { source: Ipv4Addr::from(k.0), destination: Ipv4Addr::from(k.1), source_port: k.2, destination_port: k.3 };
+                (TenantId::new(k.5), kind, tuple)
             };
             let b = match swap {
-                0 => (a.1, a.0, a.2, a.3, a.4),
-                1 => (a.0, a.1, a.3, a.2, a.4),
-                2 => (a.0, a.1, a.2, a.3, !a.4),
+                0 => (a.1, a.0, a.2, a.3, a.4, a.5),
+                1 => (a.0, a.1, a.3, a.2, a.4, a.5),
+                2 => (a.0, a.1, a.2, a.3, !a.4, a.5),
                 3 => a,
+                4 => (a.0, a.1, a.2, a.3, a.4, b.5),
                 _ => b,
             };
             let (a, b) = (key(a), key(b));
-            prop_assert_eq!(a == b, Ipv4Addr::blocks(a.0, a.1.into()) == Ipv4Addr::blocks(b.0, b.1.into()));
+            prop_assert_eq!(a == b, Ipv4Addr::blocks(a.0, a.1, a.2.into()) == Ipv4Addr::blocks(b.0, b.1, b.2.into()));
+            let v6 = |tuple: Tuple<Ipv4Addr>| {
+                let [source, destination] = [tuple.source, tuple.destination].map(|address| address.to_ipv6_mapped());
+                let Tuple { source_port, destination_port, .. } = tuple;
+                WireTuple::from(Tuple { source, destination, source_port, destination_port })
+            };
+            let blocks = |(tenant, kind, tuple)| Ipv6Addr::blocks(tenant, kind, v6(tuple));
+            prop_assert_eq!(a == b, blocks(a) == blocks(b));
         }
 
         #[test]

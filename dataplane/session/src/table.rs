@@ -9,7 +9,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use units::Tick;
+use units::{TenantId, Tick};
 
 use crate::backing::{Reached, TableBacking};
 use crate::expiry::{Expiry, Ring};
@@ -160,18 +160,25 @@ impl<A: Address> Table<A> {
         self.index.bytes() + self.sessions.bytes() + self.vacant.bytes()
     }
 
-    /// The keyed hash of what a packet is looked up by.
+    /// The keyed hash of what a packet of no tenant is looked up by.
     #[inline(always)]
     #[must_use]
     pub fn hash(&self, kind: Kind, tuple: &Tuple<A>) -> u64 {
         self.hash_wire(kind, (*tuple).into())
     }
 
+    /// As [`Table::hash`], of a packet of this tenant.
+    #[inline]
+    #[must_use]
+    pub fn hash_in(&self, tenant: TenantId, kind: Kind, tuple: &Tuple<A>) -> u64 {
+        self.hasher.hash(tenant, kind, (*tuple).into())
+    }
+
     /// As [`Table::hash`], for a tuple as it lies in a frame.
     #[inline(always)]
     #[must_use]
     pub fn hash_wire(&self, kind: Kind, tuple: WireTuple<A>) -> u64 {
-        self.hasher.hash(kind, tuple)
+        self.hasher.hash(TenantId::NONE, kind, tuple)
     }
 
     /// Asks for the bucket of `hash`.
@@ -202,16 +209,19 @@ impl<A: Address> Table<A> {
     #[inline]
     #[must_use]
     pub fn lookup(&self, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
-        self.lookup_wire(hash, kind, (*tuple).into())
+        self.lookup_in(TenantId::NONE, hash, kind, tuple)
     }
 
+    /// As [`Table::lookup`], of packets of this tenant; `hash` is from [`Table::hash_in`].
     #[inline]
-    fn lookup_wire(&self, hash: u64, kind: Kind, tuple: WireTuple<A>) -> Option<(Slot, Direction)> {
-        self.index.find(hash, |slot, direction| self.sessions.at(slot.get()).matches(kind, tuple, direction))
+    #[must_use]
+    pub fn lookup_in(&self, tenant: TenantId, hash: u64, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
+        let tuple = (*tuple).into();
+        self.index.find(hash, |slot, direction| self.sessions.at(slot.get()).is_of(tenant, kind, tuple, direction))
     }
 
     /// As [`Table::lookup`], with what [`Table::prefetch_session`] found for the same hash tried first. Sessions may have
-    /// come and gone in between.
+    /// come and gone in between. Tenants are not compared: whoever asks for packets of none lets no session of one pass.
     #[inline(always)]
     #[must_use]
     pub fn lookup_hinted(&self, hint: Hint, hash: u64, kind: Kind, tuple: WireTuple<A>) -> Option<(Slot, Direction)> {
@@ -226,13 +236,19 @@ impl<A: Address> Table<A> {
     #[cold]
     #[inline(never)]
     fn lookup_cold(&self, hash: u64, kind: Kind, tuple: WireTuple<A>) -> Option<(Slot, Direction)> {
-        self.lookup_wire(hash, kind, tuple)
+        self.index.find(hash, |slot, direction| self.sessions.at(slot.get()).matches(kind, tuple, direction))
     }
 
     /// Whether packets of this kind and tuple belong to a session.
     #[must_use]
     pub fn contains(&self, kind: Kind, tuple: &Tuple<A>) -> bool {
-        self.lookup(self.hash(kind, tuple), kind, tuple).is_some()
+        self.contains_in(TenantId::NONE, kind, tuple)
+    }
+
+    /// As [`Table::contains`], of packets of this tenant.
+    #[must_use]
+    pub fn contains_in(&self, tenant: TenantId, kind: Kind, tuple: &Tuple<A>) -> bool {
+        self.lookup_in(tenant, self.hash_in(tenant, kind, tuple), kind, tuple).is_some()
     }
 
     /// Adds a session.
@@ -241,7 +257,7 @@ impl<A: Address> Table<A> {
     /// `TupleInUse` when either tuple belongs to a session or both are the same; `Full` when there is no room. Nothing
     /// has changed then.
     pub fn insert(&mut self, new: &NewSession<A>, now: Tick) -> Result<Slot, InsertError> {
-        let hashes = [&new.original, &new.reply].map(|tuple| self.hash(new.kind, tuple));
+        let hashes = [&new.original, &new.reply].map(|tuple| self.hash_in(new.tenant, new.kind, tuple));
         self.insert_hashed(new, hashes, now)
     }
 
@@ -279,12 +295,12 @@ impl<A: Address> Table<A> {
             return Err(InsertError::TupleInUse);
         }
         let Some(slot) = self.take_slot() else {
-            let in_use = self.lookup(original, new.kind, &new.original).is_some()
-                || self.lookup(reply, new.kind, &new.reply).is_some();
+            let in_use = self.lookup_in(new.tenant, original, new.kind, &new.original).is_some()
+                || self.lookup_in(new.tenant, reply, new.kind, &new.reply).is_some();
             return Err(if in_use { InsertError::TupleInUse } else { InsertError::Full });
         };
-        let entered = self.enter(original, new.kind, &new.original, slot, Direction::Original).and_then(|()| {
-            let entered = self.enter(reply, new.kind, &new.reply, slot, Direction::Reply);
+        let entered = self.enter(original, new, slot, Direction::Original).and_then(|()| {
+            let entered = self.enter(reply, new, slot, Direction::Reply);
             if entered.is_err() {
                 self.index.remove(original, slot, Direction::Original);
             }
@@ -301,7 +317,7 @@ impl<A: Address> Table<A> {
     }
 
     /// The session that [`Table::prefetch_session`] has found, if packets of this kind and tuple belong to it, and which way
-    /// they run. `None` says nothing but that [`Table::lookup_hinted`] has to be asked.
+    /// they run. `None` says nothing but that [`Table::lookup_hinted`] has to be asked; as there, tenants are not compared.
     #[inline(always)]
     #[must_use]
     pub fn hinted(&mut self, hint: Hint, kind: Kind, tuple: WireTuple<A>) -> Option<(&mut Session<A>, Direction)> {
@@ -312,17 +328,14 @@ impl<A: Address> Table<A> {
 
     /// Puts one tuple of a session into the index, if no session has it.
     #[inline]
-    fn enter(
-        &mut self,
-        hash: u64,
-        kind: Kind,
-        tuple: &Tuple<A>,
-        slot: Slot,
-        direction: Direction,
-    ) -> Result<(), InsertError> {
+    fn enter(&mut self, hash: u64, new: &NewSession<A>, slot: Slot, direction: Direction) -> Result<(), InsertError> {
+        let tuple = match direction {
+            Direction::Original => &new.original,
+            Direction::Reply => &new.reply,
+        };
         if self.index.insert_new(hash, slot, direction) {
             Ok(())
-        } else if self.lookup(hash, kind, tuple).is_some() {
+        } else if self.lookup_in(new.tenant, hash, new.kind, tuple).is_some() {
             Err(InsertError::TupleInUse)
         } else if self.index.insert(hash, slot, direction) {
             Ok(())
@@ -361,9 +374,7 @@ impl<A: Address> Table<A> {
         if !session.is_occupied() || slot.get() == 0 || slot.get() >= self.fresh {
             return false;
         }
-        let kind = session.kind();
-        let hashes = Direction::BOTH.map(|direction| (direction, self.hash_wire(kind, session.wire_tuple(direction))));
-        for (direction, hash) in hashes {
+        for (direction, hash) in Direction::BOTH.into_iter().zip(self.hashes_of(session)) {
             let removed = self.index.remove(hash, slot, direction);
             debug_assert!(removed, "both tuples of a session are in the index");
         }
@@ -424,12 +435,16 @@ impl<A: Address> Table<A> {
             }
         }
         for slot in slots.into_iter().filter(|&slot| slot != 0) {
-            let session = self.sessions.at(slot);
-            let kind = session.kind();
-            for direction in Direction::BOTH {
-                self.index.prefetch(self.hash_wire(kind, session.wire_tuple(direction)));
+            for hash in self.hashes_of(self.sessions.at(slot)) {
+                self.index.prefetch(hash);
             }
         }
+    }
+
+    /// The hashes of a session's tuples.
+    fn hashes_of(&self, session: &Session<A>) -> [u64; 2] {
+        let (tenant, kind) = (session.tenant(), session.kind());
+        Direction::BOTH.map(|direction| self.hasher.hash(tenant, kind, session.wire_tuple(direction)))
     }
 
     /// The session that has been half open for longest, and since when: what to give up for a new one when the table is

@@ -9,7 +9,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence};
 use std::net::{IpAddr, Ipv6Addr};
 
-use units::{Nanos, Tick};
+use units::{Nanos, TenantId, Tick};
 
 /// Addresses that have a place at a time, in each window.
 const PLACES: usize = 64;
@@ -61,6 +61,8 @@ impl Counts {
 /// One address and what was counted of it while it has had its place: at least so much has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Talker {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
     /// The address; of IPv6 sources the first of their /64.
     pub address: IpAddr,
     /// What was counted.
@@ -70,8 +72,8 @@ pub struct Talker {
 #[derive(Debug, Default)]
 struct Place {
     version: AtomicU64,
-    /// The address as IPv6, IPv4 mapped into it.
-    address: [AtomicU64; 2],
+    /// The address as IPv6, IPv4 mapped into it, and its tenant.
+    whose: [AtomicU64; 3],
     /// By [`Outcome`].
     counts: [AtomicU64; 3],
     /// What the place had counted before this address took it.
@@ -103,17 +105,17 @@ impl Place {
         self.counts.iter().fold(self.inherited.load(Relaxed), |sum, count| sum + count.load(Relaxed))
     }
 
-    fn belongs_to(&self, [high, low]: [u64; 2]) -> bool {
-        let [own_high, own_low] = &self.address;
-        own_low.load(Relaxed) == low && own_high.load(Relaxed) == high
+    fn belongs_to(&self, [high, low, tenant]: [u64; 3]) -> bool {
+        let [own_high, own_low, own_tenant] = &self.whose;
+        own_low.load(Relaxed) == low && own_high.load(Relaxed) == high && own_tenant.load(Relaxed) == tenant
     }
 
     /// Gives the place to another address, with what it has counted so far, or with nothing.
-    fn give(&self, address: [u64; 2], inherited: u64) {
+    fn give(&self, whose: [u64; 3], inherited: u64) {
         let version = self.version.load(Relaxed);
         self.version.store(version.wrapping_add(1), Relaxed);
         fence(Release);
-        for (word, value) in self.address.iter().zip(address) {
+        for (word, value) in self.whose.iter().zip(whose) {
             word.store(value, Relaxed);
         }
         self.counts.iter().for_each(|count| count.store(0, Relaxed));
@@ -134,28 +136,29 @@ impl Place {
     /// What it holds; `None` when it is empty or changes hands.
     fn read(&self) -> Option<Talker> {
         let version = self.version.load(Acquire);
-        let [high, low] = self.address.each_ref().map(|word| word.load(Relaxed));
+        let [high, low, tenant] = self.whose.each_ref().map(|word| word.load(Relaxed));
         let [opened, challenged, dropped] = self.counts.each_ref().map(|count| count.load(Relaxed));
         fence(Acquire);
         let counts = Counts { opened, challenged, dropped };
         let whole = version & 1 == 0 && self.version.load(Relaxed) == version;
         let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical();
-        (whole && counts.sum() > 0).then_some(Talker { address, counts })
+        let tenant = TenantId::new(u16::try_from(tenant).unwrap_or_default());
+        (whole && counts.sum() > 0).then_some(Talker { tenant, address, counts })
     }
 }
 
 impl Places {
-    fn add(&self, window: u64, address: [u64; 2], outcome: Outcome, weight: u64) {
+    fn add(&self, window: u64, whose: [u64; 3], outcome: Outcome, weight: u64) {
         if self.window.load(Relaxed) != window {
-            self.places.iter().for_each(|place| place.give([0; 2], 0));
+            self.places.iter().for_each(|place| place.give([0; 3], 0));
             self.window.store(window, Relaxed);
         }
-        if let Some(own) = self.places.iter().find(|place| place.belongs_to(address)) {
+        if let Some(own) = self.places.iter().find(|place| place.belongs_to(whose)) {
             return own.add(outcome, weight);
         }
         let least = self.places.iter().map(|place| (place.weight(), place)).min_by_key(|(weight, _)| *weight);
         if let Some((inherited, place)) = least {
-            place.give(address, inherited);
+            place.give(whose, inherited);
             place.add(outcome, weight);
         }
     }
@@ -183,13 +186,13 @@ const fn shared(address: IpAddr) -> [u64; 2] {
 }
 
 impl HeavyHitters {
-    /// Counts one packet for as many as `weight` says. One thread only calls this.
-    pub fn count(&self, source: IpAddr, target: IpAddr, outcome: Outcome, weight: u64, now: Nanos) {
+    /// Counts one packet from a source to a target of a tenant, for as many as `weight` says. One thread only calls this.
+    pub fn count(&self, tenant: TenantId, [source, target]: [IpAddr; 2], outcome: Outcome, weight: u64, now: Nanos) {
         let window = now.get() >> WINDOW_BITS;
         let side = usize::from(window & 1 == 1);
-        for (places, address) in [(&self.sources, shared(source)), (&self.targets, whole(target))] {
+        for (places, [high, low]) in [(&self.sources, shared(source)), (&self.targets, whole(target))] {
             if let Some(places) = places.get(side) {
-                places.add(window, address, outcome, weight);
+                places.add(window, [high, low, u64::from(tenant.get())], outcome, weight);
             }
         }
     }
@@ -287,14 +290,29 @@ mod tests {
     fn each_outcome_is_counted_of_source_and_target() {
         let hitters = HeavyHitters::default();
         for (outcome, times) in [(Outcome::Opened, 3), (Outcome::Challenged, 4), (Outcome::Dropped, 5)] {
-            (0..times).for_each(|_| hitters.count(ip("192.0.2.1"), ip("198.51.100.10"), outcome, 1, NOW));
+            (0..times)
+                .for_each(|_| hitters.count(TenantId::NONE, [ip("192.0.2.1"), ip("198.51.100.10")], outcome, 1, NOW));
         }
-        hitters.count(ip("2001:db8::1"), ip("2001:db8:51::10"), Outcome::Dropped, 16, NOW);
-        hitters.count(ip("2001:db8::2"), ip("2001:db8:51::10"), Outcome::Opened, 1, NOW);
+        hitters.count(TenantId::NONE, [ip("2001:db8::1"), ip("2001:db8:51::10")], Outcome::Dropped, 16, NOW);
+        hitters.count(TenantId::NONE, [ip("2001:db8::2"), ip("2001:db8:51::10")], Outcome::Opened, 1, NOW);
         assert_eq!(of(hitters.sources(NOW), "192.0.2.1"), Counts { opened: 3, challenged: 4, dropped: 5 });
         assert_eq!(of(hitters.targets(NOW), "198.51.100.10").sum(), 12);
         assert_eq!(of(hitters.sources(NOW), "2001:db8::").sum(), 17, "one /64 is one source");
         assert_eq!(of(hitters.targets(NOW), "2001:db8:51::10"), Counts { opened: 1, challenged: 0, dropped: 16 });
+    }
+
+    #[test]
+    fn an_address_of_one_tenant_is_not_that_of_another() {
+        let hitters = HeavyHitters::default();
+        for number in 0..3 {
+            let ends = [ip("192.0.2.1"), ip("198.51.100.10")];
+            hitters.count(TenantId::new(number), ends, Outcome::Opened, u64::from(number) + 1, NOW);
+        }
+        let mut counted: Vec<_> =
+            hitters.sources(NOW).map(|talker| (talker.tenant.get(), talker.counts.opened)).collect();
+        counted.sort_unstable();
+        assert_eq!(counted, [(0, 1), (1, 2), (2, 3)]);
+        assert_eq!(hitters.targets(NOW).count(), 3);
     }
 
     /// FLD-10's other half: who stands out is known however many come once.
@@ -303,9 +321,9 @@ mod tests {
         let hitters = HeavyHitters::default();
         for number in 0..100_000_u32 {
             let forged = IpAddr::V4(number.wrapping_mul(0x9e37_79b9).into());
-            hitters.count(forged, ip("198.51.100.10"), Outcome::Dropped, 1, NOW);
+            hitters.count(TenantId::NONE, [forged, ip("198.51.100.10")], Outcome::Dropped, 1, NOW);
             if number % 20 == 0 {
-                hitters.count(ip("192.0.2.1"), ip("198.51.100.10"), Outcome::Opened, 1, NOW);
+                hitters.count(TenantId::NONE, [ip("192.0.2.1"), ip("198.51.100.10")], Outcome::Opened, 1, NOW);
             }
         }
         let most = hitters.sources(NOW).max_by_key(|talker| talker.counts.sum()).unwrap();
@@ -318,13 +336,13 @@ mod tests {
     #[test]
     fn what_is_over_is_forgotten() {
         let hitters = HeavyHitters::default();
-        hitters.count(ip("192.0.2.1"), ip("198.51.100.10"), Outcome::Opened, 1, NOW);
+        hitters.count(TenantId::NONE, [ip("192.0.2.1"), ip("198.51.100.10")], Outcome::Opened, 1, NOW);
         let later = |seconds| NOW + Nanos::from_secs(seconds);
         assert_eq!(of(hitters.sources(later(8)), "192.0.2.1").opened, 1);
-        hitters.count(ip("192.0.2.2"), ip("198.51.100.10"), Outcome::Opened, 1, later(8));
+        hitters.count(TenantId::NONE, [ip("192.0.2.2"), ip("198.51.100.10")], Outcome::Opened, 1, later(8));
         assert_eq!(of(hitters.targets(later(8)), "198.51.100.10").opened, 2, "both windows");
         assert_eq!(hitters.sources(later(60)).count(), 0, "nothing has come since");
-        hitters.count(ip("192.0.2.3"), ip("198.51.100.10"), Outcome::Opened, 1, later(60));
+        hitters.count(TenantId::NONE, [ip("192.0.2.3"), ip("198.51.100.10")], Outcome::Opened, 1, later(60));
         assert_eq!(of(hitters.targets(later(60)), "198.51.100.10").opened, 1);
         let span = HeavyHitters::span(NOW);
         assert!((Nanos::from_secs(8)..Nanos::from_secs(18)).contains(&span), "{span:?}");
@@ -359,7 +377,7 @@ mod tests {
                     // Each address comes with a weight of its own.
                     let last = number % 200;
                     let source = IpAddr::V4((0x0a00_0000 + last).into());
-                    hitters.count(source, source, Outcome::Opened, 1 + u64::from(last) * 1_000_000, NOW);
+                    hitters.count(TenantId::NONE, [source; 2], Outcome::Opened, 1 + u64::from(last) * 1_000_000, NOW);
                 }
             });
             while !writer.is_finished() {

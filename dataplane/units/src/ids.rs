@@ -66,6 +66,16 @@ id! {
     BackendId(u32)
 }
 
+id! {
+    /// A tenant: 0 is nobody's, the others in order of first mention since the start, so that none has another's number.
+    TenantId(u16)
+}
+
+impl TenantId {
+    /// What belongs to no tenant.
+    pub const NONE: Self = Self(0);
+}
+
 impl ZoneId {
     /// What is addressed to, or comes from, the appliance itself.
     pub const APPLIANCE: Self = Self(0);

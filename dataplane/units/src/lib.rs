@@ -9,6 +9,6 @@ pub mod limits;
 pub mod rate;
 pub mod time;
 
-pub use ids::{BackendId, Generation, PortId, QueueId, RuleId, ServiceId, WorkerId, ZoneId};
+pub use ids::{BackendId, Generation, PortId, QueueId, RuleId, ServiceId, TenantId, WorkerId, ZoneId};
 pub use rate::PerSecond;
 pub use time::{Nanos, Tick};

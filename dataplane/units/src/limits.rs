@@ -38,9 +38,15 @@ pub const INSTANCES_MAX: usize = 64;
 /// Pairs of ports that frames pass through: two ports each.
 pub const PAIRS_MAX: usize = PORTS_MAX / 2;
 
+/// The last VLAN there is (IEEE 802.1Q table 9-2).
+pub const VLAN_MAX: u16 = 4_094;
+
+/// Tenants of one policy: each has a VLAN of its own.
+pub const TENANTS_MAX: usize = VLAN_MAX as usize;
+
 /// Next hops a worker knows: sessions name them in 16 bits, seven values of which mean the kernel, a tunnel, none, a connection
-/// that began with a SYN cookie, either side of NAT64, and a service with tiers, and some a pair of ports.
-pub const NEXT_HOPS_MAX: usize = 65_529 - PAIRS_MAX;
+/// that began with a SYN cookie, either side of NAT64, and a service with tiers, and some a pair of ports, with or without a tenant.
+pub const NEXT_HOPS_MAX: usize = 65_529 - 2 * PAIRS_MAX;
 
 /// Backends with sessions on one worker at one time: sessions name them in 16 bits; beyond, traffic flows uncounted.
 pub const BINDINGS_MAX: usize = 65_535;

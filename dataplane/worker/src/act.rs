@@ -185,7 +185,7 @@ impl<B: Buffer> Shard<B> {
             return Err(Verdict::Drop(DropReason::SourceAddressGone));
         }
         let session = A::table(&self.sessions).session(slot);
-        let (original, kind) = (session.tuple(Direction::Original), session.kind());
+        let (original, kind, tenant) = (session.tuple(Direction::Original), session.kind(), session.tenant());
         let mut rule = session.rule();
         if session.flags() & FROM_KERNEL == 0 {
             let came = session.ingress(Direction::Original);
@@ -204,6 +204,7 @@ impl<B: Buffer> Shard<B> {
             let candidate = Candidate {
                 from: self.snapshot.zone(came),
                 to: self.zone_behind::<A>(slot, protocol),
+                tenant,
                 protocol,
                 endpoints,
                 source_port,

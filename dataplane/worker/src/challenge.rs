@@ -94,7 +94,7 @@ impl<B: Buffer> Shard<B> {
         }
         let verdict = if self.answer_syn(packet, &facts, &tcp, service) {
             service.guard().asked(self.now);
-            self.note(Outcome::Challenged, facts.endpoints.source(), facts.endpoints.destination());
+            self.note(Outcome::Challenged, applicant.candidate.tenant, &facts.endpoints);
             self.answered(packet, facts.endpoints.source())
         } else {
             Verdict::Drop(DropReason::BuffersExhausted)

@@ -11,7 +11,7 @@ use stage::balancer::Mode;
 use stage::firewall::Candidate;
 use stage::heavy_hitters::Outcome;
 use stage::translate::{Covered, Deltas};
-use units::{RuleId, ServiceId};
+use units::{RuleId, ServiceId, TenantId};
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, TcpFlags, Transport};
 
@@ -39,8 +39,9 @@ impl<B: Buffer> Shard<B> {
         rule: Option<RuleId>,
     ) -> Result<Verdict, DropReason> {
         // An earlier packet of this burst may have opened it.
-        let hash = A::table(&self.sessions).hash(kind, &tuple);
-        if let Some((slot, direction)) = A::table(&self.sessions).lookup(hash, kind, &tuple) {
+        let tenant = applicant.candidate.tenant;
+        let hash = A::table(&self.sessions).hash_in(tenant, kind, &tuple);
+        if let Some((slot, direction)) = A::table(&self.sessions).lookup_in(tenant, hash, kind, &tuple) {
             return match self.act::<A>(packet, slot, direction) {
                 Acted::Verdict(verdict) => Ok(verdict),
                 Acted::Anew => Err(DropReason::NoSession),
@@ -49,6 +50,7 @@ impl<B: Buffer> Shard<B> {
         let mut new = NewSession::new(kind, tuple, tuple.reversed());
         new.generation = self.snapshot.generation.short();
         new.rule = rule;
+        new.tenant = tenant;
         new.ingress = [packet.port; 2];
         new.next_hop = [NextHopId::NONE.get(); 2];
         let opens = match facts.transport {
@@ -102,7 +104,7 @@ impl<B: Buffer> Shard<B> {
             return Err(DropReason::SessionTableFull);
         }
         self.count_first::<A>(packet.len(facts), slot);
-        self.note(Outcome::Opened, facts.endpoints.source(), facts.endpoints.destination());
+        self.note(Outcome::Opened, tenant, &facts.endpoints);
         Ok(self.dispatch::<A>(packet, facts, slot, Direction::Original))
     }
 
@@ -138,7 +140,7 @@ impl<B: Buffer> Shard<B> {
         new.next_hop = [NextHopId::KERNEL.get(), NextHopId::NONE.get()];
         let slot = self.insert(&new)?;
         self.count_first::<A>(packet.len(facts), slot);
-        self.note(Outcome::Opened, facts.endpoints.source(), facts.endpoints.destination());
+        self.note(Outcome::Opened, TenantId::NONE, &facts.endpoints);
         Ok(Verdict::Punt(packet.port))
     }
 
@@ -288,7 +290,8 @@ impl<B: Buffer> Shard<B> {
     /// Adds a session. A full table gives up what has been half open for longest before it refuses what is new; what is
     /// established is never given up. A conversation that is over makes room for a new one with the same tuple.
     pub(crate) fn insert<A: Family>(&mut self, new: &NewSession<A>) -> Result<Slot, DropReason> {
-        let hashes = [&new.original, &new.reply].map(|tuple| A::table(&self.sessions).hash(new.kind, tuple));
+        let table = A::table(&self.sessions);
+        let hashes = [&new.original, &new.reply].map(|tuple| table.hash_in(new.tenant, new.kind, tuple));
         let slot = self.insert_held(new, hashes)?;
         for hop in new.next_hop {
             self.next_hops.retain(NextHopId::new(hop));
@@ -307,7 +310,7 @@ impl<B: Buffer> Shard<B> {
                     let session = A::table_mut(&mut self.sessions).session_mut(slot);
                     session.set_flags(session.flags() | COUNTED_OF_SOURCE);
                 }
-                Err(_) => self.give_back_to_source(new.ingress[0], new.original.source.into_ip()),
+                Err(_) => self.give_back_to_source((new.tenant, new.ingress[0]), new.original.source.into_ip()),
             }
         }
         inserted
@@ -335,7 +338,8 @@ impl<B: Buffer> Shard<B> {
     #[cold]
     fn clear_the_way<A: Family>(&mut self, new: &NewSession<A>) -> bool {
         let table = A::table(&self.sessions);
-        let in_the_way = table.lookup(table.hash(new.kind, &new.reply), new.kind, &new.reply);
+        let hash = table.hash_in(new.tenant, new.kind, &new.reply);
+        let in_the_way = table.lookup_in(new.tenant, hash, new.kind, &new.reply);
         match in_the_way {
             Some((slot, _)) if table.session(slot).state().is_over() => {
                 self.close::<A>(slot);

@@ -78,16 +78,11 @@ impl<B: Buffer> Shard<B> {
             && !local::is_discovery_message(facts)
     }
 
-    /// Takes in a fragment that came by `port`. `steer` says that it may be another worker's.
+    /// Takes in a fragment, whose facts these are. `steer` says that it may be another worker's.
     #[cold]
-    pub(crate) fn gather(
-        &mut self,
-        buffer: B,
-        facts: &Facts,
-        port: PortId,
-        origin: Origin,
-        steer: bool,
-    ) -> Gathered<B> {
+    pub(crate) fn gather(&mut self, packet: Packet<B>, facts: &Facts, steer: bool) -> Gathered<B> {
+        let tenant = self.snapshot.tenant_of(&packet);
+        let Packet { buffer, port, origin, .. } = packet;
         if steer {
             let collector = steer::collector(&facts.endpoints, &self.snapshot, self.workers);
             if collector != self.id {
@@ -103,6 +98,7 @@ impl<B: Buffer> Shard<B> {
             protocol: if facts.endpoints.is_v6() { 0 } else { facts.protocol },
             identification: piece.identification,
             zone: self.snapshot.zone(port),
+            tenant,
         };
         let counters = &self.counters;
         let mut lost = |reason: DropReason, many| (0..many).for_each(|_| counters.drop_one(reason));

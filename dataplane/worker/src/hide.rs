@@ -254,7 +254,7 @@ impl<B: Buffer> Shard<B> {
         let fits = |address: A, port: u16, new: &mut NewSession<A>| {
             set_outside(new, address, port);
             let outside = (address.into_ip(), port);
-            let free = !A::table(&self.sessions).contains(new.kind, &new.reply)
+            let free = !A::table(&self.sessions).contains_in(new.tenant, new.kind, &new.reply)
                 && !self.is_served(new.kind, outside)
                 && and(self, outside);
             free.then_some(outside)

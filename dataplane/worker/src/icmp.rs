@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use frame::Buffer;
-use session::{Direction, Slot, Table, Traffic, Tuple};
+use session::{Direction, Kind, Slot, Table, Traffic, Tuple};
 use stage::DropReason;
 use stage::translate::{NewEndpoints, Toward, outer_addresses, rewrite_error_v4, rewrite_error_v6};
-use units::PortId;
+use units::{PortId, TenantId};
 use wire::emit::IcmpErrorKind;
 use wire::{Facts, Quote, QuotedTransport, Transport, icmpv4, icmpv6};
 
@@ -80,8 +80,8 @@ fn is_source_quench(facts: &Facts) -> bool {
     !facts.endpoints.is_v6() && matches!(facts.transport, Transport::IcmpError { kind: icmpv4::SOURCE_QUENCH, .. })
 }
 
-fn find<A: Family>(table: &Table<A>, kind: session::Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
-    table.lookup(table.hash(kind, tuple), kind, tuple)
+fn find<A: Family>(table: &Table<A>, tenant: TenantId, kind: Kind, tuple: &Tuple<A>) -> Option<(Slot, Direction)> {
+    table.lookup_in(tenant, table.hash_in(tenant, kind, tuple), kind, tuple)
 }
 
 impl<B: Buffer> Shard<B> {
@@ -94,13 +94,19 @@ impl<B: Buffer> Shard<B> {
         if facts.endpoints.destination() != quote.endpoints.source() {
             return Verdict::Drop(DropReason::IcmpErrorUnmatched);
         }
-        if let Some(verdict) = self.tunnel_error(packet, facts, quote) {
+        let tenant = self.snapshot.tenant_of(packet);
+        // Tunnels, tiers and NAT64 are for what is routed: a tenant speaks of other packets by the same addresses.
+        if tenant == TenantId::NONE
+            && let Some(verdict) = self.tunnel_error(packet, facts, quote)
+        {
             return verdict;
         }
         if claims_a_tiny_link(packet.buffer.bytes(), facts) {
             return Verdict::Drop(DropReason::IcmpMtuFloor);
         }
-        if let Some(verdict) = self.error_from_tier(packet, facts, quote) {
+        if tenant == TenantId::NONE
+            && let Some(verdict) = self.error_from_tier(packet, facts, quote)
+        {
             return verdict;
         }
         if packet.frame.link.tags > 0 && packet.origin == Origin::Wire {
@@ -108,13 +114,16 @@ impl<B: Buffer> Shard<B> {
         }
         // What the quoted packet's answer would look like here is what the error travels with.
         let found = match Flow::against(quote) {
-            Some(Flow::V4(kind, tuple)) if !facts.endpoints.is_v6() => find(&self.sessions.v4, kind, &tuple)
+            Some(Flow::V4(kind, tuple)) if !facts.endpoints.is_v6() => find(&self.sessions.v4, tenant, kind, &tuple)
                 .map(|(slot, way)| self.cross::<Ipv4Addr>(packet, facts, quote, slot, way)),
-            Some(Flow::V6(kind, tuple)) if facts.endpoints.is_v6() => find(&self.sessions.v6, kind, &tuple)
+            Some(Flow::V6(kind, tuple)) if facts.endpoints.is_v6() => find(&self.sessions.v6, tenant, kind, &tuple)
                 .map(|(slot, way)| self.cross::<Ipv6Addr>(packet, facts, quote, slot, way)),
             Some(_) | None => None,
         };
-        let found = found.or_else(|| self.error_from_v4(packet, facts, quote));
+        let found = match found {
+            None if tenant == TenantId::NONE => self.error_from_v4(packet, facts, quote),
+            found => found,
+        };
         found.unwrap_or(Verdict::Drop(DropReason::IcmpErrorUnmatched))
     }
 

@@ -141,7 +141,10 @@ impl<B: Buffer> Shard<B> {
     pub(crate) fn is_of_the_same_way<A: Family>(&self, packet: &Packet<B>, session: &session::Session<A>) -> bool {
         let way = NextHopId::new(session.next_hop(Direction::Original));
         match packet.origin {
-            Origin::InLine => self.snapshot.pair(packet.port).is_some_and(|pair| way == NextHopId::through(pair)),
+            Origin::InLine => {
+                let through = |pair| NextHopId::through_for(pair, session.tenant());
+                self.snapshot.pair(packet.port).is_some_and(|pair| way == through(pair))
+            }
             // What instances of tiers mark is for sessions with tiers.
             Origin::Wire => !way.is_through() && (packet.frame.link.tags == 0 || way == NextHopId::TIERED),
             Origin::Tunnel | Origin::Kernel | Origin::Tier(_) => !way.is_through(),
@@ -181,6 +184,7 @@ impl<B: Buffer> Shard<B> {
         let candidate = Candidate {
             from: self.snapshot.zone(packet.port),
             to: self.snapshot.zone(pair.other),
+            tenant: self.snapshot.tenant_of(packet),
             protocol: facts.protocol,
             endpoints: facts.endpoints,
             source_port,
@@ -217,7 +221,7 @@ impl<B: Buffer> Shard<B> {
     pub(crate) fn open_through<A: Family>(&mut self, bound: Bound, mut new: NewSession<A>) -> Result<Slot, DropReason> {
         let [port, _] = new.ingress;
         let pair = self.snapshot.pair(port).ok_or(DropReason::NoRoute)?;
-        new.next_hop = [NextHopId::through(pair).get(); 2];
+        new.next_hop = [NextHopId::through_for(pair, new.tenant).get(); 2];
         new.ingress = [port, pair.other];
         let slot = self.insert(&new)?;
         if let Bound::Backend(service, place) = bound {
@@ -240,7 +244,7 @@ impl<B: Buffer> Shard<B> {
         backend: &Backend,
     ) -> Result<(), DropReason> {
         let [port, _] = new.ingress;
-        new.next_hop = [NextHopId::through(pair).get(); 2];
+        new.next_hop = [NextHopId::through_for(pair, new.tenant).get(); 2];
         new.ingress = [port, pair.other];
         let address = backend.address();
         let routed = self.snapshot.routes.lookup(address).filter(|route| route.port == pair.other);

@@ -63,6 +63,7 @@ mod stopwatch;
 mod sweep;
 mod tag;
 mod talkers;
+mod tenants;
 mod tiering;
 mod tiers;
 mod trace;
@@ -88,6 +89,7 @@ pub use shard::Shard;
 pub use snapshot::{Behind, FragmentBounds, Midstream, Pair, PortFacts, Quiet, Snapshot};
 pub use steering::Steering;
 pub use sweep::{Cursor, Dump, Ends, Flush, SessionRecord};
+pub use tenants::{NoNumber, Tenant, Tenants};
 pub use tiering::Tiering;
 pub use trace::{
     Came, DEPARTURES_MAX, Decision, Departure, Fate, Leads, Met, PacketMatch, PacketTerm, ServiceAsked, TERMS_MAX,

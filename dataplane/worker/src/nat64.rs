@@ -27,7 +27,7 @@ use session::{Direction, Kind, NewSession, Slot, Tuple, tcp_state};
 use stage::DropReason;
 use stage::heavy_hitters::Outcome;
 use stage::translate::{Inside, Mapped, MappingId, NoMapping, Outside};
-use units::{PortId, RuleId};
+use units::{PortId, RuleId, TenantId};
 use wire::emit::IcmpErrorKind;
 use wire::{Endpoints, Facts, Transport};
 
@@ -288,7 +288,7 @@ impl<B: Buffer> Shard<B> {
             pool.opened();
         }
         self.count_first::<std::net::Ipv6Addr>(packet.len(facts), slot);
-        self.note(Outcome::Opened, facts.endpoints.source(), facts.endpoints.destination());
+        self.note(Outcome::Opened, TenantId::NONE, &facts.endpoints);
         Ok(match self.become_v6(packet, facts, slot, Direction::Original) {
             Ok(facts) => self.dispatch::<std::net::Ipv6Addr>(packet, &facts, slot, Direction::Original),
             Err(verdict) => verdict,

@@ -25,7 +25,7 @@ use stage::firewall::{Action, Candidate, Judgement};
 use stage::heavy_hitters::Outcome;
 use stage::syn_cookie::CookieMode;
 use units::limits::BURST_MAX;
-use units::{PortId, RuleId, ServiceId, ZoneId};
+use units::{PortId, RuleId, ServiceId, TenantId, ZoneId};
 use wire::plain::{is_ordinary, plain_opening};
 use wire::{Content, Verify, dissect};
 
@@ -171,6 +171,7 @@ impl<B: Buffer> Shard<B> {
                     candidates.push(Candidate {
                         from: snapshot.zone(crowd.port),
                         to,
+                        tenant: TenantId::NONE,
                         protocol: if kind == Kind::Tcp { 6 } else { 17 },
                         endpoints: A::endpoints(&head.tuple),
                         source_port: head.tuple.source_port,
@@ -477,7 +478,7 @@ impl<B: Buffer> Shard<B> {
         }
         self.counters.sessions_opened.add(1);
         self.tell_opened::<A>(slot);
-        self.note(Outcome::Opened, head.tuple.source.into_ip(), head.tuple.destination.into_ip());
+        self.note(Outcome::Opened, TenantId::NONE, &A::endpoints(&head.tuple));
         let (Some(lane), Some(Some(buffer))) = (crowd.lanes.get_mut(position), crowd.buffers.get_mut(position)) else {
             return;
         };
@@ -539,7 +540,7 @@ impl<B: Buffer> Shard<B> {
             return self.send_in_full(crowd, position, |_, _, _| verdict);
         };
         self.counters.drop_one(reason);
-        self.note(Outcome::Dropped, tuple.source.into_ip(), tuple.destination.into_ip());
+        self.note(Outcome::Dropped, TenantId::NONE, &A::endpoints(tuple));
         if let (Some(lane), Some(place)) = (crowd.lanes.get_mut(position), crowd.buffers.get_mut(position)) {
             *lane = Lane::Gone;
             *place = None;

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use stage::translate::Hop;
 use stage::{DropReason, Keyed};
 use units::limits::{HELD_MAX, HELD_PER_NEIGHBOR, NEXT_HOPS_MAX, PAIRS_MAX};
-use units::{PortId, Tick};
+use units::{PortId, TenantId, Tick};
 use wire::MacAddr;
 
 use crate::snapshot::{Pair, PortFacts};
@@ -46,6 +46,13 @@ impl NextHopId {
         Self(THROUGH - pair.number)
     }
 
+    /// As [`through`](Self::through), of a session of this tenant. The plain path, which compares no tenants, does not look at
+    /// a tenant's: it never takes a packet for one of its session.
+    #[must_use]
+    pub(crate) fn through_for(pair: Pair, tenant: TenantId) -> Self {
+        if tenant == TenantId::NONE { Self::through(pair) } else { Self(THROUGH_TENANT - pair.number) }
+    }
+
     /// Whether this is a side of NAT64.
     #[must_use]
     pub(crate) const fn crosses(self) -> bool {
@@ -73,10 +80,13 @@ impl NextHopId {
 
 /// The first pair; the others are below.
 const THROUGH: u16 = u16::MAX - 7;
+/// The first pair again, of tenants' sessions; the others are below.
+const THROUGH_TENANT: u16 = THROUGH - 32;
 /// The last of them.
-const THROUGH_LAST: u16 = THROUGH - 31;
+const THROUGH_LAST: u16 = THROUGH_TENANT - 31;
 
-const _: () = assert!((THROUGH - THROUGH_LAST) as usize + 1 == PAIRS_MAX);
+const _: () = assert!((THROUGH - THROUGH_TENANT) as usize == PAIRS_MAX);
+const _: () = assert!((THROUGH_TENANT - THROUGH_LAST) as usize + 1 == PAIRS_MAX);
 const _: () = assert!(NEXT_HOPS_MAX <= THROUGH_LAST as usize);
 
 /// What is known of a next hop.
@@ -438,7 +448,9 @@ mod tests {
     #[test]
     fn no_special_next_hop_is_another_or_a_real_one() {
         let pair = |number| Pair { number, other: PORT };
-        let pairs = (0..u16::try_from(PAIRS_MAX).unwrap()).map(|number| NextHopId::through(pair(number)));
+        let numbers = 0..u16::try_from(PAIRS_MAX).unwrap();
+        let tenants = [0, 1].map(TenantId::new);
+        let pairs = numbers.flat_map(|number| tenants.map(|tenant| NextHopId::through_for(pair(number), tenant)));
         let alone = [
             NextHopId::KERNEL,
             NextHopId::NONE,
@@ -450,8 +462,13 @@ mod tests {
         ];
         let special: Vec<NextHopId> = alone.into_iter().chain(pairs).collect();
         let numbers: std::collections::HashSet<u16> = special.iter().map(|id| id.get()).collect();
-        assert_eq!(numbers.len(), alone.len() + PAIRS_MAX);
-        assert_eq!(special.iter().filter(|id| id.is_through()).count(), PAIRS_MAX);
+        assert_eq!(numbers.len(), alone.len() + 2 * PAIRS_MAX);
+        assert_eq!(special.iter().filter(|id| id.is_through()).count(), 2 * PAIRS_MAX);
+        assert_eq!(NextHopId::through_for(pair(9), TenantId::NONE), NextHopId::through(pair(9)));
+        assert_eq!(
+            NextHopId::through_for(pair(9), TenantId::new(1)),
+            NextHopId::through_for(pair(9), TenantId::new(2))
+        );
         assert_eq!(special.iter().filter(|id| id.crosses()).count(), 2);
 
         let mut hops = NextHops::<()>::new();

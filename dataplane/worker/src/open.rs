@@ -10,7 +10,7 @@ use stage::DropReason;
 use stage::firewall::{Action, Candidate, Judgement};
 use stage::translate::MappingId;
 use units::limits::BURST_MAX;
-use units::{ServiceId, ZoneId};
+use units::{ServiceId, TenantId, ZoneId};
 use wire::emit::IcmpErrorKind;
 use wire::{Content, Facts, Malformed, TcpFlags, Transport};
 
@@ -189,6 +189,7 @@ impl<B: Buffer> Shard<B> {
         let candidate = Candidate {
             from: self.snapshot.zone(packet.port),
             to,
+            tenant: TenantId::NONE,
             protocol: facts.protocol,
             endpoints: facts.endpoints,
             source_port,

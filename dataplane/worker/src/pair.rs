@@ -4,7 +4,8 @@
 //!
 //! A session that passes in line names its pair instead of a next hop ([`NextHopId::through`]); where it leads to a
 //! backend, its lease is the next hop that tells the backend's MAC ([`leads_to`]). Routed packets meet none of this: their
-//! bursts come by other ports, and a pair is no next hop in the table. What stands in a packet's way is left to
+//! bursts come by other ports, and a pair is no next hop in the table. A tenant's session names its pair by another next hop
+//! ([`NextHopId::through_for`]): its packets have a tag and are not plain. What stands in a packet's way is left to
 //! [`in_line`](crate::in_line) and [`act`](crate::act); nothing has been changed then.
 
 use frame::Buffer;

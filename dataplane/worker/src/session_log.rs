@@ -25,6 +25,7 @@ use crate::next_hop::{NextHopId, NextHops};
 use crate::shard::Shard;
 use crate::snapshot::Snapshot;
 use crate::sweep::{Ends, ends};
+use crate::tenants::{Tenant, Tenants};
 
 /// What is told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub struct LogRecord {
     pub opened: Tick,
     /// Ticks since its last packet.
     pub idle: u16,
+    /// Whose addresses these are.
+    pub tenant: Option<Arc<Tenant>>,
     /// The kind of protocol.
     pub kind: Kind,
     /// Where it stands.
@@ -172,6 +175,7 @@ impl SessionLog {
 /// What a worker writes records with: parts of its shard, so that others of them can change meanwhile.
 pub(crate) struct Scribe<'s, B> {
     log: &'s SessionLog,
+    tenants: &'s Tenants,
     bindings: &'s Bindings,
     next_hops: &'s NextHops<B>,
     counters: &'s WorkerCounters,
@@ -190,7 +194,8 @@ impl<'s, B> Scribe<'s, B> {
         now: Nanos,
     ) -> Option<Self> {
         let log = snapshot.session_log.as_deref()?;
-        Some(Self { log, bindings, next_hops, counters, owner, now })
+        let tenants = &*snapshot.tenants;
+        Some(Self { log, tenants, bindings, next_hops, counters, owner, now })
     }
 
     /// Tells that a session has opened.
@@ -229,6 +234,7 @@ impl<'s, B> Scribe<'s, B> {
             at: self.now,
             opened: session.created(),
             idle: session.idle(self.now.tick()),
+            tenant: self.tenants.tenant(session.tenant()).cloned(),
             kind: session.kind(),
             state: session.state(),
             original,

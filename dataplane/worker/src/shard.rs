@@ -13,7 +13,7 @@ use stage::heavy_hitters::Sampler;
 use stage::reassembly::Waiting;
 use stage::translate::{Mappings, PortSlice};
 use units::limits::KERNEL_SESSIONS;
-use units::{Nanos, PortId, Tick, WorkerId};
+use units::{Nanos, PortId, TenantId, Tick, WorkerId};
 use wire::MacAddr;
 
 use crate::act::{FROM_KERNEL, HALF_OPEN};
@@ -103,8 +103,8 @@ pub(crate) struct Held {
     from_kernel: bool,
     leased: Leased,
     half_open: bool,
-    /// The port it came by, if its source's count has it.
-    counted_at: Option<PortId>,
+    /// Its tenant and the port it came by, if its source's count has it.
+    counted_at: Option<(TenantId, PortId)>,
     splice: Option<u32>,
     journey: Option<u32>,
 }
@@ -335,8 +335,8 @@ impl<B> Shard<B> {
         if held.half_open {
             self.bindings.end_handshake(held.binding);
         }
-        if let Some(port) = held.counted_at {
-            self.give_back_to_source(port, held.client);
+        if let Some(counted_at) = held.counted_at {
+            self.give_back_to_source(counted_at, held.client);
         }
         self.bindings.count(held.binding, held.traffic);
         self.bindings.close(held.binding);

@@ -25,6 +25,7 @@ use wire::{Extensions, MacAddr};
 use crate::packet::Origin;
 use crate::session_log::SessionLog;
 use crate::steering::Steering;
+use crate::tenants::Tenants;
 use crate::tiering::Tiering;
 
 /// What a worker knows of a port.
@@ -143,6 +144,8 @@ pub struct Snapshot {
     pub watched: Arc<HashSet<IpAddr, Keyed>>,
     /// The tiers of services, and what tells those a packet has passed.
     pub tiering: Arc<Tiering>,
+    /// Whom the VLANs of frames belong to that pass in line.
+    pub tenants: Arc<Tenants>,
     /// Broadcast addresses of the connected prefixes.
     pub broadcast: Vec<Ipv4Addr>,
     /// The routes, connected prefixes included.

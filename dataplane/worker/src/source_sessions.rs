@@ -3,8 +3,8 @@
 
 use session::{Direction, NewSession, Session};
 use stage::DropReason;
-use stage::limiter::open_sessions::Taken;
-use units::PortId;
+use stage::limiter::open_sessions::{Source, Taken};
+use units::{PortId, TenantId};
 
 use crate::act::{FROM_KERNEL, HALF_OPEN};
 use crate::family::Family;
@@ -15,9 +15,9 @@ use crate::shard::Shard;
 pub(crate) const COUNTED_OF_SOURCE: u8 = 8;
 const _: () = assert!(COUNTED_OF_SOURCE & (FROM_KERNEL | INBOUND | FORWARDED | HALF_OPEN) == 0);
 
-/// The port that a session which counts has come by.
-pub(crate) fn counted_at<A: Family>(session: &Session<A>) -> Option<PortId> {
-    (session.flags() & COUNTED_OF_SOURCE != 0).then(|| session.ingress(Direction::Original))
+/// The tenant of a session which counts, and the port it has come by.
+pub(crate) fn counted_at<A: Family>(session: &Session<A>) -> Option<(TenantId, PortId)> {
+    (session.flags() & COUNTED_OF_SOURCE != 0).then(|| (session.tenant(), session.ingress(Direction::Original)))
 }
 
 impl<B> Shard<B> {
@@ -34,18 +34,19 @@ impl<B> Shard<B> {
         }
         let limits = &self.snapshot.source_limits;
         let Some((open, limit)) = limits.limit(self.snapshot.zone(port)) else { return Ok(false) };
-        match open.take(limits.counted(port), new.original.source.into_ip().to_canonical(), limit) {
+        let (zone, address) = (limits.counted(port), new.original.source.into_ip().to_canonical());
+        match open.take(Source { zone, tenant: new.tenant, address }, limit) {
             Taken::Counted => Ok(true),
             Taken::Uncounted => Ok(false),
             Taken::Refused => Err(DropReason::SourceSessionsLimited),
         }
     }
 
-    /// Gives back what a session of `source` that came by `port` has taken.
-    pub(crate) fn give_back_to_source(&self, port: PortId, source: std::net::IpAddr) {
+    /// Gives back what a tenant's session of `source` that came by `port` has taken.
+    pub(crate) fn give_back_to_source(&self, (tenant, port): (TenantId, PortId), source: std::net::IpAddr) {
         let limits = &self.snapshot.source_limits;
         if let Some(open) = limits.open() {
-            open.give_back(limits.counted(port), source.to_canonical());
+            open.give_back(Source { zone: limits.counted(port), tenant, address: source.to_canonical() });
         }
     }
 }

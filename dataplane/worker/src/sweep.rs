@@ -17,6 +17,7 @@ use crate::command::Event;
 use crate::family::Family;
 use crate::next_hop::NextHopId;
 use crate::shard::Shard;
+use crate::tenants::Tenant;
 
 /// Slots looked at in one turn.
 const STRIDE: u32 = 256;
@@ -51,6 +52,8 @@ impl Ends {
 /// A copy of one session.
 #[derive(Clone, Debug)]
 pub struct SessionRecord {
+    /// Whose addresses these are.
+    pub tenant: Option<Arc<Tenant>>,
     /// The kind of protocol.
     pub kind: Kind,
     /// Where it stands.
@@ -263,6 +266,7 @@ impl<B> Shard<B> {
         let (packets, bytes) = session.counters(Direction::Original);
         let (reply_packets, reply_bytes) = session.counters(Direction::Reply);
         SessionRecord {
+            tenant: self.snapshot.tenants.tenant(session.tenant()).cloned(),
             kind: session.kind(),
             state: session.state(),
             original: ends(session, Direction::Original),

@@ -1,22 +1,21 @@
 //! Who opens sessions, and whose packets are dropped: noted at first packets and at drops, never at packets that pass, and of
 //! many only some. Management reads the sums from the worker's counters.
 
-use std::net::IpAddr;
-
 use stage::DropReason;
 use stage::heavy_hitters::Outcome;
-use wire::claimed;
+use units::TenantId;
+use wire::{Endpoints, claimed};
 
 use crate::burst::Door;
 use crate::packet::Origin;
 use crate::shard::Shard;
 
 impl<B> Shard<B> {
-    /// Notes what became of a packet.
+    /// Notes what became of a packet of this tenant.
     #[inline]
-    pub(crate) fn note(&mut self, outcome: Outcome, source: IpAddr, target: IpAddr) {
+    pub(crate) fn note(&mut self, outcome: Outcome, tenant: TenantId, ends: &Endpoints) {
         if self.sampler.is_due() {
-            self.count_talker(outcome, source, target);
+            self.count_talker(outcome, tenant, ends);
         }
     }
 
@@ -27,14 +26,15 @@ impl<B> Shard<B> {
             && door.origin != Origin::Kernel
             && let Some(claimed) = claimed(bytes)
         {
-            self.note(Outcome::Dropped, claimed.source(), claimed.destination());
+            self.note(Outcome::Dropped, self.snapshot.tenant_unread(bytes, door), &claimed);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn count_talker(&mut self, outcome: Outcome, source: IpAddr, target: IpAddr) {
+    fn count_talker(&mut self, outcome: Outcome, tenant: TenantId, ends: &Endpoints) {
         let weight = self.sampler.weight(self.tick);
-        self.counters.talkers.count(source, target, outcome, weight, self.now);
+        let ends = [ends.source(), ends.destination()];
+        self.counters.talkers.count(tenant, ends, outcome, weight, self.now);
     }
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use session::Direction;
 use stage::DropReason;
 use stage::firewall::{Candidate, Judgement};
-use units::{Nanos, PortId, RuleId, ServiceId, WorkerId};
+use units::{Nanos, PortId, RuleId, ServiceId, TenantId, WorkerId};
 use wire::{Content, Endpoints, Facts, Frame, Malformed, QuotedTransport, Transport};
 
 use crate::open::Bound;
@@ -50,6 +50,8 @@ pub enum PacketTerm {
     FromKernel(bool),
     /// The worker that decides about it.
     Owner(WorkerId),
+    /// The tenant it belongs to.
+    Tenant(TenantId),
 }
 
 /// Which packets are wanted: those every term holds for. Without terms, all.
@@ -60,9 +62,17 @@ pub struct PacketMatch {
 }
 
 impl PacketMatch {
-    /// Whether a packet is wanted that came this way; `frame` is `None` for bytes that are no packet.
-    pub(crate) fn wants(&self, frame: Option<&Frame>, port: PortId, origin: Origin, worker: WorkerId) -> bool {
+    /// Whether a packet of this tenant is wanted that came this way; `frame` is `None` for bytes that are no packet.
+    pub(crate) fn wants(
+        &self,
+        frame: Option<&Frame>,
+        port: PortId,
+        origin: Origin,
+        worker: WorkerId,
+        tenant: TenantId,
+    ) -> bool {
         self.terms.iter().all(|term| match *term {
+            PacketTerm::Tenant(wanted) => wanted == tenant,
             PacketTerm::Ingress(ingress) => ingress == port,
             PacketTerm::FromKernel(from_kernel) => (origin == Origin::Kernel) == from_kernel,
             PacketTerm::Owner(owner) => owner == worker,
@@ -108,7 +118,7 @@ impl PacketTerm {
             }
             Self::SourcePort(first, last) => source_port.is_some_and(|port| within(port, first, last)),
             Self::DestinationPort(first, last) => destination_port.is_some_and(|port| within(port, first, last)),
-            Self::Arp | Self::Ingress(_) | Self::FromKernel(_) | Self::Owner(_) => false,
+            Self::Arp | Self::Ingress(_) | Self::FromKernel(_) | Self::Owner(_) | Self::Tenant(_) => false,
         }
     }
 }

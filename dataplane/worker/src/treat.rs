@@ -139,12 +139,12 @@ impl<B: Buffer> Shard<B> {
         // Who may open nothing is not waited for either.
         if let Some(reason) = self.refuses_source(&packet) {
             self.counters.drop_one(reason);
-            self.note(Outcome::Dropped, facts.endpoints.source(), facts.endpoints.destination());
+            self.note(Outcome::Dropped, self.snapshot.tenant_of(&packet), &facts.endpoints);
             return Err(Lane::Gone);
         }
         let unwrapped = packet.origin == Origin::Tunnel && door.origin != Origin::Tunnel;
         let (origin, steer) = (packet.origin, door.steer || unwrapped);
-        match self.gather(packet.buffer, &facts, door.port, origin, steer) {
+        match self.gather(packet, &facts, steer) {
             Gathered::Gone => Err(Lane::Gone),
             Gathered::Elsewhere(buffer, collector) => {
                 *place = Some(buffer);
@@ -452,9 +452,10 @@ impl<B: Buffer> Shard<B> {
         }
         match (Flow::of(facts), facts.transport) {
             (Some(flow), _) => {
+                let tenant = self.snapshot.tenant_of(packet);
                 let hash = match &flow {
-                    Flow::V4(kind, tuple) => self.sessions.v4.hash(*kind, tuple),
-                    Flow::V6(kind, tuple) => self.sessions.v6.hash(*kind, tuple),
+                    Flow::V4(kind, tuple) => self.sessions.v4.hash_in(tenant, *kind, tuple),
+                    Flow::V6(kind, tuple) => self.sessions.v6.hash_in(tenant, *kind, tuple),
                 };
                 return Task::Find(flow, hash);
             }
@@ -510,7 +511,8 @@ impl<B: Buffer> Shard<B> {
         tuple: &Tuple<A>,
         hash: u64,
     ) -> Option<Verdict> {
-        if let Some((slot, direction)) = A::table(&self.sessions).lookup(hash, kind, tuple)
+        let tenant = self.snapshot.tenant_of(packet);
+        if let Some((slot, direction)) = A::table(&self.sessions).lookup_in(tenant, hash, kind, tuple)
             && let Acted::Verdict(verdict) = self.act::<A>(packet, slot, direction)
         {
             return Some(verdict);
@@ -536,7 +538,7 @@ impl<B: Buffer> Shard<B> {
         if let (Verdict::Drop(_) | Verdict::Refuse(..), Content::Ip(facts)) = (verdict, &packet.frame.content)
             && packet.origin != Origin::Kernel
         {
-            self.note(Outcome::Dropped, facts.endpoints.source(), facts.endpoints.destination());
+            self.note(Outcome::Dropped, self.snapshot.tenant_of(&packet), &facts.endpoints);
         }
         if packet.rest.is_some() {
             return self.depart(exits, packet, verdict);

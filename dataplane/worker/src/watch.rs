@@ -12,7 +12,7 @@ use stage::DropReason;
 use stage::firewall::{Candidate, Judgement};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use units::Nanos;
+use units::{Nanos, TenantId, WorkerId};
 use wire::{Content, Facts, Fragment, Frame, Transport, Verify, dissect};
 
 use crate::capture::{Catch, Side, Tap};
@@ -26,6 +26,7 @@ use crate::open::Bound;
 use crate::packet::{Arrival, Asked, Origin};
 use crate::poll::Worker;
 use crate::shard::Shard;
+use crate::snapshot::Snapshot;
 use crate::trace::{Came, Decision, Departure, Fate, Leads, Met, ServiceAsked, Trace, TraceOrder, TraceRecord};
 
 /// Buffers that control may lend for one trace.
@@ -67,10 +68,17 @@ impl Watch {
 
     /// Whether somebody wants to know what becomes of this packet, and it can be written down. One that is sure to `stay` with this worker
     /// and finds no room is counted, and needs no treatment of its own.
-    fn traces(&mut self, bytes: &[u8], arrival: &Arrival, worker: units::WorkerId, stays: bool) -> bool {
+    fn traces(
+        &mut self,
+        bytes: &[u8],
+        arrival: &Arrival,
+        (worker, snapshot): (WorkerId, &Snapshot),
+        stays: bool,
+    ) -> bool {
         let Some(trace) = &mut self.trace else { return false };
         let frame = dissect(bytes, Verify::Nothing).ok();
-        if !trace.order.wanted.wants(frame.as_ref(), arrival.port, arrival.origin, worker) {
+        let tenant = frame.as_ref().map_or(TenantId::NONE, |frame| tenant_of(frame, arrival, snapshot));
+        if !trace.order.wanted.wants(frame.as_ref(), arrival.port, arrival.origin, worker, tenant) {
             return false;
         }
         let lost = stays && !trace.has_room();
@@ -190,7 +198,8 @@ where
         let mut packets = core::mem::take(burst);
         let stays = self.shard.workers == 1 || !arrival.steer && arrival.asked == Asked::NOBODY;
         for buffer in packets.drain(..) {
-            let trace = self.watch.traces(buffer.bytes(), &arrival, self.shard.id, stays);
+            let here = (self.shard.id, &*self.shard.snapshot);
+            let trace = self.watch.traces(buffer.bytes(), &arrival, here, stays);
             let capture = self.watch.captures(buffer.bytes(), &arrival, stays);
             let alone = trace || capture;
             if alone && !run.is_empty() {
@@ -216,7 +225,8 @@ where
         // What only a trace tells is found out for nothing else.
         let traced = facts.filter(|_| wanted.trace);
         let flow = traced.and_then(flow_of);
-        let before = flow.and_then(|flow| self.shard.meet(&flow));
+        let tenant = read.as_ref().map_or(TenantId::NONE, |frame| tenant_of(frame, &arrival, &self.shard.snapshot));
+        let before = flow.and_then(|flow| self.shard.meet(tenant, &flow));
         let asked = traced.and_then(|facts| self.shard.service_asked(bytes, facts));
         self.exits.flush_to_workers(&self.shard.counters);
         let tally = Tally::of(&self.shard);
@@ -247,8 +257,8 @@ where
         }
         let left_as = || departures.first().and_then(|departure| flow_of(facts_of(departure.frame.as_ref()?)?));
         let after = flow
-            .and_then(|flow| self.shard.meet(&flow))
-            .or_else(|| left_as().and_then(|flow| self.shard.meet(&flow.reversed())).map(Met::turned));
+            .and_then(|flow| self.shard.meet(tenant, &flow))
+            .or_else(|| left_as().and_then(|flow| self.shard.meet(tenant, &flow.reversed())).map(Met::turned));
         let Some(trace) = &mut self.watch.trace else { return };
         trace.note(TraceRecord {
             at: self.shard.now,
@@ -440,17 +450,17 @@ impl<B> Shard<B> {
 }
 
 impl<B: Buffer> Shard<B> {
-    /// The session of a flow.
-    fn meet(&self, flow: &Flow) -> Option<Met> {
+    /// The session of a tenant's flow.
+    fn meet(&self, tenant: TenantId, flow: &Flow) -> Option<Met> {
         match flow {
-            Flow::V4(kind, tuple) => self.meet_in::<Ipv4Addr>(*kind, tuple),
-            Flow::V6(kind, tuple) => self.meet_in::<Ipv6Addr>(*kind, tuple),
+            Flow::V4(kind, tuple) => self.meet_in::<Ipv4Addr>(tenant, *kind, tuple),
+            Flow::V6(kind, tuple) => self.meet_in::<Ipv6Addr>(tenant, *kind, tuple),
         }
     }
 
-    fn meet_in<A: Family>(&self, kind: session::Kind, tuple: &Tuple<A>) -> Option<Met> {
+    fn meet_in<A: Family>(&self, tenant: TenantId, kind: session::Kind, tuple: &Tuple<A>) -> Option<Met> {
         let table = A::table(&self.sessions);
-        let (slot, direction) = table.lookup(table.hash(kind, tuple), kind, tuple)?;
+        let (slot, direction) = table.lookup_in(tenant, table.hash_in(tenant, kind, tuple), kind, tuple)?;
         let session = table.session(slot);
         let leads = match NextHopId::new(session.next_hop(direction)) {
             NextHopId::KERNEL => Leads::Kernel,
@@ -499,6 +509,14 @@ impl Met {
             Direction::Reply => Direction::Original,
         };
         self
+    }
+}
+
+/// The tenant of a frame that came this way.
+fn tenant_of(frame: &Frame, arrival: &Arrival, snapshot: &Snapshot) -> TenantId {
+    match arrival.origin {
+        Origin::Wire | Origin::InLine => snapshot.tenant_at(arrival.port, frame),
+        Origin::Tunnel | Origin::Kernel | Origin::Tier(_) => TenantId::NONE,
     }
 }
 

@@ -18,6 +18,7 @@ fn session(bench: &Bench) -> SessionRecord {
         destination_port,
     };
     SessionRecord {
+        tenant: None,
         kind: Kind::Tcp,
         state: State::Established,
         original: ends("198.51.100.7", 40_000, "198.51.100.10".parse().unwrap(), 80),

@@ -2,7 +2,7 @@
 //! policy judges again. Filled in by the worker from the packet's facts and its way; read by every
 //! [`Classifier`](super::Classifier).
 
-use units::ZoneId;
+use units::{TenantId, ZoneId};
 use wire::Endpoints;
 
 /// A packet as rules see it: addresses and ports as its sender wrote them, before any translation. Numbers are in host
@@ -16,6 +16,8 @@ pub struct Candidate {
     pub from: ZoneId,
     /// The zone it is on its way to; [`ZoneId::APPLIANCE`] for the appliance's own addresses.
     pub to: ZoneId,
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
     /// The transport protocol (IANA) as on the wire: 1 for `ICMPv4`, 58 for `ICMPv6`.
     pub protocol: u8,
     /// Source and destination address.

@@ -117,6 +117,7 @@ fn bytes(rule: &Rule) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use units::TenantId;
     use wire::Endpoints;
 
     use super::*;
@@ -126,7 +127,8 @@ mod tests {
     fn v4(protocol: u8, source_port: u16, destination_port: u16) -> Candidate {
         let endpoints =
             Endpoints::V4 { source: "198.51.100.7".parse().unwrap(), destination: "203.0.113.9".parse().unwrap() };
-        Candidate { from: ZoneId::new(1), to: ZoneId::new(2), protocol, endpoints, source_port, destination_port }
+        let (from, to, tenant) = (ZoneId::new(1), ZoneId::new(2), TenantId::NONE);
+        Candidate { from, to, tenant, protocol, endpoints, source_port, destination_port }
     }
 
     /// From zone 1 to zone 2, `2001:db8:51::7` to `2001:db8:113::9`.

@@ -285,7 +285,7 @@ impl Ruleset {
             return None;
         }
         if let (Some(rate), Some(sources)) = (rule.rate_per_source, &self.sources)
-            && !sources.take(rule.cell.number, candidate.endpoints.source(), rate, now)
+            && !sources.take(rule.cell.number, (candidate.tenant, candidate.endpoints.source()), rate, now)
         {
             rule.cell.limited_by_source.fetch_add(1, Ordering::Relaxed);
             return Some(Limited::Source);

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use units::{Nanos, RuleId, WorkerId, ZoneId};
+use units::{Nanos, RuleId, TenantId, WorkerId, ZoneId};
 use wire::Endpoints;
 
 use super::*;
@@ -121,6 +121,7 @@ fn candidate() -> impl Strategy<Value = Candidate> {
         |(from, to, protocol, endpoints, source_port, destination_port)| Candidate {
             from,
             to,
+            tenant: TenantId::NONE,
             protocol,
             endpoints,
             source_port,
@@ -166,7 +167,9 @@ fn world(rule: &Rule) -> Vec<Candidate> {
                     for destination_port in PORTS.into_iter().chain([2]) {
                         for zones in 0..25 {
                             let (from, to) = (ZoneId::new(zones / 5), ZoneId::new(zones % 5));
-                            let candidate = Candidate { from, to, protocol, endpoints, source_port, destination_port };
+                            let tenant = TenantId::NONE;
+                            let candidate =
+                                Candidate { from, to, tenant, protocol, endpoints, source_port, destination_port };
                             if rule.matches(&candidate) {
                                 world.push(candidate);
                             }
@@ -261,6 +264,7 @@ fn towards(rule: &Rule, destination_port: u16) -> Candidate {
     Candidate {
         from: ZoneId::new(1),
         to: ZoneId::new(2),
+        tenant: TenantId::NONE,
         protocol: if rule.protocol == ProtocolMatch::Tcp { 6 } else { 17 },
         endpoints: Endpoints::V4 { source, destination },
         source_port: 50_000,

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use units::{PortId, ZoneId};
+use units::{PortId, TenantId, ZoneId};
 
 use crate::Keyed;
 
@@ -35,6 +35,18 @@ const _: () = assert!((OPEN_SESSIONS_MAX as u64) < COUNT);
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Bucket([AtomicU64; WAYS]);
+
+/// Whose sessions are counted together: those of an address of a tenant, from a zone. An IPv6 address counts by its /64, which
+/// is what one host can use at will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The zone it is in.
+    pub zone: ZoneId,
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Its address.
+    pub address: IpAddr,
+}
 
 /// What became of a session that was to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +74,9 @@ impl OpenSessions {
         Self { buckets: (0..buckets).map(|_| Bucket::default()).collect(), secret: Keyed::default() }
     }
 
-    /// Counts one more session of `source` from `zone`, if it has fewer than `limit`. An IPv6 source counts by its /64,
-    /// which is what one host can use at will.
-    pub fn take(&self, zone: ZoneId, source: IpAddr, limit: u32) -> Taken {
-        let Some((bucket, tag)) = self.place(zone, source) else { return Taken::Uncounted };
+    /// Counts one more session of `source`, if it has fewer than `limit`.
+    pub fn take(&self, source: Source, limit: u32) -> Taken {
+        let Some((bucket, tag)) = self.place(source) else { return Taken::Uncounted };
         for _ in 0..TRIES {
             let (mut open, mut own, mut free) = (0, None, None);
             for word in &bucket.0 {
@@ -90,8 +101,8 @@ impl OpenSessions {
     }
 
     /// A session that was counted has ended.
-    pub fn give_back(&self, zone: ZoneId, source: IpAddr) {
-        let Some((bucket, tag)) = self.place(zone, source) else { return };
+    pub fn give_back(&self, source: Source) {
+        let Some((bucket, tag)) = self.place(source) else { return };
         for _ in 0..TRIES {
             let counted = bucket.0.iter().map(|word| (word, word.load(Relaxed)));
             let Some((word, held)) = counted.into_iter().find(|(_, held)| held & !COUNT == tag && held & COUNT > 0)
@@ -111,10 +122,10 @@ impl OpenSessions {
     }
 
     /// The bucket of a source, and its tag.
-    fn place(&self, zone: ZoneId, source: IpAddr) -> Option<(&Bucket, u64)> {
-        let hash = match source {
-            IpAddr::V4(source) => self.secret.hash_one((zone, 4_u8, u64::from(source.to_bits()))),
-            IpAddr::V6(source) => self.secret.hash_one((zone, 6_u8, (source.to_bits() >> 64) as u64)),
+    fn place(&self, Source { zone, tenant, address }: Source) -> Option<(&Bucket, u64)> {
+        let hash = match address {
+            IpAddr::V4(address) => self.secret.hash_one((tenant, zone, 4_u8, u64::from(address.to_bits()))),
+            IpAddr::V6(address) => self.secret.hash_one((tenant, zone, 6_u8, (address.to_bits() >> 64) as u64)),
         };
         let mask = self.buckets.len() - 1;
         let bucket = self.buckets.get(usize::try_from(hash & COUNT).unwrap_or(0) & mask)?;
@@ -175,23 +186,27 @@ mod tests {
 
     const ZONE: ZoneId = ZoneId::new(1);
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn from(address: &str) -> Source {
+        Source { zone: ZONE, tenant: TenantId::NONE, address: address.parse().unwrap() }
     }
 
     fn counted(open: &OpenSessions, source: &str, limit: u32) -> usize {
-        (0..100).filter(|_| open.take(ZONE, ip(source), limit) == Taken::Counted).count()
+        (0..100).filter(|_| open.take(from(source), limit) == Taken::Counted).count()
     }
 
     #[test]
-    fn each_source_has_its_own_count_in_each_zone() {
+    fn each_source_has_its_own_count_in_each_zone_and_with_each_tenant() {
         let open = OpenSessions::new(1_000);
         assert_eq!(counted(&open, "198.51.100.7", 20), 20);
-        assert_eq!(open.take(ZONE, ip("198.51.100.7"), 20), Taken::Refused);
+        assert_eq!(open.take(from("198.51.100.7"), 20), Taken::Refused);
         assert_eq!(counted(&open, "198.51.100.8", 20), 20);
-        assert_eq!(open.take(ZoneId::new(2), ip("198.51.100.7"), 1), Taken::Counted);
+        let source = from("198.51.100.7");
+        assert_eq!(open.take(Source { zone: ZoneId::new(2), ..source }, 1), Taken::Counted);
+        assert_eq!(open.take(Source { tenant: TenantId::new(1), ..source }, 1), Taken::Counted);
+        assert_eq!(open.take(Source { tenant: TenantId::new(2), ..source }, 1), Taken::Counted);
+        assert_eq!(open.take(Source { tenant: TenantId::new(2), ..source }, 1), Taken::Refused);
         assert_eq!(counted(&open, "2001:db8::1", 20), 20);
-        assert_eq!(open.take(ZONE, ip("2001:db8::ffff:1"), 20), Taken::Refused, "one /64 is one source");
+        assert_eq!(open.take(from("2001:db8::ffff:1"), 20), Taken::Refused, "one /64 is one source");
         assert_eq!(counted(&open, "2001:db8:0:1::1", 20), 20);
     }
 
@@ -199,11 +214,11 @@ mod tests {
     fn what_is_given_back_may_be_taken_again() {
         let open = OpenSessions::new(1_000);
         assert_eq!(counted(&open, "198.51.100.7", 20), 20);
-        (0..5).for_each(|_| open.give_back(ZONE, ip("198.51.100.7")));
+        (0..5).for_each(|_| open.give_back(from("198.51.100.7")));
         assert_eq!(counted(&open, "198.51.100.7", 20), 5);
         assert_eq!(counted(&open, "198.51.100.7", 30), 10, "a limit that was raised");
         assert_eq!(counted(&open, "198.51.100.7", 7), 0, "and lowered");
-        (0..200).for_each(|_| open.give_back(ZONE, ip("198.51.100.7")));
+        (0..200).for_each(|_| open.give_back(from("198.51.100.7")));
         assert_eq!(counted(&open, "198.51.100.7", 20), 20, "never below nothing");
     }
 
@@ -213,14 +228,16 @@ mod tests {
         let open = OpenSessions::new(64);
         let before = open.memory();
         assert_eq!(counted(&open, "198.51.100.7", 20), 20);
-        let flood: Vec<IpAddr> = (0..10_000_u32).map(|number| IpAddr::V4((0x0a00_0000 + number).into())).collect();
-        let taken: Vec<Taken> = flood.iter().map(|&source| open.take(ZONE, source, 5)).collect();
+        let address = |number: u32| IpAddr::V4((0x0a00_0000 + number).into());
+        let flood = (0..10_000).map(|number| Source { address: address(number), ..from("10.0.0.0") });
+        let flood: Vec<Source> = flood.collect();
+        let taken: Vec<Taken> = flood.iter().map(|&source| open.take(source, 5)).collect();
         assert!(taken.contains(&Taken::Uncounted) && !taken.contains(&Taken::Refused));
-        assert_eq!(open.take(ZONE, ip("198.51.100.7"), 20), Taken::Refused);
+        assert_eq!(open.take(from("198.51.100.7"), 20), Taken::Refused);
         for (source, _) in flood.iter().zip(&taken).filter(|(_, taken)| **taken == Taken::Counted) {
-            open.give_back(ZONE, *source);
+            open.give_back(*source);
         }
-        (0..20).for_each(|_| open.give_back(ZONE, ip("198.51.100.7")));
+        (0..20).for_each(|_| open.give_back(from("198.51.100.7")));
         assert!(open.buckets.iter().flat_map(|bucket| &bucket.0).all(|word| word.load(Relaxed) & COUNT == 0));
         assert_eq!(open.memory(), before);
     }
@@ -234,7 +251,7 @@ mod tests {
                 workers.into_iter().map(|worker| worker.join().unwrap()).sum()
             });
             assert!((50..54).contains(&total), "{total}");
-            (0..total).for_each(|_| open.give_back(ZONE, ip("198.51.100.7")));
+            (0..total).for_each(|_| open.give_back(from("198.51.100.7")));
         }
         assert_eq!(counted(&open, "198.51.100.7", 50), 50, "all were given back");
     }
@@ -245,7 +262,7 @@ mod tests {
         assert!(none.limit(ZONE).is_none() && none.open().is_none());
         let some = SourceLimits::new(vec![None, Some(1)], vec![ZONE], 10, Some(&none));
         let (open, limit) = some.limit(ZONE).unwrap();
-        assert_eq!(open.take(ZONE, ip("198.51.100.7"), limit), Taken::Counted);
+        assert_eq!(open.take(from("198.51.100.7"), limit), Taken::Counted);
         let again = SourceLimits::new(
             vec![None, Some(1)],
             vec![],
@@ -253,7 +270,7 @@ mod tests {
             Some(&SourceLimits::new(vec![], vec![], 10, Some(&some))),
         );
         let (open, limit) = again.limit(ZONE).unwrap();
-        assert_eq!(open.take(ZONE, ip("198.51.100.7"), limit), Taken::Refused);
+        assert_eq!(open.take(from("198.51.100.7"), limit), Taken::Refused);
         assert_eq!(again.counted(PortId::new(0)), ZONE, "as when counting began");
     }
 }

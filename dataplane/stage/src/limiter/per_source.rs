@@ -5,7 +5,7 @@ use core::hash::BuildHasher;
 use std::hash::RandomState;
 use std::net::IpAddr;
 
-use units::Nanos;
+use units::{Nanos, TenantId};
 
 use super::Rate;
 use crate::shared_table::{SharedTable, Updated};
@@ -24,14 +24,14 @@ impl PerSource {
         Self { spent: SharedTable::new(sources), secret: RandomState::new() }
     }
 
-    /// Takes a token of `source` under the rule with this number, if there is one. An IPv6 source counts by its /64,
-    /// which is what one host can use at will.
+    /// Takes a token of a tenant's `source` under the rule with this number, if there is one. An IPv6 source counts by its
+    /// /64, which is what one host can use at will.
     ///
     /// An update that the table gave up on counts as refused: a limit is never exceeded because workers collide.
     #[must_use]
-    pub fn take(&self, rule: u64, source: IpAddr, rate: Rate, now: Nanos) -> bool {
+    pub fn take(&self, rule: u64, (tenant, source): (TenantId, IpAddr), rate: Rate, now: Nanos) -> bool {
         let spent = |held: Option<u64>| rate.take(held.unwrap_or(0), now);
-        matches!(self.spent.update(self.key(rule, source), now.get(), spent), Updated::Stored(_))
+        matches!(self.spent.update(self.key(rule, tenant, source), now.get(), spent), Updated::Stored(_))
     }
 
     /// Bytes of memory it holds.
@@ -40,10 +40,10 @@ impl PerSource {
         self.spent.bytes()
     }
 
-    fn key(&self, rule: u64, source: IpAddr) -> u64 {
+    fn key(&self, rule: u64, tenant: TenantId, source: IpAddr) -> u64 {
         match source {
-            IpAddr::V4(source) => self.secret.hash_one((rule, 4_u8, u64::from(source.to_bits()))),
-            IpAddr::V6(source) => self.secret.hash_one((rule, 6_u8, (source.to_bits() >> 64) as u64)),
+            IpAddr::V4(source) => self.secret.hash_one((rule, tenant, 4_u8, u64::from(source.to_bits()))),
+            IpAddr::V6(source) => self.secret.hash_one((rule, tenant, 6_u8, (source.to_bits() >> 64) as u64)),
         }
     }
 }
@@ -58,7 +58,7 @@ mod tests {
 
     fn taken(sources: &PerSource, rule: u64, source: &str, now: Nanos) -> usize {
         let rate = Rate::new(PerSecond::new(20));
-        (0..100).filter(|_| sources.take(rule, source.parse().unwrap(), rate, now)).count()
+        (0..100).filter(|_| sources.take(rule, (TenantId::NONE, source.parse().unwrap()), rate, now)).count()
     }
 
     #[test]
@@ -68,6 +68,8 @@ mod tests {
         assert_eq!(taken(&sources, 1, "198.51.100.7", NOW), 0);
         assert_eq!(taken(&sources, 1, "198.51.100.8", NOW), 20);
         assert_eq!(taken(&sources, 2, "198.51.100.7", NOW), 20);
+        let tenant = (TenantId::new(1), "198.51.100.7".parse().unwrap());
+        assert!(sources.take(1, tenant, Rate::new(PerSecond::new(20)), NOW), "another tenant's of the same address");
         assert_eq!(taken(&sources, 1, "198.51.100.7", NOW + Nanos::from_millis(500)), 10);
     }
 
@@ -91,7 +93,8 @@ mod tests {
         let sources = PerSource::new(64);
         let before = sources.memory();
         let rate = Rate::new(PerSecond::new(1));
-        let admitted = (0..10_000_u32).filter(|&number| sources.take(1, IpAddr::V4(number.into()), rate, NOW)).count();
+        let source = |number: u32| (TenantId::NONE, IpAddr::V4(number.into()));
+        let admitted = (0..10_000).filter(|&number| sources.take(1, source(number), rate, NOW)).count();
         assert_eq!((admitted, sources.memory()), (10_000, before));
     }
 

@@ -4,20 +4,26 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
+use units::TenantId;
+
 use super::order::{List, NOWHERE, at};
 
-/// A sender as it is counted: an IPv4 address, or the /64 of an IPv6 one, which is what one host can use at will.
+/// A sender as it is counted: an IPv4 address of a tenant, or the /64 of an IPv6 one, which is what one host can use at will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source(IpAddr);
+pub struct Source {
+    tenant: TenantId,
+    address: IpAddr,
+}
 
 impl Source {
-    /// The sender with this address.
+    /// The sender that has this address with this tenant.
     #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        Self(match address {
+    pub fn of(tenant: TenantId, address: IpAddr) -> Self {
+        let address = match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        })
+        };
+        Self { tenant, address }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use units::{Nanos, ZoneId};
+use units::{Nanos, TenantId, ZoneId};
 use wire::Endpoints;
 use wire::fragment::Piece;
 
@@ -26,6 +26,8 @@ pub struct Key {
     pub identification: u32,
     /// The zone they came from: nobody adds to the datagrams of another zone.
     pub zone: ZoneId,
+    /// The tenant they belong to: nobody adds to the datagrams of another.
+    pub tenant: TenantId,
 }
 
 /// Bounds that may change while the table is in use.
@@ -201,7 +203,7 @@ impl<B> Waiting<B> {
         if let Some(&old) = self.index.get(&key) {
             self.end(old, DropReason::FragmentTimeout, lost);
         }
-        let source = Source::of(key.endpoints.source());
+        let source = Source::of(key.tenant, key.endpoints.source());
         let share = self.share(limits);
         if let Some(number) = self.sources.find(source)
             && self.sources.load(number) + 2 > share

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
-use units::{Nanos, ZoneId};
+use units::{Nanos, TenantId, ZoneId};
 use wire::Endpoints;
 use wire::fragment::Piece;
 
@@ -16,7 +16,8 @@ const NOW: Nanos = Nanos::from_secs(100);
 
 fn key(source: u32, identification: u32) -> Key {
     let (source, destination) = (Ipv4Addr::from_bits(0x0a00_0000 + source), Ipv4Addr::new(192, 0, 2, 1));
-    Key { endpoints: Endpoints::V4 { source, destination }, protocol: 17, identification, zone: ZoneId::new(1) }
+    let endpoints = Endpoints::V4 { source, destination };
+    Key { endpoints, protocol: 17, identification, zone: ZoneId::new(1), tenant: TenantId::NONE }
 }
 
 /// A fragment of `len` bytes at `offset`; the buffer is the payload.
@@ -98,6 +99,8 @@ fn datagrams_of_other_keys_do_not_mix() {
         key(1, 8),
         Key { protocol: 6, ..first },
         Key { zone: ZoneId::new(2), ..first },
+        Key { tenant: TenantId::new(1), ..first },
+        Key { tenant: TenantId::new(2), ..first },
         Key { endpoints: first.endpoints.reversed(), ..first },
     ];
     bench.take(first, held(0, 8, true, 1));
@@ -247,19 +250,37 @@ fn one_sender_displaces_itself_and_nobody_else() {
     assert_eq!(bench.lost["fragments_of_source"], 10_000 - 64);
     let taken = bench.take(key(1, 7), held(8, 8, false, 2));
     assert_eq!(bench.bytes(taken).len(), 16);
+    // Another tenant's sender of the same address is another one.
+    let elsewhere = |number| Key { tenant: TenantId::new(1), ..key(2, number) };
+    for number in 0..10_000 {
+        bench.take(elsewhere(number), held(0, 8, true, 1));
+    }
+    assert_eq!(bench.table.held(), 64 + 64);
+    for number in 10_000 - 64..10_000 {
+        for key in [key(2, number), elsewhere(number)] {
+            let taken = bench.take(key, held(8, 8, false, 2));
+            assert_eq!(bench.bytes(taken).len(), 16, "{key:?}");
+        }
+    }
+    for number in 0..64 {
+        bench.take(key(2, number), held(0, 8, true, 1));
+    }
     // IPv6: one /64 is one sender.
     let six = |source: u128, identification| Key {
         endpoints: Endpoints::V6 { source: Ipv6Addr::from_bits(source), destination: Ipv6Addr::LOCALHOST },
         protocol: 0,
         identification,
         zone: ZoneId::new(1),
+        tenant: TenantId::NONE,
     };
     let net = 0x2001_0db8_u128 << 96;
     for number in 0..10_000 {
         bench.take(six(net + number, 1), held(0, 8, true, 1));
     }
     assert_eq!(bench.table.held(), 64 + 64);
-    assert_eq!(Source::of(IpAddr::V6(Ipv6Addr::from_bits(net + 5))), Source::of(IpAddr::V6(Ipv6Addr::from_bits(net))));
+    let sender = |number, address| Source::of(TenantId::new(number), IpAddr::V6(Ipv6Addr::from_bits(address)));
+    assert_eq!(sender(0, net + 5), sender(0, net));
+    assert_ne!(sender(1, net), sender(2, net));
 }
 
 /// What the model remembers of a datagram: its pieces, or that it is condemned.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use units::{PerSecond, ZoneId};
+use units::{PerSecond, TenantId, ZoneId};
 use wire::Endpoints;
 
 use super::*;
@@ -19,6 +19,7 @@ fn from_source(last: u8) -> Candidate {
     Candidate {
         from: ZoneId::new(1),
         to: ZoneId::new(2),
+        tenant: TenantId::NONE,
         protocol: 17,
         endpoints: Endpoints::V4 {
             source: Ipv4Addr::new(198, 51, 100, last),
