@@ -390,6 +390,47 @@ fn at(address: &str, port: u16) -> String {
     millrace_tests::packet::end(address, port)
 }
 
+/// RLD-11: what passes in line, and what is led to a backend there, goes on in the next process.
+#[test]
+fn sessions_in_line_outlive_the_process() {
+    for ((client, shop, [backend, other]), (asker, asked)) in SHOPS.into_iter().zip(ENDS) {
+        let policy = format!("{PORTS}{ALLOW}{}", service(shop, "", &[backend]));
+        let mut rig = Rig::of(&policy);
+        let mac = station(backend.parse().unwrap());
+        let (virtual_end, served) = (at(shop, 80), at(backend, 80));
+        let up = |what: &dyn Fn(Packet) -> Packet| {
+            let came = inward(what(tcp(client, &virtual_end).hops(3)));
+            let left = inward(what(tcp(client, &served).hops(3))).destination_mac(mac);
+            ((OUTSIDE, came), (INSIDE, left))
+        };
+        let down = |what: &dyn Fn(Packet) -> Packet| {
+            let came = what(tcp(&served, client).hops(9)).source_mac(mac).destination_mac(ROUTER);
+            let left = what(tcp(&virtual_end, client).hops(9)).source_mac(mac).destination_mac(ROUTER);
+            ((INSIDE, came), (OUTSIDE, left))
+        };
+        rig.passes("SYN", up(&|p| p.syn().seq(1000)));
+        rig.passes("SYN-ACK", down(&|p| p.syn_ack(1001).seq(5000)));
+        let asker = asker.replace("40000", "40001");
+        passes(&mut rig, "another's SYN", OUTSIDE, &inward(tcp(&asker, asked).syn().seq(1)));
+        passes(&mut rig, "a backend's own", OUTSIDE, &inward(tcp(&asker, &served).syn().seq(1)));
+        assert_eq!((rig.session_count(), rig.active(&name_of(shop))), (3, vec![2]));
+        let (images, left_out) = rig.images();
+        let (mut rig, refused) = Rig::heir(&policy, Layout::default(), &images, units::Nanos::from_millis(300));
+        assert_eq!((left_out, refused.len(), rig.active(&name_of(shop))), (0, 0, vec![2]), "{refused:?}");
+        passes(&mut rig, "its answer", INSIDE, &outward(tcp(asked, &asker).syn_ack(2).seq(7)));
+        passes(&mut rig, "the backend's", INSIDE, &outward(tcp(&served, &asker).syn_ack(2).seq(7)));
+        rig.passes("ACK", up(&|p| p.ack(5001).seq(1001)));
+        rig.passes("data", down(&|p| p.ack(1001).seq(5001).data(b"200")));
+        rig.passes("data", up(&|p| p.ack(5004).seq(1001).data(b"GET /")));
+        let apart = policy.replace("\"inside\"", "\"within\"");
+        let (rig, refused) = Rig::heir(&apart, Layout::default(), &images, units::Nanos::from_millis(300));
+        assert_eq!((refused, rig.session_count()), ([("no_port", 3)].into(), 0), "another port");
+        let elsewhere = format!("{PORTS}{ALLOW}{}", service(shop, "", &[other]));
+        let (rig, refused) = Rig::heir(&elsewhere, Layout::default(), &images, units::Nanos::from_millis(300));
+        assert_eq!((refused, rig.session_count()), ([("no_backend", 2)].into(), 1));
+    }
+}
+
 /// SE-15, SE-18, SE-43: a service's clients are taken out of what passes and led to a backend, and its answers turned back.
 /// Only addresses change, and the backend's MAC.
 #[test]

@@ -7,7 +7,7 @@ use millrace_tests::introduced::{
 };
 use millrace_tests::packet::{host, icmp_error, tcp};
 use millrace_tests::shop::ALLOW;
-use millrace_tests::{INSIDE, OUTSIDE, Rig};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, TWO_PORTS};
 use stage::DropReason::TcpInvalidState;
 use units::Nanos;
 use wire::tcp_options::Timestamps;
@@ -35,6 +35,37 @@ fn a_backend_hears_of_its_client_first() {
             assert_eq!(last.numbers(), (INSIDE, 1_007 + n, 9_005, 0));
             rig.wait(12);
             assert_eq!((rig.session_count(), came(&mut rig).len()), (0, 0));
+        }
+    }
+}
+
+/// RLD-11: what a backend was told shifts its connection in the next process, too; who was not told yet is begun anew.
+#[test]
+fn told_backends_outlive_the_process() {
+    for (keys, mode) in [(PROXY, "nat"), (PROXY, "full-nat"), (OPTION, "nat")] {
+        let text = format!("{TWO_PORTS}{ALLOW}{}", shops(keys, mode));
+        for cast in [&V4, &V6] {
+            let mut rig = rig(keys, mode);
+            let n = if keys == PROXY { cast.header } else { 0 };
+            let talk = Told::answered(&mut rig, cast);
+            let (early, _) = rig.images();
+            assert!(early.is_empty(), "it has not been told");
+            exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_001).seq(1_001))]);
+            exchange(&mut rig, &[talk.data(1_001, b"EHLO")]);
+            exchange(&mut rig, &[(INSIDE, talk.server().ack(1_005 + n).seq(9_001).window(5_000))]);
+            let (images, left_out) = rig.images();
+            assert_eq!((images.len(), left_out), (1, 0), "{keys} {mode}");
+            let (mut rig, refused) = Rig::heir(&text, Layout::default(), &images, Nanos::from_millis(300));
+            assert_eq!((refused.len(), rig.session_count()), (0, 1), "{keys} {mode}: {refused:?}");
+            let answer = one(&exchange(&mut rig, &[(INSIDE, talk.server().ack(1_005 + n).seq(9_001).data(b"250"))]));
+            assert_eq!(answer.numbers(), (OUTSIDE, 9_001, 1_005, 3));
+            let more = one(&exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_004).seq(1_005).data(b"QUIT"))]));
+            assert_eq!((more.numbers(), more.payload()), ((INSIDE, 1_005 + n, 9_004, 4), &b"QUIT"[..]));
+            // Nobody introduces himself in its place.
+            let before = exchange(&mut rig, &[(OUTSIDE, talk.client().ack(9_004).seq(1_001 - 28).data(&[7; 28]))]);
+            assert!(before.is_empty() || keys == OPTION, "{before:?}");
+            let anew = exchange(&mut rig, &[(OUTSIDE, talk.client().syn().seq(77_000))]);
+            assert!(anew.iter().all(|seen| seen.side == OUTSIDE), "{anew:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! becomes of those that lie, vanish or refuse.
 
 use millrace_tests::packet::{Packet, icmp_error, tcp};
-use millrace_tests::{INSIDE, OUTSIDE, Rig, Side, flood_of};
+use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS, flood_of};
 use proptest::prelude::*;
 use stage::DropReason::{AwaitsBackend, FirewallDenied, NoSession, SourceRateLimited};
 use stage::balancer::Health;
@@ -157,6 +157,49 @@ impl Pair {
     fn reply(&self, from: u32, heard: u32, said: &[u8]) -> Packet {
         let (sequence, heard) = (self.answerer.wrapping_add(1 + from), self.opener.wrapping_add(1 + heard));
         self.down().ack(heard).seq(sequence).data(said)
+    }
+}
+
+/// RLD-11: both halves go on in the next process in their own numbers, clocks and scales; one that is still waiting for its backend ends.
+#[test]
+fn joined_halves_outlive_the_process() {
+    let text = format!("{TWO_PORTS}{ALLOW}{}", shops("", "mode = \"always\""));
+    for v6 in [false, true] {
+        let mut rig = Rig::of(&text);
+        let mut pair = Pair::new(v6, 41_000);
+        pair.ask(&mut rig, &LINUX);
+        let clock = stamps(0x1001, pair.told);
+        pair.prove(&mut rig, &clock);
+        let scale_nine = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0x70, 0, 0, 0, 0x10, 1, 1, 3, 3, 9];
+        pair.answer(&mut rig, &scale_nine);
+        let says =
+            |from: u32, echo: u32, said: &[u8]| (OUTSIDE, pair.say(from, 0, said).tcp_options(&stamps(0x1002, echo)));
+        let replies = |heard: u32, said: &[u8]| {
+            (INSIDE, pair.reply(0, heard, said).window(100).tcp_options(&stamps(0x7001, 0x1002)))
+        };
+        let before =
+            [one(exchange(&mut rig, &[says(0, pair.told, b"GET /")])), one(exchange(&mut rig, &[replies(5, b"200")]))];
+        let mut waiting = Pair::new(v6, 41_001);
+        waiting.ask(&mut rig, &[]);
+        waiting.prove(&mut rig, &[]);
+        let (images, left_out) = rig.images();
+        assert_eq!((images.len(), left_out), (1, 1));
+        let (mut rig, refused) = Rig::heir(&text, Layout::default(), &images, Nanos::from_millis(300));
+        assert_eq!((refused.len(), rig.session_count()), (0, 1), "{refused:?}");
+        let after =
+            [one(exchange(&mut rig, &[replies(5, b"200")])), one(exchange(&mut rig, &[says(0, pair.told, b"GET /")]))];
+        for (before, after) in before.iter().rev().zip(&after) {
+            assert_eq!((before.side, &before.bytes[14..]), (after.side, &after.bytes[14..]), "the same as before");
+        }
+        let syn = (INSIDE, pair.down().syn_ack(pair.opener + 1).seq(pair.answerer).tcp_options(&scale_nine));
+        let told = exchange(&mut rig, &[syn]);
+        assert!(told.iter().all(|seen| seen.tcp.flags == TcpFlags::ACK), "its acknowledgment was lost: {told:?}");
+        let forged = (OUTSIDE, pair.say(0, 1_000_000, b"blind"));
+        assert!(exchange(&mut rig, &[forged]).is_empty());
+        // Its service is another one now.
+        let elsewhere = text.replace("10.0.0.11", "10.0.0.12").replace("2001:db8:10::11", "2001:db8:10::12");
+        let (rig, refused) = rig.succeeded_by(&elsewhere, Layout::default(), Nanos::from_millis(300));
+        assert_eq!((refused, rig.session_count()), ([("no_backend", 1)].into(), 0));
     }
 }
 

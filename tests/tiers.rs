@@ -9,6 +9,7 @@ use stage::DropReason::{
     SessionTableFull, TcpOutOfWindow, TierAmbiguous, UnknownVlan,
 };
 use stage::balancer::Health;
+use units::Nanos;
 
 const WEB: &str = "[firewall]\ndefault = \"deny\"\n[[firewall.rule]]\nname = \"web\"\naction = \"allow\"\nfrom = [\"wan\"]\n\
     protocol = \"tcp\"\ndestination_port = [\"80\"]\n";
@@ -199,6 +200,33 @@ fn a_packet_passes_every_tier_in_order_and_once() {
         family.travels_first(&mut rig, "the last ACK", telling, &|p| p.ack(5006).seq(1007));
         rig.wait(300);
         assert_eq!((rig.session_count(), rig.active("shop.tier-1"), rig.active("shop.tier-2")), (0, vec![0], vec![0]));
+    });
+}
+
+/// RLD-11: a session goes on in the next process; its instances are chosen anew, which are those it had where nothing else is to
+/// be had.
+#[test]
+fn sessions_with_tiers_outlive_the_process() {
+    everywhere(|family, telling, workers| {
+        let text = format!("{TWO_PORTS}{}", family.policy(telling));
+        let mut before = laid_out(&family.policy(telling), workers);
+        family.opens(&mut before, telling);
+        let layout = Layout { workers, queues: usize::from(workers), buffers: 4_096 };
+        let (mut rig, refused) = before.succeeded_by(&text, layout, Nanos::from_millis(300));
+        assert_eq!((refused.len(), rig.session_count(), rig.active("shop")), (0, 1, vec![1]), "{refused:?}");
+        family.answers(&mut rig, &|p| p.ack(1001).seq(5001).data(b"here"));
+        family.travels_first(&mut rig, "data", telling, &hello);
+        assert_eq!((rig.active("shop.tier-1"), rig.active("shop.tier-2")), (vec![1], vec![1]));
+        // A policy that has no tiers any more, and one that has them again.
+        let (mut rig, refused) =
+            rig.succeeded_by(&format!("{TWO_PORTS}{WEB}{}", family.service("", "")), layout, Nanos::from_millis(300));
+        assert!(refused.is_empty(), "{refused:?}");
+        let packet = family.up(&hello);
+        let served = hello(tcp(family.client, &family.served())).routed();
+        rig.case("to the backend at once", &[(OUTSIDE, packet)], &[(INSIDE, served)], &[]);
+        let (mut rig, refused) = rig.succeeded_by(&text, layout, Nanos::from_millis(300));
+        assert!(refused.is_empty(), "{refused:?}");
+        family.travels_first(&mut rig, "data", telling, &hello);
     });
 }
 

@@ -228,6 +228,23 @@ fn every_mode_wraps_both_families_in_both() {
 }
 
 /// RFC 2003 section 5.1, RFC 2473 section 7.1: what does not fit is refused with what the tunnel leaves of the MTU.
+/// RLD-11: a session goes on in the next process, by a tunnel made anew.
+#[test]
+fn sessions_through_tunnels_outlive_the_process() {
+    for case in cases() {
+        let mut rig = case.rig();
+        let segment = || tcp(&case.client(), &case.asked());
+        case.passes(&mut rig, "SYN", &segment().syn().seq(OPENER));
+        case.passes(&mut rig, "a datagram", &case.datagram(200));
+        let text = format!("{TWO_PORTS}{}", case.services(""));
+        let (mut rig, refused) = rig.succeeded_by(&text, Layout::default(), Nanos::from_millis(300));
+        assert_eq!((refused.len(), rig.session_count(), rig.active("shop")), (0, 2, vec![1]), "{case:?}: {refused:?}");
+        case.passes(&mut rig, "ACK", &segment().ack(ANSWERER + 1).seq(OPENER + 1));
+        case.passes(&mut rig, "another datagram", &case.datagram(300));
+        assert_eq!(rig.session_count(), 2);
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_told_the_tunnels_mtu() {
     for case in cases() {

@@ -189,6 +189,8 @@ pub struct Sessions {
     pub midstream: Midstream,
     /// Whether such a packet, when dropped, is answered with a reset (SE-37); default false.
     pub reject_unknown: bool,
+    /// Whether sessions go on in the process that follows, by way of `state_folder`; default true.
+    pub keep_across_restarts: bool,
 }
 
 /// `[fragments]`.

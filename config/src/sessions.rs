@@ -27,15 +27,17 @@ pub(crate) fn sessions(file: &mut Section<'_>) -> Sessions {
             timeouts: Timeouts::default(),
             midstream: Midstream::Strict,
             reject_unknown: false,
+            keep_across_restarts: true,
         };
     };
     let capacity = section.or("capacity", integer(1..=CAPACITY_MAX), CAPACITY);
     let words = &[("strict", Midstream::Strict), ("loose", Midstream::Loose)];
     let midstream = section.or("midstream", choice(words), Midstream::Strict);
     let reject_unknown = section.or("reject_unknown", boolean, false);
+    let keep_across_restarts = section.or("keep_across_restarts", boolean, true);
     let timeouts = section.table("timeouts").map_or_else(Timeouts::default, timeouts);
     section.finish();
-    Sessions { capacity: capacity as usize, timeouts, midstream, reject_unknown }
+    Sessions { capacity: capacity as usize, timeouts, midstream, reject_unknown, keep_across_restarts }
 }
 
 /// Reads `[sessions.timeouts]`.

@@ -352,6 +352,8 @@ pub enum Show {
     Nat,
     /// What is told of sessions, to whom, and how much of it was sent
     SessionLog,
+    /// Sessions that the process before has left, and how long the change took
+    Restart,
     /// Packets that did not come out, by reason
     Drops {
         /// Every reason there is, with its sentence, whether it occurred or not
@@ -418,6 +420,7 @@ mod tests {
             "millrace show routes",
             "millrace show nat",
             "millrace show session-log --json",
+            "millrace show restart --json",
             "millrace show drops",
             "millrace show drops --explain",
             "millrace show top --json",

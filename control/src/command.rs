@@ -348,6 +348,7 @@ fn show(socket: Option<PathBuf>, what: Show, json: bool, console: &mut Console<'
         Show::Routes => document(&client, "routes", json, |it: &Vec<_>| render::routes(it), console),
         Show::Nat => document(&client, "nat", json, render::nat, console),
         Show::SessionLog => document(&client, "session-log", json, render::session_log, console),
+        Show::Restart => document(&client, "restart", json, render::restart, console),
         Show::Drops { explain } => {
             document(&client, "drops", json, if explain { render::reasons } else { render::drops }, console)
         }

@@ -6,6 +6,7 @@
 //! - `compile`: a checked policy becomes the tables in force; `blocklist`: the files of prefixes among them; `progress`: how far
 //!   a change has come.
 //! - `generation`: how one policy follows another; `store`: where generations are kept.
+//! - `succession`: sessions that one process leaves to the next.
 //! - `amendment`: changes of single objects of a policy, in its text.
 //! - `event`, `steward`: the control thread and everything that can wake it.
 //! - `running`: the appliance as the API sees it; `journal`: what control notes, written to the log; `bulletin`: what happens, told to
@@ -48,6 +49,7 @@ pub mod session_match;
 pub mod status;
 pub mod steward;
 pub mod store;
+pub mod succession;
 pub mod top;
 pub mod trace;
 pub mod watch;

@@ -43,8 +43,8 @@ use crate::session_log::{self, Tally};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    ProgressStatus, RedirectionStatus, Refusal, RefusalKind, Reload, Reloaded, RouteStatus, RuleStatus, ServiceStatus,
-    SessionLogStatus, StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    ProgressStatus, RedirectionStatus, Refusal, RefusalKind, Reload, Reloaded, RestartStatus, RouteStatus, RuleStatus,
+    ServiceStatus, SessionLogStatus, StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 use documents::{
@@ -145,6 +145,8 @@ pub struct Fixed {
     pub session_bytes: u64,
     /// The secret that decides which worker owns a session.
     pub steer_secret: u64,
+    /// What the process before has left.
+    pub restart: RestartStatus,
 }
 
 impl std::fmt::Debug for Fixed {
@@ -256,6 +258,13 @@ impl Running {
 
     fn records_lost(&self) -> u64 {
         self.fixed.workers.iter().map(|view| view.counters.log_records_lost.get()).sum()
+    }
+
+    /// The policy in force, and its generation.
+    #[must_use]
+    pub fn in_force(&self) -> (Arc<Policy>, u64) {
+        let state = lock(&self.state);
+        (Arc::clone(&state.policy), state.snapshot.generation.get())
     }
 
     /// Starts probing with this prober.
@@ -565,6 +574,10 @@ impl Appliance for Running {
             waiting: log.map_or(0, |log| log.waiting() as u64),
             ..session_log_status(policy.session_log.as_ref(), &self.session_tally)
         }
+    }
+
+    fn restart(&self) -> RestartStatus {
+        self.fixed.restart.clone()
     }
 
     fn drops(&self) -> Drops {

@@ -620,6 +620,37 @@ pub struct SessionLogStatus {
     pub connections: u64,
 }
 
+/// `show restart`: what the process before has left to this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RestartStatus {
+    /// The generation in force when it ended; null when it has left nothing.
+    pub generation: Option<u64>,
+    /// Sessions it has written down.
+    pub written: u64,
+    /// Sessions it could not write down: connections that it was still beginning in somebody's name.
+    pub left_out: u64,
+    /// Sessions that go on here.
+    pub taken_up: u64,
+    /// Those that do not, by reason.
+    pub not_taken_up: BTreeMap<String, u64>,
+    /// How long no packet was treated, from the last worker's end to the first one's beginning, in milliseconds.
+    pub outage_ms: Option<u64>,
+    /// Why nothing of what was left could be used.
+    pub trouble: Option<String>,
+}
+
+impl RestartStatus {
+    /// In a sentence; `None` when nothing was left.
+    #[must_use]
+    pub fn summary(&self) -> Option<String> {
+        let outage = self.outage_ms?;
+        let reasons: Vec<_> = self.not_taken_up.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let refused = if reasons.is_empty() { String::new() } else { format!(" (not: {})", reasons.join(", ")) };
+        let (taken_up, written) = (self.taken_up, self.written);
+        Some(format!("{taken_up} of {written} sessions go on{refused}; no packet was treated for {outage} ms"))
+    }
+}
+
 /// `show drops`: every reason of the registry with the packets dropped for it, 0 included.
 pub type Drops = BTreeMap<String, u64>;
 

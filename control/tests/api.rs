@@ -174,6 +174,10 @@ impl Appliance for Fake {
         SessionLogStatus::default()
     }
 
+    fn restart(&self) -> RestartStatus {
+        RestartStatus::default()
+    }
+
     fn nat(&self) -> NatStatus {
         let pool = PoolStatus {
             name: "servers-out".into(),

@@ -7,7 +7,7 @@ use units::Nanos;
 use worker::Clock;
 
 /// The moment a rig starts at: late enough that nothing is confused by the beginning of time.
-const START: Nanos = Nanos::from_secs(100);
+pub(crate) const START: Nanos = Nanos::from_secs(100);
 
 /// The clock; clones show the same time.
 #[derive(Clone, Debug)]

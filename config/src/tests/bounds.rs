@@ -67,6 +67,7 @@ fn rows() -> Vec<Row> {
         Row("[sessions]", "capacity", &["1", "50_000_000"], &["-1", "0", "50_000_001", "\"1\"", "1.0"]),
         Row("[sessions]", "midstream", &["\"strict\"", "\"loose\""], &["\"\"", "\"Strict\"", "\"lose\"", "true"]),
         row("[sessions]", "reject_unknown", FLAGS),
+        row("[sessions]", "keep_across_restarts", FLAGS),
         row("[sessions.timeouts]", "tcp_syn", TIMEOUTS),
         row("[sessions.timeouts]", "tcp_syn_received", TIMEOUTS),
         row("[sessions.timeouts]", "tcp_established", TIMEOUTS),

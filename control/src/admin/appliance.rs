@@ -12,8 +12,8 @@ use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    ProgressStatus, Refusal, Reload, Reloaded, RouteStatus, ServiceStatus, SessionLogStatus, SessionStatus,
-    StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    ProgressStatus, Refusal, Reload, Reloaded, RestartStatus, RouteStatus, ServiceStatus, SessionLogStatus,
+    SessionStatus, StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 use crate::trace::pattern::PacketPattern;
 
@@ -80,6 +80,9 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// What is told of sessions, to whom, and how much of it was sent.
     fn session_log(&self) -> SessionLogStatus;
+
+    /// What the process before has left to this one.
+    fn restart(&self) -> RestartStatus;
 
     /// Memory in use.
     fn memory(&self) -> MemoryStatus;

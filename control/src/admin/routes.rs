@@ -3,7 +3,7 @@
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `session-log`, `drops`, `top`, `memory`, `policy` | as `show` |
+//! | `GET /api/v1/ports`, `workers`, `services`, `firewall`, `neighbors`, `routes`, `nat`, `session-log`, `restart`, `drops`, `top`, `memory`, `policy` | as `show` |
 //! | `GET /api/v1/progress` | [`ProgressStatus`] of the change under way, or `null` |
 //! | `GET /api/v1/sessions?limit=N&match=TERMS` | as `show sessions` |
 //! | `GET /api/v1/trace?match=TERMS&count=N&seconds=S` | [`TraceNews`], one a line, as it happens |
@@ -45,8 +45,8 @@ use crate::generation::{Plan, Proposal};
 use crate::session_match::SessionMatch;
 use crate::status::{
     Applied, Changed, Drain, Drops, FirewallStatus, MemoryStatus, NatStatus, NeighborStatus, PolicyStatus, PortStatus,
-    ProgressStatus, RefusalKind, Reload, Reloaded, RouteStatus, ServiceStatus, SessionLogStatus, SessionStatus,
-    StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
+    ProgressStatus, RefusalKind, Reload, Reloaded, RestartStatus, RouteStatus, ServiceStatus, SessionLogStatus,
+    SessionStatus, StagedStatus, Supposed, Target, TopStatus, TraceNews, TraceStatus, WorkerStatus,
 };
 
 /// The API over this appliance.
@@ -145,6 +145,11 @@ fn calls(described: &Arc<OnceLock<String>>) -> Vec<Call> {
         look::<SessionLogStatus>("session-log", "What is told of sessions, to whom, and how much was sent", |a| {
             a.session_log()
         }),
+        look::<RestartStatus>(
+            "restart",
+            "Sessions that the process before has left, and how long the change took",
+            |a| a.restart(),
+        ),
         look::<Drops>("drops", "Packets that did not come out, by reason", |a| a.drops()),
         look::<TopStatus>("top", "Who opens most sessions and has most packets dropped, lately", |a| a.top()),
         look::<MemoryStatus>("memory", "Packet buffers, sessions, bytes", |a| a.memory()),

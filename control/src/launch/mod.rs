@@ -29,6 +29,7 @@ use crate::health::Prober;
 use crate::kernel::{Interface, InterfaceSpec, Lane, Pump};
 use crate::running::{BufferUse, Fixed, Running};
 use crate::status::How;
+use crate::succession::{Estate, Moment};
 use crate::{journal, log_format, redirection, session_log};
 
 use devices::{Ports, TscClock};
@@ -131,7 +132,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     confine::keep_what_running_takes(eal.finds_memory_by_physical_address());
     let pump = Pump::start(lanes, pool.clone(), confine::keep_nothing)?;
 
-    let team = Team::start(&eal, &policy, clock, &pool, queues, &rings, &snapshot)?;
+    let (team, restart) = Team::start(&eal, &policy, clock, &pool, queues, &rings, &snapshot)?;
     let (requests, wanted) = unbounded();
     let (notes, noted) = bounded(NOTES);
     let asked = Asked { stop: requests.clone(), requests: wanted };
@@ -155,6 +156,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
         filters: Box::new(filters::compile),
         session_bytes: team.session_bytes(),
         steer_secret: secret,
+        restart,
     };
     let name = policy.appliance.name.clone();
     let interfaces = interfaces.into_iter().map(|(_, interface)| interface).collect();
@@ -215,7 +217,9 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     // Before the workers end: until then there is somebody for packets that are still on their way.
     appliance.direct_away(LAST_HOOKS);
     appliance.wind_down();
-    drop(team);
+    let (policy, generation) = appliance.in_force();
+    let stopped = Moment::now();
+    team.leave(|sessions| Estate::of(&policy).leave(generation, stopped, sessions));
     drop(telling);
     join(session_log, "session-log");
     // Calls that were cut off and still wait for workers or control find them gone, and end.

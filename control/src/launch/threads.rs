@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use config::Policy;
 use core_affinity::CoreId;
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use crossbeam::queue::ArrayQueue;
 use dpdk::{Eal, Lcore, Mbuf, Pool, Queue};
 use session::{Backing, HashSecret};
 use units::limits::{COMMAND_RING, EVENT_RING, HANDOVER_RING};
 use units::{PortId, WorkerId};
 use worker::{
-    Exits, KernelRings, KernelSide, Output, QueuePair, Shard, Snapshot, Worker, WorkerCounters, handover_ring,
+    Block, Clock, Exits, KernelRings, KernelSide, Output, QueuePair, Shard, Snapshot, Worker, WorkerCounters,
+    handover_ring,
 };
 
 use super::devices::TscClock;
@@ -23,7 +24,9 @@ use super::supervisor::Supervisor;
 use super::{Refused, confine};
 use crate::event::{Note, Request};
 use crate::running::WorkerView;
+use crate::status::RestartStatus;
 use crate::steward::{Steward, Watchdog, WorkerLink};
+use crate::succession::Estate;
 
 /// How often it is looked whether sessions have come near the end of what is backed: at ten million new ones a second, 16 MiB are
 /// left for 12 ms.
@@ -37,7 +40,12 @@ pub(super) struct Team {
     views: Vec<WorkerView>,
     links: Vec<WorkerLink>,
     session_bytes: u64,
+    /// What workers that have stopped leave; nobody listens any more once it is taken.
+    left: Option<Receiver<Block>>,
 }
+
+/// Blocks of sessions that wait to be written down.
+const BLOCKS: usize = 16;
 
 /// What one worker is made of before its thread starts.
 struct Share {
@@ -67,7 +75,7 @@ fn deal(ports: Vec<Vec<Queue>>, workers: usize) -> Vec<Share> {
 }
 
 impl Team {
-    /// Starts a worker on every worker core of the policy.
+    /// Starts a worker on every worker core of the policy, with the sessions that the process before has left.
     pub(super) fn start(
         eal: &Eal,
         policy: &Policy,
@@ -76,26 +84,27 @@ impl Team {
         ports: Vec<Vec<Queue>>,
         kernel: &[(PortId, Arc<KernelRings<Mbuf>>)],
         snapshot: &Arc<Snapshot>,
-    ) -> Result<Self, Refused> {
+    ) -> Result<(Self, RestartStatus), Refused> {
         let cores = &policy.cores.workers;
         let secret = HashSecret::random();
         let peers: Vec<_> = cores.iter().map(|_| handover_ring()).collect();
         let capacity = policy.sessions.capacity.div_ceil(cores.len().max(1));
+        let (leaving, left) = bounded(BLOCKS);
         let mut team = Self {
             stop: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
             views: Vec::new(),
             links: Vec::new(),
             session_bytes: 0,
+            left: Some(left),
         };
-        let mut backings = Vec::new();
-        for ((number, &core), share) in (0..).zip(cores).zip(deal(ports, cores.len())) {
-            let id = WorkerId::new(number);
+        let (mut shards, mut backings) = (Vec::new(), Vec::new());
+        for (number, &core) in (0..).zip(cores) {
             let counters = Arc::new(WorkerCounters::default());
             let inbox = Arc::new(ArrayQueue::new(COMMAND_RING));
             let events = Arc::new(ArrayQueue::new(EVENT_RING));
             let mut shard = Shard::new(
-                id,
+                WorkerId::new(number),
                 cores.len(),
                 capacity,
                 &secret,
@@ -106,6 +115,13 @@ impl Team {
             shard.place(policy.neighbors.iter().map(|at| (at.port, at.address, at.mac)));
             team.session_bytes += shard.session_bytes() as u64;
             backings.push(shard.session_backing());
+            team.views.push(WorkerView { core, counters });
+            team.links.push(WorkerLink { inbox, events });
+            shards.push(shard);
+        }
+        let restart = Estate::of(policy).take_up(&mut shards, snapshot, clock.now());
+        for (((number, &core), share), shard) in (0..).zip(cores).zip(deal(ports, cores.len())).zip(shards) {
+            let id = WorkerId::new(number);
             // Each kernel interface is read by one worker; which one does not matter.
             let kernel = kernel
                 .iter()
@@ -116,19 +132,27 @@ impl Team {
                 })
                 .collect();
             let exits = Exits::new(pool.clone(), share.queues, share.outputs, kernel, peers.clone());
-            let Some(handed) = peers.get(id.index()).cloned() else { continue };
-            let worker = Worker::new(clock, shard, exits, Arc::clone(&inbox), handed);
-            let (eal, stop) = (eal.clone(), Arc::clone(&team.stop));
-            let thread =
-                Builder::new().name(format!("worker-{number}")).spawn(move || attend(worker, &eal, core, &stop));
-            team.views.push(WorkerView { core, counters });
-            team.links.push(WorkerLink { inbox, events });
+            let (Some(handed), Some(link)) = (peers.get(id.index()), team.links.get(id.index())) else { continue };
+            let worker = Worker::new(clock, shard, exits, Arc::clone(&link.inbox), Arc::clone(handed));
+            let (eal, stop, leaving) = (eal.clone(), Arc::clone(&team.stop), leaving.clone());
+            let thread = Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || attend(worker, &eal, core, &stop, &leaving));
             team.threads.push(thread?);
         }
         let (stop, core) = (Arc::clone(&team.stop), policy.cores.control);
         let back = move || back_ahead(backings, core, &stop);
         team.threads.push(Builder::new().name("table-memory".into()).spawn(back)?);
-        Ok(team)
+        Ok((team, restart))
+    }
+
+    /// Stops the workers, hands what they leave to `heir` as it comes, and waits for them.
+    pub(super) fn leave(mut self, heir: impl FnOnce(&mut dyn Iterator<Item = Block>)) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(left) = self.left.take() {
+            // It ends when the last worker has left all it has, or when the heir takes no more.
+            heir(&mut left.into_iter());
+        }
     }
 
     /// How many workers there are.
@@ -177,6 +201,8 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        // No worker waits for somebody to take what it leaves.
+        self.left = None;
         for thread in self.threads.drain(..) {
             super::join(thread, "worker");
         }
@@ -207,7 +233,13 @@ impl Drop for Control {
 }
 
 /// A worker's thread from beginning to end.
-fn attend(mut worker: Worker<Queue, Pool, TscClock>, eal: &Eal, core: usize, stop: &AtomicBool) {
+fn attend(
+    mut worker: Worker<Queue, Pool, TscClock>,
+    eal: &Eal,
+    core: usize,
+    stop: &AtomicBool,
+    leaving: &Sender<Block>,
+) {
     pin(core);
     let registered = Lcore::register(eal);
     match &registered {
@@ -217,6 +249,7 @@ fn attend(mut worker: Worker<Queue, Pool, TscClock>, eal: &Eal, core: usize, sto
     }
     confine::keep_nothing();
     worker.run(stop);
+    worker.write_down(|block| leaving.send(block).is_ok());
     drop(worker);
     drop(registered);
 }
@@ -268,6 +301,7 @@ mod tests {
                 views: Vec::new(),
                 links: Vec::new(),
                 session_bytes: 0,
+                left: None,
             };
             Err("the next stage failed".into())
         };

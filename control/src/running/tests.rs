@@ -83,6 +83,7 @@ impl Bench {
             filters: Box::new(|_| Err("there is no filter here".to_owned())),
             session_bytes: 0,
             steer_secret: 0,
+            restart: RestartStatus::default(),
         };
         let appliance = Running::new(fixed, start, snapshot, Vec::new());
         Self { clock, appliance, asked }

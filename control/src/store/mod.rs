@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use crate::status::{AppliedPolicy, Standing};
 
 pub use embedded::Embedded;
+pub(crate) use sealed::{seal, unseal};
 pub use volatile::Volatile;
 
 /// Generations kept. The last committed one is kept beyond that.

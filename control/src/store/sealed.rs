@@ -11,13 +11,13 @@ fn sum(parts: [&[u8]; 2]) -> u64 {
 }
 
 /// `bytes` as they are stored under `key`.
-pub(super) fn seal(key: u64, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(key: u64, bytes: &[u8]) -> Vec<u8> {
     let sum = sum([&key.to_be_bytes(), bytes]).to_be_bytes();
     [&sum, bytes].concat()
 }
 
 /// What was sealed under `key`; `None` when it is not what was written.
-pub(super) fn unseal(key: u64, stored: &[u8]) -> Option<&[u8]> {
+pub(crate) fn unseal(key: u64, stored: &[u8]) -> Option<&[u8]> {
     let (written, bytes) = stored.split_first_chunk()?;
     (u64::from_be_bytes(*written) == sum([&key.to_be_bytes(), bytes])).then_some(bytes)
 }

@@ -16,7 +16,7 @@ use units::{PortId, RuleId, TenantId, Tick};
 
 use crate::expiry::Ring;
 use crate::stream::{Place, Stream};
-use crate::{Address, Direction, Kind, State, TcpOpening, Tuple, WireTuple};
+use crate::{Address, Direction, History, Kind, State, TcpOpening, Tuple, WireTuple};
 
 /// Bits of the packed counters that hold bytes; the others hold packets. The highest of each are set when there is room for
 /// one more packet, and for no more.
@@ -456,6 +456,14 @@ impl<A: Address> Session<A> {
             direction.of_mut(&mut self.totals).add(Traffic::unpack(counted));
         }
         harvested
+    }
+
+    /// Gives the session a past: what has passed, and for how long it has been silent and there.
+    pub(crate) fn set_past(&mut self, history: &History, now: Tick) {
+        self.counted = [0; 2];
+        self.totals = history.traffic;
+        self.last_seen = now.short().wrapping_sub(u16::try_from(history.idle).unwrap_or(u16::MAX));
+        self.created = u32::try_from(now.get().saturating_sub(history.age)).unwrap_or(u32::MAX);
     }
 
     /// Packets and bytes of `direction` since the session was opened.

@@ -27,6 +27,15 @@ impl Kind {
     /// Every kind, in numeric order.
     pub const ALL: [Self; 4] = [Self::Tcp, Self::Udp, Self::Icmp, Self::Other];
 
+    /// The kind with this number; `None` when no kind has it.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0..=3 => Some(Self::from_bits(number as u16)),
+            _ => None,
+        }
+    }
+
     /// The kind with these two low bits.
     pub(crate) const fn from_bits(bits: u16) -> Self {
         match bits & 3 {

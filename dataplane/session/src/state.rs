@@ -65,6 +65,15 @@ impl State {
         }
     }
 
+    /// The state with this number; `None` when no state has it.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1..=11 => Some(Self::from_bits(number as u16)),
+            _ => None,
+        }
+    }
+
     /// The name in `show sessions`: never renamed.
     #[must_use]
     pub const fn name(self) -> &'static str {

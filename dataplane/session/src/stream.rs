@@ -16,6 +16,8 @@
 
 use wire::SeqNumber;
 
+use crate::StreamHistory;
+
 /// Sequence space behind the bounds that still passes: a retransmission whose acknowledgment was lost behind us is at
 /// most one window old; the rest is for windows rounded, shrunk, or never seen. Twice the largest unscaled window, so
 /// that an acknowledged segment may come again after 67 kB (EVA-18).
@@ -73,6 +75,19 @@ impl Stream {
     pub(crate) const fn unbounded(first: SeqNumber, len: u32) -> Self {
         let start = Self::starting(first, len);
         Self { acknowledged: start.acknowledged, packed: start.packed | UNBOUNDED << FLIGHT_BITS }
+    }
+
+    /// A stream that goes on elsewhere.
+    pub(crate) const fn resuming(history: StreamHistory) -> Self {
+        let StreamHistory { acknowledged, flight, window } = history;
+        let flight = if flight > FLIGHT_MAX { FLIGHT_MAX } else { flight };
+        Self { acknowledged, packed: (window as u32 & UNBOUNDED) << FLIGHT_BITS | flight }
+    }
+
+    /// What is known of it, for it to go on elsewhere.
+    pub(crate) fn history(self) -> StreamHistory {
+        let window = u8::try_from(self.packed >> FLIGHT_BITS).unwrap_or(0);
+        StreamHistory { acknowledged: self.acknowledged, flight: self.flight(), window }
     }
 
     /// The highest acknowledgment the other side has sent: what it expects next, unless more is on its way to it.

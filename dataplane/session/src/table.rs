@@ -17,7 +17,7 @@ use crate::hash::Hasher;
 use crate::index::{CAPACITY_MAX, Index};
 use crate::memory::{OutOfMemory, Row};
 use crate::timeouts::IdleTicks;
-use crate::{Address, Direction, HashSecret, Kind, NewSession, Session, Timeouts, Tuple, WireTuple};
+use crate::{Address, Direction, HashSecret, History, Kind, NewSession, Session, Timeouts, Tuple, WireTuple};
 
 /// Where a session lies in its table, from 1. Good until the session is removed; afterwards it may name another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -314,6 +314,20 @@ impl<A: Address> Table<A> {
         self.occupied += 1;
         self.schedule(slot, now);
         Ok(slot)
+    }
+
+    /// Has a session that was just inserted go on where it was elsewhere.
+    pub fn resume(&mut self, slot: Slot, history: &History, now: Tick) {
+        if self.session(slot).is_occupied() {
+            self.sessions.at_mut(slot.get()).resume(history, now);
+            self.refresh_expiry(slot, now);
+        }
+    }
+
+    /// Whether a conversation of this kind has not been silent for too long.
+    #[must_use]
+    pub fn outlives(&self, kind: Kind, history: &History, lingers: bool) -> bool {
+        history.idle <= u64::from(self.idle.of(kind, history.state, lingers))
     }
 
     /// The session that [`Table::prefetch_session`] has found, if packets of this kind and tuple belong to it, and which way

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use frame::Buffer;
 use session::{Direction, InsertError, Kind, NewSession, Pickup, Slot, Tuple, tcp_state};
 use stage::DropReason;
-use stage::balancer::Mode;
+use stage::balancer::{Backend, Mode, Service};
 use stage::firewall::Candidate;
 use stage::heavy_hitters::Outcome;
 use stage::translate::{Covered, Deltas};
@@ -239,6 +239,15 @@ impl<B: Buffer> Shard<B> {
                 self.hide_client(&snapshot, service, new)?
             }
         };
+        self.bind::<A>(slot, service, backend);
+        if pair.is_some() {
+            self.hold_station::<A>(slot)?;
+        }
+        Ok(slot)
+    }
+
+    /// Binds a session that was just inserted to a backend of its service.
+    pub(crate) fn bind<A: Family>(&mut self, slot: Slot, service: &Service, backend: &Arc<Backend>) {
         let binding = self.bindings.open(backend);
         let session = A::table_mut(&mut self.sessions).session_mut(slot);
         session.set_binding(binding.get());
@@ -248,10 +257,6 @@ impl<B: Buffer> Shard<B> {
         {
             session.set_flags(session.flags() | HALF_OPEN);
         }
-        if pair.is_some() {
-            self.hold_station::<A>(slot)?;
-        }
-        Ok(slot)
     }
 
     /// A session that is only forwarded, hidden behind a pool address where source NAT says so.

@@ -51,7 +51,7 @@ const FREED: usize = 64;
 
 /// Set in the lease of a session that has no mapping; the rest is the number of its pool. Otherwise a lease is the number
 /// of a mapping, 0 for none.
-const POOL_ONLY: u32 = 1 << 31;
+pub(crate) const POOL_ONLY: u32 = 1 << 31;
 
 /// An outside port of a pool.
 type Place = (u16, IpAddr, u16);

@@ -57,6 +57,11 @@ impl Journey {
         self.stops.get(..usize::from(self.count)).unwrap_or_default()
     }
 
+    /// What the session's entry held before: the backend's next hop and the lease.
+    pub(crate) const fn before(&self) -> (NextHopId, u32) {
+        (self.last, self.lease)
+    }
+
     /// How many tiers there are.
     pub(crate) const fn count(&self) -> u8 {
         self.count

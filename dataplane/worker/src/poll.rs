@@ -29,6 +29,7 @@ use crate::shard::Shard;
 use crate::stopwatch::Stopwatch;
 use crate::sweep::Sweeps;
 use crate::watch::Watch;
+use crate::write_down::Block;
 
 /// Overdue packets let go in one turn.
 const OVERDUE: usize = 16;
@@ -400,6 +401,11 @@ where
         if let Some((port, address)) = self.shard.next_hops.next_used(&mut self.used_cursor) {
             self.shard.tell(Event::Used { port, address });
         }
+    }
+
+    /// Hands out all sessions as images, block by block, until `take` says that it takes no more. For a worker that turns no more.
+    pub fn write_down(&self, take: impl FnMut(Block) -> bool) {
+        self.shard.write_down(take);
     }
 
     /// Sessions in the table.

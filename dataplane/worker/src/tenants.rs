@@ -94,6 +94,11 @@ impl Tenants {
         self.known.get(id.index().checked_sub(1)?)
     }
 
+    /// Every tenant, of this policy or an earlier one.
+    pub fn iter(&self) -> impl Iterator<Item = &Tenant> {
+        self.known.iter().map(Arc::as_ref)
+    }
+
     /// The tenant of this name, of this policy or an earlier one.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Arc<Tenant>> {

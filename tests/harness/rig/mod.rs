@@ -17,6 +17,7 @@ mod parts;
 mod policy;
 mod seeing;
 mod standing;
+mod succession;
 mod table;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ use stage::DropReason;
 use stage::heavy_hitters::Counts;
 use units::{Nanos, PortId};
 use wire::MacAddr;
-use worker::{Clock, Counter, KernelRings, SessionRecord, Worker, WorkerCounters};
+use worker::{Clock, Counter, KernelRings, SessionRecord, Shard, Worker, WorkerCounters};
 
 use crate::clock::ManualClock;
 use crate::packet::{Macs, Packet};
@@ -142,10 +143,20 @@ impl Rig {
     /// Workers over tables that are compiled already, for those who make many rigs of one policy.
     #[must_use]
     pub fn over(policy: Policy, snapshot: Arc<Snapshot>, layout: Layout) -> Self {
+        Self::settled(policy, snapshot, layout, |_| {})
+    }
+
+    /// As [`Rig::over`], after `settle` has seen the workers' shards.
+    fn settled(
+        policy: Policy,
+        snapshot: Arc<Snapshot>,
+        layout: Layout,
+        settle: impl FnOnce(&mut [Shard<MemoryBuffer>]),
+    ) -> Self {
         let macs = parts::macs(&policy);
         let pool = MemoryPool::new(layout.buffers, usize::from(policy.dpdk.buffer_size));
         let clock = ManualClock::default();
-        let parts = parts::assemble(&policy, &snapshot, layout, &clock, &pool);
+        let parts = parts::assemble(&policy, &snapshot, layout, &clock, &pool, settle);
         let (requests, asked) = unbounded();
         let (noting, notes) = unbounded();
         let mut steward = Steward::new(clock.clone(), parts.links(), asked, noting, &snapshot);

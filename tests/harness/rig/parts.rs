@@ -77,6 +77,7 @@ pub(super) fn assemble(
     layout: Layout,
     clock: &ManualClock,
     pool: &MemoryPool,
+    settle: impl FnOnce(&mut [Shard<MemoryBuffer>]),
 ) -> Parts {
     let workers = usize::from(layout.workers);
     let wires: Vec<Vec<_>> =
@@ -91,7 +92,28 @@ pub(super) fn assemble(
     let peers: Vec<_> = (0..workers).map(|_| handover_ring()).collect();
     let secret = HashSecret::from_seed(0x5eed);
     let mut parts = Parts { workers: Vec::new(), counters: Vec::new(), rings: Vec::new(), wires, kernel };
+    let mut shards = Vec::new();
     for id in (0..layout.workers).map(WorkerId::new) {
+        let counters = Arc::new(WorkerCounters::default());
+        let (inbox, events) = (Arc::new(ArrayQueue::new(COMMAND_RING)), Arc::new(ArrayQueue::new(EVENT_RING)));
+        let capacity = policy.sessions.capacity.div_ceil(workers);
+        let shard = Shard::new(
+            id,
+            workers,
+            capacity,
+            &secret,
+            Arc::clone(snapshot),
+            Arc::clone(&counters),
+            Arc::clone(&events),
+        );
+        let mut shard = shard.expect("memory for the sessions");
+        shard.place(policy.neighbors.iter().map(|at| (at.port, at.address, at.mac)));
+        shards.push(shard);
+        parts.counters.push(counters);
+        parts.rings.push((inbox, events));
+    }
+    settle(&mut shards);
+    for (id, shard) in (0..).map(WorkerId::new).zip(shards) {
         let (mut queues, mut outputs) = (Vec::new(), Vec::new());
         for (port, (wires, rings)) in (0..).map(PortId::new).zip(parts.wires.iter().zip(&shared)) {
             if let Some((wire, ring)) = wires.get(id.index()).zip(rings.get(id.index())) {
@@ -109,25 +131,9 @@ pub(super) fn assemble(
                 Some(KernelSide { port, rings: Arc::clone(rings.as_ref()?), reads })
             })
             .collect();
-        let counters = Arc::new(WorkerCounters::default());
-        let (inbox, events) = (Arc::new(ArrayQueue::new(COMMAND_RING)), Arc::new(ArrayQueue::new(EVENT_RING)));
-        let capacity = policy.sessions.capacity.div_ceil(workers);
-        let shard = Shard::new(
-            id,
-            workers,
-            capacity,
-            &secret,
-            Arc::clone(snapshot),
-            Arc::clone(&counters),
-            Arc::clone(&events),
-        );
         let exits = Exits::new(pool.clone(), queues, outputs, kernel, peers.clone());
-        let mut shard = shard.expect("memory for the sessions");
-        shard.place(policy.neighbors.iter().map(|at| (at.port, at.address, at.mac)));
-        let handed = Arc::clone(&peers[id.index()]);
-        parts.workers.push(Worker::new(clock.clone(), shard, exits, Arc::clone(&inbox), handed));
-        parts.counters.push(counters);
-        parts.rings.push((inbox, events));
+        let (inbox, handed) = (Arc::clone(&parts.rings[id.index()].0), Arc::clone(&peers[id.index()]));
+        parts.workers.push(Worker::new(clock.clone(), shard, exits, inbox, handed));
     }
     parts
 }

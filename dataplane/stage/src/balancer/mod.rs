@@ -24,5 +24,5 @@ pub use service::{
     Algorithm, Attract, BackendSpec, Mode, OnBackendFailure, SegmentClamp, ServiceProtocol, ServiceSpec,
 };
 pub use services::{Service, Services};
-pub use stable_hash::VERSION as RING_VERSION;
+pub use stable_hash::{VERSION as RING_VERSION, key_of_name};
 pub use untracked::Untracked;

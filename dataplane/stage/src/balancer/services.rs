@@ -360,6 +360,14 @@ impl Services {
         self.places.get(&backend.key()).copied()
     }
 
+    /// The running backend with this [key](Backend::key), of this policy.
+    #[must_use]
+    pub fn with_key(&self, key: u64) -> Option<(&Service, &Arc<Backend>)> {
+        let (service, position) = *self.places.get(&key)?;
+        let service = self.service(service)?;
+        Some((service, &service.members().get(position)?.backend))
+    }
+
     /// Every service, in the order they are listed.
     pub fn iter(&self) -> impl Iterator<Item = &Service> {
         self.services.iter()

@@ -57,6 +57,12 @@ impl StableHash {
     }
 }
 
+/// A hash of a name of the configuration: the same on every appliance and in every policy.
+#[must_use]
+pub fn key_of_name(name: &str) -> u64 {
+    StableHash::new(7).text(name).finish()
+}
+
 /// A place below `bound`, evenly, without a division (Lemire, TOMACS 2019).
 pub(crate) fn below(hash: u64, bound: usize) -> usize {
     let (high, _) = halves(u128::from(hash) * bound as u128);
