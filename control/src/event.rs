@@ -28,6 +28,12 @@ pub enum Request {
     Trace(Box<Tracing>),
     /// Copy frames of a port as they pass.
     Capture(Box<Capturing>),
+    /// Have every worker give up the device of this port, and answer at its exchange.
+    Unplug(PortId),
+    /// Have every worker take the device for this port that lies at its exchange, and answer there.
+    Plug(PortId),
+    /// The port has another cable, and carrier: tell the stations there who we are, and ask who they are.
+    Greet(PortId),
     /// The neighbor cache.
     Neighbors(Sender<Vec<Neighbor>>),
     /// Finish.

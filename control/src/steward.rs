@@ -189,6 +189,9 @@ impl<C: Clock> Steward<C> {
             }
             Request::Trace(asked) => self.begin_trace(*asked),
             Request::Capture(asked) => self.begin_capture(*asked),
+            Request::Unplug(port) => self.send_each(|| Command::Unplug { port }),
+            Request::Plug(port) => self.send_each(|| Command::Plug { port }),
+            Request::Greet(port) => self.greet(port),
             Request::Neighbors(reader) => {
                 let _ = reader.send(self.neighbors.iter().collect());
             }
@@ -261,12 +264,26 @@ impl<C: Clock> Steward<C> {
         self.act();
     }
 
+    /// There may be others on a port's link than there were.
+    fn greet(&mut self, port: PortId) {
+        self.neighbors.doubt(port, self.clock.now());
+        let live = |address: &IpAddr| self.attraction.is_live(address);
+        let addresses: Vec<IpAddr> = answered_addresses(&self.snapshot).into_iter().filter(live).collect();
+        self.announcements.retain(|announcement| announcement.port != port);
+        self.begin_to_announce_on(|link| link == port, &addresses);
+    }
+
     /// Has addresses announced on the links they are on.
     fn begin_to_announce(&mut self, addresses: &[IpAddr]) {
+        self.begin_to_announce_on(|_| true, addresses);
+    }
+
+    /// Has addresses announced on those of these ports' links that they are on.
+    fn begin_to_announce_on(&mut self, wanted: impl Fn(PortId) -> bool, addresses: &[IpAddr]) {
         let mut due = self.clock.now();
         for &address in addresses {
             for (port, facts) in (0..).map(PortId::new).zip(&self.snapshot.ports) {
-                if facts.addresses.iter().any(|net| net.contains(&address)) {
+                if wanted(port) && facts.addresses.iter().any(|net| net.contains(&address)) {
                     self.announcements.push(Announcement { port, address, left: ANNOUNCEMENTS, due });
                     due = due + ANNOUNCEMENT_PACE;
                 }
@@ -387,8 +404,13 @@ impl<C: Clock> Steward<C> {
     }
 
     fn tell_all(&mut self, port: PortId, address: IpAddr, mac: Option<MacAddr>) {
+        self.send_each(|| Command::Neighbor { port, address, mac });
+    }
+
+    /// Sends every worker a command of its own.
+    fn send_each(&mut self, command: impl Fn() -> Command) {
         for line in &mut self.lines {
-            line.send(Command::Neighbor { port, address, mac });
+            line.send(command());
         }
     }
 

@@ -156,7 +156,7 @@ fn a_terminal_sees_how_far_a_large_policy_is() {
     appliance.stop();
 }
 
-/// RLD-13, as far as it goes: the port is down, the rest goes on, and a restart has the port again.
+/// RLD-13: the port is down, the rest goes on, and so does a stop; `vanishing` has the way back without one.
 #[test]
 fn an_interface_that_vanishes_takes_its_port_down_and_nothing_else() {
     let test = "an_interface_that_vanishes_takes_its_port_down_and_nothing_else";

@@ -89,8 +89,9 @@ fn once_it_runs_threads_have_given_up_what_they_do_not_need() {
         }
     }
     // CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK (linux/capability.h).
-    let kept = 1 << 2 | 1 << 12 | 1 << 13 | 1 << 14;
-    for name in ["tokio-", "millrace"] {
+    let opens_devices = 1 << 12 | 1 << 13 | 1 << 14;
+    let manages = 1 << 2 | opens_devices;
+    for (name, kept) in [("tokio-", manages), ("millrace", manages), ("devices", opens_devices)] {
         for task in named(name) {
             let has = u64::from_str_radix(&status(&task, "CapEff"), 16).expect("a mask");
             assert_eq!(

@@ -63,6 +63,12 @@ impl Isolation {
         &self.warnings
     }
 
+    /// The interface has vanished: there is nothing to restore, least of all to one that takes its name.
+    pub fn forget(mut self) {
+        self.before.clear();
+        self.merging.clear();
+    }
+
     fn at(root: &Path, interface: &str) -> Self {
         let mut isolation =
             Self { interface: interface.to_owned(), before: Vec::new(), merging: Vec::new(), warnings: Vec::new() };
@@ -171,5 +177,10 @@ mod tests {
         assert!(isolation.warnings()[0].starts_with("Linux may answer IPv4 packets"), "{:?}", isolation.warnings());
         drop(isolation);
         assert_eq!(fs::read_to_string(folder.join("arp_ignore")).unwrap(), "1");
+        // What has vanished leaves another of its name alone.
+        let isolation = Isolation::at(root.path(), "eth1");
+        fs::write(folder.join("arp_ignore"), "2\n").unwrap();
+        isolation.forget();
+        assert_eq!(fs::read_to_string(folder.join("arp_ignore")).unwrap(), "2\n");
     }
 }

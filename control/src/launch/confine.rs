@@ -3,6 +3,7 @@
 //! - No thread and no program started by one can gain privileges, from the first line of `run` on.
 //! - Once devices and kernel interfaces are open, the main thread keeps what running takes, and with it every thread of management.
 //! - Workers, control, the kernel pump and the journal open nothing, the session log opens plain sockets: they keep nothing.
+//! - The thread of devices (`replug`) keeps what opening one over an interface takes, for when that comes back.
 //! - Management, which speaks to the outside, cannot start programs, mount, trace, load modules or set clocks. Workers
 //!   have no such filter: on older kernels it makes a thread's processor wary of its own speculation, and slow.
 //!
@@ -19,6 +20,10 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::IPC_LOCK)
     .union(CapabilitySet::DAC_READ_SEARCH);
+
+/// Sockets for raw packets; interfaces set up and settings of theirs; rings locked in memory.
+const KEPT_FOR_DEVICES: CapabilitySet =
+    CapabilitySet::NET_RAW.union(CapabilitySet::NET_ADMIN).union(CapabilitySet::IPC_LOCK);
 
 /// What nobody in the process calls once it runs.
 const REFUSED: [i64; 37] = [
@@ -72,6 +77,11 @@ pub(super) fn gain_nothing() {
 /// address, that includes the right to learn it.
 pub(super) fn keep_what_running_takes(physical_addresses: bool) {
     keep(if physical_addresses { KEPT.union(CapabilitySet::SYS_ADMIN) } else { KEPT });
+}
+
+/// This thread keeps what it takes to open a device over an interface of the kernel's.
+pub(super) fn keep_what_devices_take() {
+    keep(KEPT_FOR_DEVICES);
 }
 
 /// This thread keeps no capability.
@@ -132,6 +142,8 @@ mod tests {
         }
         let kept = after(|| keep_what_running_takes(false), || rustix::thread::capabilities(None).unwrap());
         assert!(KEPT.contains(kept.effective), "{kept:?}");
+        let kept = after(keep_what_devices_take, || rustix::thread::capabilities(None).unwrap());
+        assert!(KEPT_FOR_DEVICES.contains(kept.effective | kept.permitted), "{kept:?}");
     }
 
     #[test]

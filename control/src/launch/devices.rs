@@ -1,4 +1,4 @@
-//! The devices of the policy: opened, configured, and seen by management through [`PortView`].
+//! The devices of the policy: opened, configured, and seen by management as [`View`]s.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -11,24 +11,25 @@ use stage::balancer::Mode;
 use stage::forward::{LinearRoutes, RouteTable};
 use units::{Nanos, PortId};
 use wire::{MacAddr, solicited_node};
-use worker::{Clock, KernelRings, Snapshot};
+use worker::{Clock, KernelRings};
 
 use super::Refused;
-use crate::compile::{Device, answered_addresses};
+use super::replug::Borrowed;
+use super::view::View;
+use crate::compile::Device;
 use crate::kernel::Isolation;
 use crate::kernel::isolate::{interface_exists, taken_interface};
-use crate::running::{DeviceCounters, KernelCounters, PortView};
 
 /// All nodes of the link (RFC 4291 section 2.7.1).
 const ALL_NODES: MacAddr = MacAddr::new([0x33, 0x33, 0, 0, 0, 1]);
 
-/// The open devices and what keeps them to ourselves.
+/// The open devices, and those of them that the kernel's interfaces are under.
 #[derive(Debug)]
 pub(super) struct Ports {
     pub(super) pool: Pool,
     pub(super) ports: Vec<Port>,
     pub(super) queues: Vec<Vec<Queue>>,
-    pub(super) isolations: Vec<Isolation>,
+    pub(super) borrowed: Vec<Borrowed>,
 }
 
 /// DPDK's clock as workers know it.
@@ -61,15 +62,13 @@ pub(super) fn open(eal: &Eal, policy: &Policy) -> Result<Ports, Refused> {
     let pool = Pool::new(eal, &options)?;
     let workers = u16::try_from(policy.cores.workers.len()).unwrap_or(u16::MAX);
     let routes = LinearRoutes::new(&policy.route_table());
-    let (mut ports, mut queues, mut isolations) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ports, mut queues, mut borrowed) = (Vec::new(), Vec::new(), Vec::new());
     for (port, number) in policy.ports.iter().zip((0..).map(PortId::new)) {
         // A device whose interface is missing is refused below, in one sentence.
-        if let Some(interface) = taken_interface(&port.device).filter(|interface| interface_exists(interface)) {
-            let isolation = Isolation::of(interface);
-            for warning in isolation.warnings() {
-                log::warn!("port {}: {warning}", port.name);
-            }
-            isolations.push(isolation);
+        let interface = taken_interface(&port.device).filter(|interface| interface_exists(interface));
+        let isolation = interface.map(Isolation::of);
+        for warning in isolation.iter().flat_map(Isolation::warnings) {
+            log::warn!("port {}: {warning}", port.name);
         }
         // Until the tables are compiled; from then on the groups follow them.
         let own = port.addresses.iter().map(ipnet::IpNet::addr);
@@ -85,10 +84,18 @@ pub(super) fn open(eal: &Eal, policy: &Policy) -> Result<Ports, Refused> {
         };
         let (open, pairs) =
             Port::open(eal, &port.device, &options, &pool).map_err(|error| format!("port {}: {error}", port.name))?;
+        borrowed.extend(interface.zip(isolation).map(|(interface, isolation)| Borrowed {
+            number,
+            name: port.name.clone(),
+            device: port.device.clone(),
+            interface: interface.to_owned(),
+            options: PortOptions { mac: Some(open.mac()), queues: open.queues(), ..options },
+            isolation,
+        }));
         ports.push(open);
         queues.push(pairs);
     }
-    Ok(Ports { pool, ports, queues, isolations })
+    Ok(Ports { pool, ports, queues, borrowed })
 }
 
 /// What a port's packets are best spread by. Where services rewrite the other end, only the client's is the same in both
@@ -104,7 +111,7 @@ fn side_of(policy: &Policy, routes: &LinearRoutes, port: PortId) -> Side {
 }
 
 /// The multicast groups that neighbor discovery for these addresses uses.
-fn groups(addresses: impl Iterator<Item = IpAddr>) -> Vec<MacAddr> {
+pub(super) fn groups(addresses: impl Iterator<Item = IpAddr>) -> Vec<MacAddr> {
     let v6 = addresses.filter_map(|address| match address {
         IpAddr::V6(v6) => Some(MacAddr::ipv6_multicast(solicited_node(v6))),
         IpAddr::V4(_) => None,
@@ -128,47 +135,12 @@ pub(super) fn random_word() -> u64 {
 }
 
 /// The ports as management sees them, each with the rings of its kernel interface.
-pub(super) fn views(ports: Vec<Port>, rings: &[(PortId, Arc<KernelRings<Mbuf>>)]) -> Vec<Box<dyn PortView>> {
-    let view = |(number, port)| -> Box<dyn PortView> {
+pub(super) fn views(ports: Vec<Port>, rings: &[(PortId, Arc<KernelRings<Mbuf>>)]) -> Vec<Arc<View>> {
+    let view = |(number, port)| {
         let kernel = rings.iter().find(|(of, _)| *of == number).map(|(_, rings)| Arc::clone(rings));
-        Box::new(View { port, kernel })
+        Arc::new(View::new(port, kernel))
     };
     (0..).map(PortId::new).zip(ports).map(view).collect()
-}
-
-/// A port as management sees it.
-#[derive(Debug)]
-struct View {
-    port: Port,
-    kernel: Option<Arc<KernelRings<Mbuf>>>,
-}
-
-impl PortView for View {
-    fn counters(&self) -> DeviceCounters {
-        let stats = self.port.stats();
-        let kernel = self.kernel.as_ref().map(|rings| rings.counters()).map(|counted| KernelCounters {
-            delivered: counted.delivered,
-            refused: counted.refused,
-            sent: counted.sent,
-            oversized: counted.oversized,
-        });
-        DeviceCounters {
-            up: self.port.link().up,
-            rx_packets: stats.rx_packets,
-            rx_bytes: stats.rx_bytes,
-            rx_missed: stats.rx_missed + stats.rx_errors,
-            tx_packets: stats.tx_packets,
-            tx_bytes: stats.tx_bytes,
-            tx_dropped: stats.tx_errors,
-            kernel: kernel.unwrap_or_default(),
-        }
-    }
-
-    fn answer_for(&self, snapshot: &Snapshot) {
-        if let Err(error) = self.port.set_groups(&groups(answered_addresses(snapshot).into_iter())) {
-            log::warn!("{error}");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ mod confine;
 mod devices;
 mod filters;
 mod logging;
+mod replug;
 mod supervisor;
 mod tables;
 mod threads;
+mod view;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,12 +29,13 @@ use crate::compile::compile;
 use crate::generation::{Proposal, Start};
 use crate::health::Prober;
 use crate::kernel::{Interface, InterfaceSpec, Lane, Pump};
-use crate::running::{BufferUse, Fixed, Running};
+use crate::running::{BufferUse, Fixed, PortView, Running};
 use crate::status::How;
 use crate::succession::{Estate, Moment};
 use crate::{journal, log_format, redirection, session_log};
 
 use devices::{Ports, TscClock};
+use replug::{Means, Replug};
 use supervisor::Supervisor;
 use tables::DpdkTables;
 use threads::{Asked, Team};
@@ -108,7 +111,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     threads::pin(policy.cores.control);
     let eal = Eal::init(&eal_options(&policy))?;
     let clock = TscClock(eal.clock());
-    let Ports { pool, ports, queues, isolations } = devices::open(&eal, &policy)?;
+    let Ports { pool, ports, queues, borrowed } = devices::open(&eal, &policy)?;
     let facts = devices::facts(&policy, &ports);
     let tables = DpdkTables::new(&eal);
     let secret = devices::random_word();
@@ -141,10 +144,11 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
 
     let buffers = pool.clone();
     let frame_bytes = pool.frame_bytes();
+    let means = Means { eal: eal.clone(), pool: pool.clone(), exchanges: team.exchanges(), requests: requests.clone() };
     let fixed = Fixed {
         requests,
         devices: facts,
-        ports: views,
+        ports: views.iter().map(|view| Box::new(Arc::clone(view)) as Box<dyn PortView>).collect(),
         workers: team.views(),
         tables: Box::new(tables),
         clock: Box::new(clock),
@@ -162,6 +166,8 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     let interfaces = interfaces.into_iter().map(|(_, interface)| interface).collect();
     let appliance = Running::new(fixed, first, snapshot, interfaces);
     confine::refuse_strange_calls();
+    let borrowed = borrowed.into_iter().filter_map(|port| Some((views.get(port.number.index()).cloned()?, port)));
+    let replug = Replug::start(borrowed.map(|(view, port)| (port, view)).collect(), means)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let answers = Arc::clone(&appliance) as Arc<dyn Appliance>;
     let mut server = Server::answer(socket, Arc::clone(&answers), runtime.handle())?;
@@ -218,6 +224,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     appliance.direct_away(LAST_HOOKS);
     appliance.wind_down();
     let (policy, generation) = appliance.in_force();
+    let isolations = replug.stop();
     let stopped = Moment::now();
     team.leave(|sessions| Estate::of(&policy).leave(generation, stopped, sessions));
     drop(telling);
@@ -227,7 +234,7 @@ fn start(first: Start, file: &Path) -> Result<(), Refused> {
     join(journal, "journal");
     runtime.shutdown_timeout(Duration::from_secs(1));
     pump.stop();
-    drop((appliance, isolations, pool));
+    drop((appliance, views, isolations, pool));
     drop(eal);
     drop(claims);
     Ok(())

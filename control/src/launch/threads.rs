@@ -15,7 +15,7 @@ use session::{Backing, HashSecret};
 use units::limits::{COMMAND_RING, EVENT_RING, HANDOVER_RING};
 use units::{PortId, WorkerId};
 use worker::{
-    Block, Clock, Exits, KernelRings, KernelSide, Output, QueuePair, Shard, Snapshot, Worker, WorkerCounters,
+    Block, Clock, Exchange, Exits, KernelRings, KernelSide, Output, QueuePair, Shard, Snapshot, Worker, WorkerCounters,
     handover_ring,
 };
 
@@ -39,6 +39,7 @@ pub(super) struct Team {
     threads: Vec<JoinHandle<()>>,
     views: Vec<WorkerView>,
     links: Vec<WorkerLink>,
+    exchanges: Vec<Arc<Exchange<Queue>>>,
     session_bytes: u64,
     /// What workers that have stopped leave; nobody listens any more once it is taken.
     left: Option<Receiver<Block>>,
@@ -95,6 +96,7 @@ impl Team {
             threads: Vec::new(),
             views: Vec::new(),
             links: Vec::new(),
+            exchanges: Vec::new(),
             session_bytes: 0,
             left: Some(left),
         };
@@ -131,13 +133,16 @@ impl Team {
                     reads: port.index() % cores.len() == id.index(),
                 })
                 .collect();
-            let exits = Exits::new(pool.clone(), share.queues, share.outputs, kernel, peers.clone());
+            let exchange = Arc::new(Exchange::default());
+            let exits = Exits::new(pool.clone(), share.queues, share.outputs, kernel, peers.clone())
+                .exchanging(Arc::clone(&exchange));
             let (Some(handed), Some(link)) = (peers.get(id.index()), team.links.get(id.index())) else { continue };
             let worker = Worker::new(clock, shard, exits, Arc::clone(&link.inbox), Arc::clone(handed));
             let (eal, stop, leaving) = (eal.clone(), Arc::clone(&team.stop), leaving.clone());
             let thread = Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || attend(worker, &eal, core, &stop, &leaving));
+            team.exchanges.push(exchange);
             team.threads.push(thread?);
         }
         let (stop, core) = (Arc::clone(&team.stop), policy.cores.control);
@@ -163,6 +168,11 @@ impl Team {
     /// The workers as management sees them.
     pub(super) fn views(&self) -> Vec<WorkerView> {
         self.views.clone()
+    }
+
+    /// Where devices of the workers change hands, by worker.
+    pub(super) fn exchanges(&self) -> Vec<Arc<Exchange<Queue>>> {
+        self.exchanges.clone()
     }
 
     /// Bytes set aside for sessions.
@@ -300,6 +310,7 @@ mod tests {
                 threads: vec![polling(&stop, &running), polling(&stop, &running)],
                 views: Vec::new(),
                 links: Vec::new(),
+                exchanges: Vec::new(),
                 session_bytes: 0,
                 left: None,
             };

@@ -106,7 +106,7 @@ impl Bench {
                     Request::Flush(_, reply) => reply.send(0).is_ok(),
                     // No packet comes: it ends as soon as it has begun.
                     Request::Capture(capture) => capture.begun.send(true).is_ok(),
-                    Request::Trace(_) => false,
+                    Request::Trace(_) | Request::Unplug(_) | Request::Plug(_) | Request::Greet(_) => false,
                     Request::Stop => return,
                 };
             }

@@ -1,6 +1,6 @@
 //! The rings to and from one worker, and what waits because the worker's ring is full. Used by the control thread alone.
 //!
-//! What management waits for is never given up: tables, walks and flushes arrive, in order, however late. News of neighbors
+//! What management waits for is never given up: tables, devices, walks and flushes arrive, in order, however late. News of neighbors
 //! and frames of ours are given up when very many wait; both are repeated by whoever needs them.
 
 use std::collections::VecDeque;
@@ -61,6 +61,8 @@ impl Line {
 const fn must_arrive(command: &Command) -> bool {
     match command {
         Command::Publish { .. }
+        | Command::Unplug { .. }
+        | Command::Plug { .. }
         | Command::Dump(_)
         | Command::Flush(_)
         | Command::Trace(_)

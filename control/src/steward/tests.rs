@@ -534,3 +534,44 @@ fn a_trace_has_begun_when_every_worker_follows() {
     }
     assert!(matches!(heard.try_recv(), Ok(Traced::Begun)));
 }
+
+#[test]
+fn every_worker_hears_of_devices_in_order_and_however_late() {
+    let mut bench = Bench::new(3, 1);
+    let port = PortId::new(1);
+    bench.ask(Request::Unplug(port));
+    bench.ask(Request::Plug(port));
+    for worker in 0..3 {
+        assert!(matches!(bench.commands(worker).as_slice(), [Command::Unplug { port: of }] if *of == port));
+        bench.pass();
+        assert!(matches!(bench.commands(worker).as_slice(), [Command::Plug { port: of }] if *of == port));
+    }
+}
+
+#[test]
+fn behind_another_cable_addresses_are_announced_and_neighbors_asked() {
+    // RLD-13.
+    let mut bench = Bench::new(2, 1_024);
+    let (port, address): (_, IpAddr) = (PortId::new(1), "10.0.0.11".parse().unwrap());
+    let seen = |mac| Event::Seen {
+        port,
+        address,
+        mac: Some(MacAddr::new([2, 0, 0, 0, 0, mac])),
+        evidence: stage::forward::Evidence::Reply { solicited: true, replaces: true },
+    };
+    bench.tell(0, Event::Resolve { port, address });
+    bench.tell(0, seen(9));
+    (0..2).for_each(|worker| drop(bench.commands(worker)));
+    bench.ask(Request::Greet(port));
+    let frames = bench.take_announcements();
+    assert!(frames.iter().all(|(of, _)| *of == port), "{frames:02x?}");
+    // Its own address of each family three times, and the neighbor once a second: all of them to everybody.
+    assert_eq!(frames.len(), 2 * 3 + 1, "{frames:02x?}");
+    assert!(frames.iter().all(|(_, frame)| frame[0] & 1 == 1), "{frames:02x?}");
+    bench.commands(1);
+    bench.tell(1, seen(10));
+    for worker in 0..2 {
+        let commands = bench.commands(worker);
+        assert!(matches!(commands.as_slice(), [Command::Neighbor { mac: Some(_), .. }]), "{commands:?}");
+    }
+}

@@ -2,8 +2,8 @@
 //! whether its link is up, count what the kernel had no room for, keep out what this machine itself sends through it, and
 //! ask for multicast groups or a second address in a way that ends with the process.
 //!
-//! The drivers keep their sockets to themselves, so they are found among the process's descriptors: packet sockets bound
-//! to the interface that were not there before the driver was started. Called by [`Port`](crate::Port) with its lock held.
+//! The drivers keep their sockets to themselves, so they are found among the process's descriptors: packet sockets that were
+//! not there before the driver was started. Called by [`Port`](crate::Port) with its lock held.
 
 use std::ffi::CString;
 use std::fs;
@@ -60,15 +60,15 @@ pub(crate) fn try_socket(family: c_int, kind: c_int) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
 }
 
-/// The packet sockets of this process that are bound to interface `index`.
-pub(crate) fn packet_sockets(index: u32) -> Vec<RawFd> {
+/// The packet sockets of this process, also those whose interface has vanished.
+pub(crate) fn packet_sockets() -> Vec<RawFd> {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
-    numbers.filter(|&fd| bound_to(fd) == Some(index)).collect()
+    numbers.filter(|&fd| bound_to(fd).is_some()).collect()
 }
 
-/// The interface a packet socket is bound to; `None` for every other descriptor.
-fn bound_to(fd: RawFd) -> Option<u32> {
+/// The index of the interface a packet socket is bound to, -1 when that has vanished; `None` for every other descriptor.
+fn bound_to(fd: RawFd) -> Option<c_int> {
     // SAFETY: all zeroes is a valid address structure.
     let mut address: libc::sockaddr_ll = unsafe { core::mem::zeroed() };
     let mut length = length_of(&address);
@@ -76,7 +76,7 @@ fn bound_to(fd: RawFd) -> Option<u32> {
     // SAFETY: `place` has `length` bytes, of which the kernel writes at most that many; any descriptor may be asked.
     let result = unsafe { libc::getsockname(fd, place, &raw mut length) };
     let is_packet = result == 0 && c_int::from(address.sll_family) == libc::AF_PACKET;
-    if is_packet { u32::try_from(address.sll_ifindex).ok() } else { None }
+    is_packet.then_some(address.sll_ifindex)
 }
 
 /// The size of a structure as socket calls take it.
@@ -85,13 +85,12 @@ fn length_of<T>(_: &T) -> socklen_t {
 }
 
 impl BorrowedInterface {
-    /// Takes note of interface `name`, and of the sockets the driver has opened on it since `before` was taken.
+    /// Takes note of interface `name`, and of the sockets the driver has opened on it.
     ///
     /// # Errors
     /// `ENODEV` when there is no such interface; what the kernel says when it refuses a socket.
-    pub(crate) fn new(name: &str, before: &[RawFd]) -> Result<Self, Errno> {
+    pub(crate) fn new(name: &str, sockets: Vec<RawFd>) -> Result<Self, Errno> {
         let index = interface_index(name).ok_or(Errno::new(libc::ENODEV))?;
-        let sockets = packet_sockets(index).into_iter().filter(|fd| !before.contains(fd)).collect();
         let name = CString::new(name).map_err(|_| Errno::new(libc::EINVAL))?;
         let control = try_socket(libc::AF_INET, libc::SOCK_DGRAM)?;
         let index = c_int::try_from(index).map_err(|_| Errno::new(libc::ENODEV))?;
@@ -182,8 +181,17 @@ impl BorrowedInterface {
         self.missed
     }
 
+    /// Whether the driver's sockets have lost the interface. The kernel takes it from them when it vanishes (`packet_notifier`),
+    /// and they cannot be bound again: whatever has its name afterwards is another.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.sockets.iter().any(|&socket| bound_to(socket) != Some(self.index))
+    }
+
     /// Whether the interface is up and has a carrier. The drivers say "up" whatever happens.
     pub(crate) fn is_up(&self) -> bool {
+        if self.is_orphaned() {
+            return false;
+        }
         let mut request = self.request();
         // SAFETY: the request names an interface; the kernel writes its flags into it.
         let result = unsafe { libc::ioctl(self.control.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
@@ -201,6 +209,16 @@ impl BorrowedInterface {
         // SAFETY: the kernel has just written this member of the union; before that it was zero.
         let mtu = unsafe { request.ifr_ifru.ifru_mtu };
         if result == 0 { Some(u16::try_from(mtu).unwrap_or(u16::MAX)) } else { None }
+    }
+
+    /// Whether its frames are Ethernet's. True also when the interface is gone: then there are none.
+    pub(crate) fn carries_ethernet(&self) -> bool {
+        let mut request = self.request();
+        // SAFETY: the request names an interface; the kernel writes its address into it.
+        let result = unsafe { libc::ioctl(self.control.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) };
+        // SAFETY: the kernel has just written this member of the union; before that it was zero.
+        let kind = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_family;
+        result != 0 || [libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&kind)
     }
 
     fn request(&self) -> libc::ifreq {
@@ -221,9 +239,9 @@ mod tests {
 
     #[test]
     fn the_loopback_is_up_and_has_no_packet_sockets() {
-        let interface = BorrowedInterface::new("lo", &[]).unwrap();
+        let interface = BorrowedInterface::new("lo", Vec::new()).unwrap();
         assert!(interface.mtu().is_some());
         assert!(interface.sockets.is_empty());
-        assert_eq!(BorrowedInterface::new("no-such-if", &[]).unwrap_err(), Errno::new(libc::ENODEV));
+        assert_eq!(BorrowedInterface::new("no-such-if", Vec::new()).unwrap_err(), Errno::new(libc::ENODEV));
     }
 }

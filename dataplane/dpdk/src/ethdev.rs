@@ -12,7 +12,7 @@ use dpdk_sys::{
 };
 use wire::MacAddr;
 
-use crate::af_packet::{BorrowedInterface, interface_index, packet_sockets};
+use crate::af_packet::{BorrowedInterface, packet_sockets};
 use crate::eal::Runtime;
 use crate::{Device, DeviceKind, Eal, Errno, Error, Link, Multicast, Pool, PortStats, diagnose, multicast, said};
 
@@ -54,37 +54,42 @@ impl Ethdev {
         if open.contains(&name) {
             return Err(Error::Device { device: name, reason: "another port has opened it already".to_owned() });
         }
-        let (number, interface) = Self::find_or_make(&device)?;
+        let before = packet_sockets();
+        let number = Self::find_or_make(&device)?;
+        let sockets = packet_sockets().into_iter().filter(|socket| !before.contains(socket)).collect();
         open.insert(name);
-        Ok(Self {
+        drop(open);
+        // From here on it is closed when something fails: an interface may vanish at any moment.
+        let ethdev = Self {
             number,
             device,
-            control: Mutex::new(Control { interface, baseline: PortStats::default() }),
+            control: Mutex::new(Control { interface: None, baseline: PortStats::default() }),
             _pool: pool.clone(),
             _runtime: eal.runtime(),
-        })
+        };
+        if let Some(borrowed) = ethdev.device.borrowed_interface() {
+            let interface = BorrowedInterface::new(borrowed, sockets);
+            let failed = |errno| diagnose::after(&ethdev.device, errno, &said::since_forget());
+            locked(&ethdev.control).interface = Some(interface.map_err(failed)?);
+        }
+        Ok(ethdev)
     }
 
-    fn find_or_make(device: &Device) -> Result<(u16, Option<BorrowedInterface>), Error> {
+    fn find_or_make(device: &Device) -> Result<u16, Error> {
         let failed = |errno| diagnose::after(device, errno, &said::since_forget());
-        let borrowed = device.borrowed_interface();
-        let before = borrowed.and_then(interface_index).map(packet_sockets).unwrap_or_default();
         said::forget();
-        let number = if let Some(number) = number_of(device.name()) {
-            number
-        } else {
-            // Only now: a PCI device the runtime has started is in use, by us.
-            diagnose::before(device)?;
-            let arguments = CString::new(device.to_string()).map_err(|_| failed(Errno::new(libc::EINVAL)))?;
-            // SAFETY: a string that ends with a zero byte and that DPDK copies.
-            let result = unsafe { dpdk_sys::rte_dev_probe(arguments.as_ptr()) };
-            if result < 0 {
-                return Err(failed(Errno::new(result)));
-            }
-            number_of(device.name()).ok_or_else(|| failed(Errno::new(libc::ENODEV)))?
-        };
-        let interface = borrowed.map(|name| BorrowedInterface::new(name, &before)).transpose().map_err(failed)?;
-        Ok((number, interface))
+        if let Some(number) = number_of(device.name()) {
+            return Ok(number);
+        }
+        // Only now: a PCI device the runtime has started is in use, by us.
+        diagnose::before(device)?;
+        let arguments = CString::new(device.to_string()).map_err(|_| failed(Errno::new(libc::EINVAL)))?;
+        // SAFETY: a string that ends with a zero byte and that DPDK copies.
+        let result = unsafe { dpdk_sys::rte_dev_probe(arguments.as_ptr()) };
+        if result < 0 {
+            return Err(failed(Errno::new(result)));
+        }
+        number_of(device.name()).ok_or_else(|| failed(Errno::new(libc::ENODEV)))
     }
 
     /// The name DPDK knows it by.
@@ -103,6 +108,11 @@ impl Ethdev {
     /// The interface borrowed from the kernel: whether there is one, and its MTU unless it has vanished.
     pub(crate) fn borrowed_mtu(&self) -> Option<u16> {
         locked(&self.control).interface.as_ref().and_then(BorrowedInterface::mtu)
+    }
+
+    /// Whether frames of an interface borrowed from the kernel are Ethernet's.
+    pub(crate) fn carries_ethernet(&self) -> bool {
+        locked(&self.control).interface.as_ref().is_none_or(BorrowedInterface::carries_ethernet)
     }
 
     /// An error with the name of the call that returned `result`.
@@ -235,6 +245,11 @@ impl Ethdev {
         let result = unsafe { dpdk_sys::millrace_link(self.number, &raw mut speed) };
         let up = result == 1 && control.interface.as_ref().is_none_or(BorrowedInterface::is_up);
         Link { up, mbps: (up && speed != SPEED_UNKNOWN && speed != 0).then_some(speed) }
+    }
+
+    /// Whether the interface it was borrowed from the kernel has gone from under it.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        locked(&self.control).interface.as_ref().is_some_and(BorrowedInterface::is_orphaned)
     }
 
     pub(crate) fn stats(&self) -> PortStats {

@@ -69,7 +69,7 @@ impl Port {
         let driver = driver_name(&info);
         let refused = |reason| Error::Device { device: ethdev.name().to_owned(), reason };
         let plan = Plan::new(ethdev.device(), &driver, &info, options, pool.frame_bytes())?;
-        check_interface_mtu(&ethdev, options.mtu)?;
+        check_interface(&ethdev, options.mtu)?;
         ethdev.ignore_outgoing();
         let rss = configure(&ethdev, &info, &plan)?;
         let (receive, transmit) = ethdev.fit_descriptors(plan.receive_descriptors, plan.transmit_descriptors)?;
@@ -155,6 +155,13 @@ impl Port {
         self.ethdev.link()
     }
 
+    /// Whether the interface that was borrowed from the kernel has gone from under it (`net_af_packet`): then nothing comes or goes
+    /// by it any more, also when there is another interface of that name. To be opened anew it has to be closed first.
+    #[must_use]
+    pub fn is_orphaned(&self) -> bool {
+        self.ethdev.is_orphaned()
+    }
+
     /// What the port has counted since it was opened.
     #[must_use]
     pub fn stats(&self) -> PortStats {
@@ -176,21 +183,22 @@ impl Port {
     }
 }
 
-/// An interface the kernel will not send whole packets through is a mistake better told at start.
-fn check_interface_mtu(ethdev: &Ethdev, wanted: u16) -> Result<(), Error> {
+/// An interface without Ethernet, or one the kernel will not send whole packets through, is a mistake better told at once.
+fn check_interface(ethdev: &Ethdev, wanted: u16) -> Result<(), Error> {
     let (Some(interface), Some(mtu)) = (ethdev.device().borrowed_interface(), ethdev.borrowed_mtu()) else {
         return Ok(());
     };
-    if mtu >= wanted {
-        return Ok(());
-    }
-    Err(Error::Device {
-        device: ethdev.name().to_owned(),
-        reason: format!(
+    let reason = if !ethdev.carries_ethernet() {
+        format!("the interface {interface} has no Ethernet: `ip link show {interface}` tells what it has")
+    } else if mtu < wanted {
+        format!(
             "the interface {interface} has an MTU of {mtu} and the port wants {wanted}: \
              `ip link set {interface} mtu {wanted}`, or lower the port's `mtu`"
-        ),
-    })
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::Device { device: ethdev.name().to_owned(), reason })
 }
 
 /// Configures the device with the best way of spreading packets it accepts.

@@ -1,5 +1,7 @@
 //! What a port counts and whether its link is up, as management reads it. Never on the packet path.
 
+use core::ops::Add;
+
 use dpdk_sys::rte_eth_stats;
 
 /// A port's totals since it was opened, as its driver counts them.
@@ -47,6 +49,23 @@ impl PortStats {
             tx_packets: added(self.tx_packets, earlier.tx_packets),
             tx_bytes: added(self.tx_bytes, earlier.tx_bytes),
             tx_errors: added(self.tx_errors, earlier.tx_errors),
+        }
+    }
+}
+
+/// What two devices have counted, one after the other in the same place.
+impl Add for PortStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets.saturating_add(other.rx_packets),
+            rx_bytes: self.rx_bytes.saturating_add(other.rx_bytes),
+            rx_missed: self.rx_missed.saturating_add(other.rx_missed),
+            rx_errors: self.rx_errors.saturating_add(other.rx_errors),
+            tx_packets: self.tx_packets.saturating_add(other.tx_packets),
+            tx_bytes: self.tx_bytes.saturating_add(other.tx_bytes),
+            tx_errors: self.tx_errors.saturating_add(other.tx_errors),
         }
     }
 }

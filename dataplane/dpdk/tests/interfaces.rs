@@ -186,6 +186,48 @@ fn a_lost_carrier_is_seen() {
     assert_eq!(port.stats().tx_packets, 0);
 }
 
+/// RLD-13: whatever takes the name of an interface that has vanished is another, until the device is closed and opened anew.
+#[test]
+fn an_interface_that_comes_back_is_opened_anew_under_the_same_name() {
+    if !alone("an_interface_that_comes_back_is_opened_anew_under_the_same_name") {
+        return;
+    }
+    let pool = pool("anew", 8_191);
+    let made = |address: &str| {
+        ip(&format!("link add va address {address} type veth peer name vb address 02:00:00:00:00:0b"));
+        for name in ["va", "vb"] {
+            ip(&format!("link set {name} addrgenmode none"));
+            ip(&format!("link set {name} arp off multicast off up"));
+        }
+    };
+    made("02:00:00:00:00:0a");
+    let options = PortOptions::default();
+    let (mut port, mut queue) = open("net_af_packet_anew0,iface=va", &options, &pool);
+    let options = PortOptions { mac: Some(port.mac()), ..options };
+    for round in 0..3 {
+        assert!(port.link().up && !port.is_orphaned());
+        ip("link del va");
+        assert!(!port.link().up && port.is_orphaned());
+        made("02:00:00:00:00:77");
+        assert!(!port.link().up && port.is_orphaned(), "the name is another's");
+        let mut burst = Burst::new();
+        burst.push(frame(&pool, &plain(60)));
+        queue.transmit(&mut burst);
+        drop((port, queue, burst));
+        assert_eq!(pool.in_use(), 0);
+        (port, queue) = open("net_af_packet_anew0,iface=va", &options, &pool);
+        assert_eq!(port.mac(), MacAddr::new([2, 0, 0, 0, 0, 0x0a]), "the port keeps its address");
+        assert_eq!(port.stats(), dpdk::PortStats::default());
+        let far = format!("net_af_packet_far{round},iface=vb");
+        let (far, mut other) = open(&far, &PortOptions::default(), &pool);
+        send(&mut other, frame(&pool, &plain(60)));
+        assert_eq!(receive(&mut queue).bytes(), plain(60), "addressed to the port, not to the interface");
+        send(&mut queue, frame(&pool, &plain(64)));
+        assert_eq!(receive(&mut other).bytes(), plain(64));
+        drop((far, other));
+    }
+}
+
 #[test]
 fn packets_the_kernel_had_no_room_for_are_counted_as_missed() {
     if !alone("packets_the_kernel_had_no_room_for_are_counted_as_missed") {
@@ -245,6 +287,19 @@ fn an_interface_with_a_smaller_mtu_is_refused_with_the_command_that_mends_it() {
     assert!(error.contains("ip link set va mtu 1500"), "{error}");
     ip("link set va mtu 1500");
     let _opened = open("net_af_packet_mtu0,iface=va", &PortOptions::default(), &pool);
+}
+
+#[test]
+fn an_interface_without_ethernet_is_refused() {
+    if !alone("an_interface_without_ethernet_is_refused") {
+        return;
+    }
+    ip("tuntap add tn0 mode tun");
+    ip("link set tn0 up");
+    let pool = pool("tun", 8_191);
+    let opened = Port::open(&eal(), "net_af_packet_tun0,iface=tn0", &PortOptions::default(), &pool);
+    let error = opened.unwrap_err().to_string();
+    assert!(error.contains("the interface tn0 has no Ethernet"), "{error}");
 }
 
 #[test]

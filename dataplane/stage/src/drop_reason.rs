@@ -112,6 +112,7 @@ reasons! {
     NeighborQueueFull "neighbor_queue_full" "Too many packets wait for next hops to answer."
     NextHopsFull "next_hops_full" "More next hops than the table holds."
     TransmitFull "transmit_full" "The outgoing port did not take it in time."
+    PortVanished "port_vanished" "The interface under the outgoing port has vanished, and none has taken its place yet."
     HandoverFull "handover_full" "The ring to the worker that owns the session is full."
     NoKernelInterface "no_kernel_interface" "For the appliance itself, and the port has no kernel interface."
     KernelFull "kernel_full" "The ring to the port's kernel interface is full."

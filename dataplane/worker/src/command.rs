@@ -67,6 +67,17 @@ pub enum Command {
         /// The frame.
         frame: ShortFrame,
     },
+    /// Give up the device of this port, at the [`Exchange`](crate::Exchange).
+    Unplug {
+        /// The port.
+        port: PortId,
+    },
+    /// Take the device for this port that lies at the [`Exchange`](crate::Exchange); where none does, send through another
+    /// worker's again.
+    Plug {
+        /// The port.
+        port: PortId,
+    },
     /// Copy sessions into this buffer and send it back.
     Dump(Box<Dump>),
     /// End sessions.

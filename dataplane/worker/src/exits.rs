@@ -10,11 +10,13 @@ use stage::DropReason;
 use units::limits::{BURST_MAX, WORKERS_MAX};
 use units::{PortId, WorkerId};
 
+use crate::capture::Tap;
 use crate::counters::WorkerCounters;
+use crate::exchange::{Exchange, Exchanged};
 use crate::kernel_rings::KernelRings;
 use crate::packet::{Handover, Label};
 use crate::poll::HandoverRing;
-use crate::ports::{Output, QueuePair};
+use crate::ports::{Output, QueuePair, Unplugged};
 use crate::trace::{DEPARTURES_MAX, Departure};
 use crate::watch;
 
@@ -34,6 +36,9 @@ pub struct KernelSide<B> {
 pub struct Exits<N: Nic, P> {
     pool: P,
     pub(crate) queues: Vec<QueuePair<N>>,
+    /// What stays of the queue pairs whose ports have no device.
+    unplugged: Vec<Unplugged<N::Buffer>>,
+    exchange: Option<Arc<Exchange<N>>>,
     outputs: Vec<Output<N::Buffer>>,
     /// In the place of `outputs` while what leaves is written down; they are here then.
     aside: Vec<Output<N::Buffer>>,
@@ -62,7 +67,26 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
         let aside = outputs.iter().map(|_| Output::Noted).collect();
         let departures = ArrayVec::new();
         let leaving = peers.iter().map(|_| None).collect();
-        Self { pool, queues, outputs, aside, departures, kernel, peers, leaving, addressed: 0, handed: 0 }
+        Self {
+            pool,
+            unplugged: Vec::with_capacity(queues.len()),
+            exchange: None,
+            queues,
+            outputs,
+            aside,
+            departures,
+            kernel,
+            peers,
+            leaving,
+            addressed: 0,
+            handed: 0,
+        }
+    }
+
+    /// The same, with devices that may be exchanged here.
+    #[must_use]
+    pub fn exchanging(self, exchange: Arc<Exchange<N>>) -> Self {
+        Self { exchange: Some(exchange), ..self }
     }
 
     /// Where buffers come from.
@@ -83,8 +107,87 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
             },
             Some(Output::Ring(ring)) => ring.push(buffer),
             Some(Output::Noted) => self.send_noted(port, buffer),
-            None => Err(buffer),
+            Some(Output::Away(_)) | None => Err(buffer),
         }
+    }
+
+    /// Why a port did not take a packet.
+    #[cold]
+    pub(crate) fn refusal(&self, port: PortId) -> DropReason {
+        let is_away = |outputs: &[Output<N::Buffer>]| matches!(outputs.get(port.index()), Some(Output::Away(_)));
+        if is_away(&self.outputs) || is_away(&self.aside) { DropReason::PortVanished } else { DropReason::TransmitFull }
+    }
+
+    /// Takes the device out of a port. What is sent through it from now on is dropped; the queue pair, if it is this
+    /// worker's, goes to the exchange.
+    pub(crate) fn unplug(&mut self, port: PortId) {
+        let mut answer = Exchanged { port, nic: None, lost: 0 };
+        let Some(place) = self.outputs.get_mut(port.index()) else { return self.answer(answer) };
+        let before = core::mem::replace(place, Output::Away(None));
+        let after = match before {
+            Output::Own(position) if position < self.queues.len() => {
+                let (nic, unplugged, lost) = self.queues.swap_remove(position).unplug();
+                self.unplugged.push(unplugged);
+                answer.nic = Some(nic);
+                answer.lost = lost;
+                // The last queue pair has its place now.
+                let last = self.queues.len();
+                for output in &mut self.outputs {
+                    if let Output::Own(at) = output
+                        && *at == last
+                    {
+                        *at = position;
+                    }
+                }
+                Output::Away(None)
+            }
+            Output::Ring(ring) => Output::Away(Some(ring)),
+            other @ (Output::Own(_) | Output::Away(_) | Output::Noted) => other,
+        };
+        if let Some(place) = self.outputs.get_mut(port.index()) {
+            *place = after;
+        }
+        self.answer(answer);
+    }
+
+    /// Puts the device that lies at the exchange in a port, or finds the way through another worker's again. A device that
+    /// has no place here goes back.
+    pub(crate) fn plug(&mut self, port: PortId) {
+        let mut answer = Exchanged { port, nic: None, lost: 0 };
+        let offered = self.exchange.as_ref().and_then(|exchange| exchange.take());
+        let idle = self.unplugged.iter().position(|unplugged| unplugged.port() == port);
+        match (offered, idle) {
+            (Some((of, nic)), Some(idle)) if of == port => {
+                let (pair, lost) = self.unplugged.swap_remove(idle).plug(nic);
+                answer.lost = lost;
+                if let Some(place) = self.outputs.get_mut(port.index()) {
+                    *place = Output::Own(self.queues.len());
+                }
+                self.queues.push(pair);
+            }
+            (offered, _) => {
+                answer.nic = offered.map(|(_, nic)| nic);
+                if let Some(Output::Away(ring)) = self.outputs.get_mut(port.index())
+                    && let Some(ring) = ring.take()
+                    && let Some(place) = self.outputs.get_mut(port.index())
+                {
+                    *place = Output::Ring(ring);
+                }
+            }
+        }
+        self.answer(answer);
+    }
+
+    fn answer(&self, answer: Exchanged<N>) {
+        if let Some(exchange) = &self.exchange {
+            exchange.give(answer);
+        }
+    }
+
+    /// The captures of what is sent, by port; those of ports without a device go on when they have one.
+    pub(crate) fn taps(&mut self) -> impl Iterator<Item = (PortId, &mut Option<Tap>)> {
+        let plugged = self.queues.iter_mut().map(|queue| (queue.port(), &mut queue.tap));
+        plugged.chain(self.unplugged.iter_mut().map(|unplugged| (unplugged.port(), &mut unplugged.tap)))
     }
 
     /// From now on what leaves is written down.
@@ -110,7 +213,7 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
                 None => Err(buffer),
             },
             Some(Output::Ring(ring)) => ring.push(buffer),
-            Some(Output::Noted) | None => Err(buffer),
+            Some(Output::Noted | Output::Away(_)) | None => Err(buffer),
         };
         if sent.is_ok() {
             let _ = self.departures.try_push(departure);
@@ -130,11 +233,12 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
             }
             Some(Output::Ring(ring)) => push_while_room(ring, packets),
             Some(Output::Noted) => self.send_all_noted(port, packets),
-            None => {}
+            Some(Output::Away(_)) | None => {}
         }
         counters.forwarded.add((count - packets.len()) as u64);
         if !packets.is_empty() {
-            packets.drain(..).for_each(|_| counters.drop_one(DropReason::TransmitFull));
+            let reason = self.refusal(port);
+            packets.drain(..).for_each(|_| counters.drop_one(reason));
         }
     }
 
@@ -152,7 +256,7 @@ impl<N: Nic, P: BufferPool<Buffer = N::Buffer>> Exits<N, P> {
     pub fn forward(&mut self, counters: &WorkerCounters, port: PortId, buffer: N::Buffer) {
         match self.send(port, buffer) {
             Ok(()) => counters.forwarded.add(1),
-            Err(_) => counters.drop_one(DropReason::TransmitFull),
+            Err(_) => counters.drop_one(self.refusal(port)),
         }
     }
 

@@ -325,6 +325,8 @@ where
                     Some(buffer) => self.exits.originate(&self.shard.counters, port, buffer),
                     None => self.shard.counters.originated_lost.add(1),
                 },
+                Command::Unplug { port } => self.exits.unplug(port),
+                Command::Plug { port } => self.exits.plug(port),
                 Command::Dump(dump) => {
                     if let Some(unfinished) = self.sweeps.dump(dump) {
                         self.shard.deliver(Event::Dumped(unfinished));

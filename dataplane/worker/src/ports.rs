@@ -3,6 +3,7 @@
 //! A queue pair belongs to one worker. A worker without a queue of its own on a port (a device with fewer queues than
 //! there are workers) hands what it sends to the owner of one, over a ring. Packets wait in a short batch until the end
 //! of the turn; what the device does not take stays for the next turn, and when the batch is full is dropped and counted.
+//! A device may go and another come in its place; a pair without a device is not polled.
 
 use std::sync::Arc;
 
@@ -98,6 +99,42 @@ impl<N: Nic> QueuePair<N> {
     }
 }
 
+/// What stays of a queue pair while its port has no device.
+#[derive(Debug)]
+pub(crate) struct Unplugged<B> {
+    port: PortId,
+    others: Option<Arc<ArrayQueue<B>>>,
+    pub(crate) tap: Option<Tap>,
+}
+
+impl<N: Nic> QueuePair<N> {
+    /// Takes the device out. What waited to be sent is lost: so many packets.
+    pub(crate) fn unplug(self) -> (N, Unplugged<N::Buffer>, u64) {
+        let Self { port, nic, batch, others, tap } = self;
+        let lost = batch.len() as u64 + others.as_deref().map_or(0, discard);
+        (nic, Unplugged { port, others, tap }, lost)
+    }
+}
+
+impl<B> Unplugged<B> {
+    /// The port it belongs to.
+    pub(crate) const fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// Puts a device in. What other workers left before they knew that there was none is lost: so many packets.
+    pub(crate) fn plug<N: Nic<Buffer = B>>(self, nic: N) -> (QueuePair<N>, u64) {
+        let Self { port, others, tap } = self;
+        let lost = others.as_deref().map_or(0, discard);
+        (QueuePair { port, nic, batch: Burst::new_const(), others, tap }, lost)
+    }
+}
+
+/// Drops what is in a ring now, not what is still being put there.
+fn discard<B>(ring: &ArrayQueue<B>) -> u64 {
+    (0..ring.len()).map_while(|_| ring.pop()).count() as u64
+}
+
 /// How this worker sends through one port.
 #[derive(Debug)]
 pub enum Output<B> {
@@ -105,6 +142,8 @@ pub enum Output<B> {
     Own(usize),
     /// Through another worker's queue pair.
     Ring(Arc<ArrayQueue<B>>),
+    /// Not at all: the port has no device. The ring is the way as soon as it has one, if it is another worker's.
+    Away(Option<Arc<ArrayQueue<B>>>),
     /// As the worker's own table says, and written down on the way.
     Noted,
 }

@@ -346,7 +346,7 @@ impl<B: Buffer> Shard<B> {
             match (lane, place.take()) {
                 (&Lane::Forward(port), Some(buffer)) => match exits.send(port, buffer) {
                     Ok(()) => forwarded += 1,
-                    Err(_) => self.counters.drop_one(DropReason::TransmitFull),
+                    Err(_) => self.counters.drop_one(exits.refusal(port)),
                 },
                 (&Lane::Other(other), _) => {
                     if let Some((packet, verdict)) = others.take(other) {

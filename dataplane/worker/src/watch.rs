@@ -294,9 +294,9 @@ where
                 give_back(&mut self.shard, self.watch.capture.take());
             }
         }
-        for queue in &mut self.exits.queues {
-            let Some(buffer) = queue.tap.as_mut().and_then(|tap| tap.ready(now, at_leisure)) else { continue };
-            let ended = if buffer.over { queue.tap.take() } else { None };
+        for (_, place) in self.exits.taps() {
+            let Some(buffer) = place.as_mut().and_then(|tap| tap.ready(now, at_leisure)) else { continue };
+            let ended = if buffer.over { place.take() } else { None };
             self.shard.deliver(Event::Captured(buffer));
             give_back(&mut self.shard, ended);
         }
@@ -306,14 +306,14 @@ where
     /// The time of what is taken in this turn.
     pub(crate) fn tell_taps(&mut self) {
         let now = self.shard.now;
-        let sent = self.exits.queues.iter_mut().filter_map(|queue| queue.tap.as_mut());
+        let sent = self.exits.taps().filter_map(|(_, tap)| tap.as_mut());
         for tap in self.watch.capture.iter_mut().chain(sent) {
             tap.turn(now);
         }
     }
 
-    fn is_watched(&self) -> bool {
-        let tapped = self.exits.queues.iter().any(|queue| queue.tap.is_some());
+    fn is_watched(&mut self) -> bool {
+        let tapped = self.exits.taps().any(|(_, tap)| tap.is_some());
         self.watch.trace.is_some() || self.watch.capture.is_some() || tapped
     }
 
@@ -322,10 +322,7 @@ where
         let (order, begins) = (buffer.order, buffer.begins);
         let place = match order.side {
             Side::Received => Some(&mut self.watch.capture),
-            Side::Sent => {
-                let queue = self.exits.queues.iter_mut().find(|queue| queue.port() == order.port);
-                queue.map(|queue| &mut queue.tap)
-            }
+            Side::Sent => self.exits.taps().find(|(port, _)| *port == order.port).map(|(_, tap)| tap),
         };
         let mut refused = None;
         let mut before = None;
@@ -348,7 +345,7 @@ where
 
     /// Ends the capture with this number.
     pub(crate) fn stop_capture(&mut self, request: u64) {
-        let sent = self.exits.queues.iter_mut().map(|queue| &mut queue.tap);
+        let sent = self.exits.taps().map(|(_, tap)| tap);
         for place in [&mut self.watch.capture].into_iter().chain(sent) {
             if place.as_ref().is_some_and(|tap| tap.order.request == request) {
                 give_back(&mut self.shard, place.take());

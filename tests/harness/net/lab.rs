@@ -48,10 +48,15 @@ impl Lab {
     #[must_use]
     pub fn wired(test: &str, programs: &[&str]) -> Option<Self> {
         let lab = Self::bare(test, programs)?;
-        lab.appliance.wire("mr-in0", &lab.switch, "to-appliance");
-        lab.switch.must("ip link set to-appliance master lan");
+        lab.wire_inside();
         lab.wire_outside();
         Some(lab)
+    }
+
+    /// Puts the wire between the appliance and the servers' bridge in place, also after it was taken away.
+    pub fn wire_inside(&self) {
+        self.appliance.wire("mr-in0", &self.switch, "to-appliance");
+        self.switch.must("ip link set to-appliance master lan");
     }
 
     /// Puts the wire between the client and the appliance in place, also after it was taken away.
@@ -106,7 +111,8 @@ impl Lab {
         self.address_client();
     }
 
-    fn address_client(&self) {
+    /// Gives the client its addresses on a wire that is in place.
+    pub fn address_client(&self) {
         for number in 20..30 {
             self.client.address("eth0", &format!("198.51.100.{number}/24"));
             self.client.address("eth0", &format!("2001:db8:51::{number}/64"));

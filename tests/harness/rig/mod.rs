@@ -12,6 +12,7 @@
 //! standing assertions (`standing`): every packet accounted for (A2), every buffer back (A3), no session left after the
 //! longest timeout (A4); each packet sent was checked as it left (A5).
 
+mod devices;
 mod neighborhood;
 mod parts;
 mod policy;
@@ -33,7 +34,7 @@ use stage::DropReason;
 use stage::heavy_hitters::Counts;
 use units::{Nanos, PortId};
 use wire::MacAddr;
-use worker::{Clock, Counter, KernelRings, SessionRecord, Shard, Worker, WorkerCounters};
+use worker::{Clock, Counter, Exchange, KernelRings, SessionRecord, Shard, Worker, WorkerCounters};
 
 use crate::clock::ManualClock;
 use crate::packet::{Macs, Packet};
@@ -91,6 +92,8 @@ pub struct Rig {
     workers: Vec<Worker<MemoryNic, MemoryPool, ManualClock>>,
     counters: Vec<Arc<WorkerCounters>>,
     rings: Vec<parts::Rings>,
+    /// Where the workers' devices change hands.
+    exchanges: Vec<Arc<Exchange<MemoryNic>>>,
     /// The cables, by port and queue.
     wires: Vec<Vec<Arc<Wire>>>,
     kernel: Vec<Option<Arc<KernelRings<MemoryBuffer>>>>,
@@ -115,6 +118,8 @@ struct Tally {
     arrived: u64,
     from_kernel: u64,
     sent: u64,
+    /// What waited to be sent by a device that went.
+    lost: u64,
     to_kernel: u64,
 }
 
@@ -167,6 +172,7 @@ impl Rig {
             workers: parts.workers,
             counters: parts.counters,
             rings: parts.rings,
+            exchanges: parts.exchanges,
             wires: parts.wires,
             kernel: parts.kernel,
             macs,

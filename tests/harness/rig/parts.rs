@@ -12,8 +12,8 @@ use units::limits::{COMMAND_RING, EVENT_RING, HANDOVER_RING};
 use units::{PortId, WorkerId};
 use wire::MacAddr;
 use worker::{
-    Command, Event, Exits, KernelRings, KernelSide, Output, QueuePair, Shard, Snapshot, Worker, WorkerCounters,
-    handover_ring,
+    Command, Event, Exchange, Exits, KernelRings, KernelSide, Output, QueuePair, Shard, Snapshot, Worker,
+    WorkerCounters, handover_ring,
 };
 
 use crate::clock::ManualClock;
@@ -44,6 +44,7 @@ pub(super) struct Parts {
     pub(super) workers: Vec<Worker<MemoryNic, MemoryPool, ManualClock>>,
     pub(super) counters: Vec<Arc<WorkerCounters>>,
     pub(super) rings: Vec<Rings>,
+    pub(super) exchanges: Vec<Arc<Exchange<MemoryNic>>>,
     pub(super) wires: Vec<Vec<Arc<Wire>>>,
     pub(super) kernel: Vec<Option<Arc<KernelRings<MemoryBuffer>>>>,
 }
@@ -91,7 +92,8 @@ pub(super) fn assemble(
         .collect();
     let peers: Vec<_> = (0..workers).map(|_| handover_ring()).collect();
     let secret = HashSecret::from_seed(0x5eed);
-    let mut parts = Parts { workers: Vec::new(), counters: Vec::new(), rings: Vec::new(), wires, kernel };
+    let (workers_of, counters, rings, exchanges) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut parts = Parts { workers: workers_of, counters, rings, exchanges, wires, kernel };
     let mut shards = Vec::new();
     for id in (0..layout.workers).map(WorkerId::new) {
         let counters = Arc::new(WorkerCounters::default());
@@ -131,9 +133,11 @@ pub(super) fn assemble(
                 Some(KernelSide { port, rings: Arc::clone(rings.as_ref()?), reads })
             })
             .collect();
-        let exits = Exits::new(pool.clone(), queues, outputs, kernel, peers.clone());
+        let exchange = Arc::new(Exchange::default());
+        let exits = Exits::new(pool.clone(), queues, outputs, kernel, peers.clone()).exchanging(Arc::clone(&exchange));
         let (inbox, handed) = (Arc::clone(&parts.rings[id.index()].0), Arc::clone(&peers[id.index()]));
         parts.workers.push(Worker::new(clock.clone(), shard, exits, inbox, handed));
+        parts.exchanges.push(exchange);
     }
     parts
 }

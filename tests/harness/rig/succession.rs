@@ -11,7 +11,7 @@ use super::{Layout, Rig};
 use crate::clock::START;
 
 /// Why sessions were not taken up, and how many.
-pub type Refused = BTreeMap<&'static str, usize>;
+pub(super) type Refused = BTreeMap<&'static str, usize>;
 
 /// Has sessions go on in these shards.
 fn settle(images: &[SessionImage], shards: &mut [Shard<MemoryBuffer>], places: &Places) -> Refused {

@@ -20,6 +20,9 @@ use wire::MacAddr;
 use super::neighbor::{Action, Evidence, Limits, Neighbor, State};
 use crate::balancer::stable_hash::{StableHash, below};
 
+/// Between the questions about two neighbors of a port whose stations may all be others.
+const DOUBT_PACE: Nanos = Nanos::from_millis(1);
+
 /// A neighbor is an address on a port.
 type Key = (PortId, IpAddr);
 
@@ -208,6 +211,27 @@ impl Neighbors {
         if !entry.state.is_resolved() || known != Some(mac) {
             actions.push(Action::Resolved { port, address, mac });
         }
+    }
+
+    /// The stations behind `port` may be others than before: its cable was. Each neighbor there is asked for anew, of everybody,
+    /// one after the other; until it answers, or nobody does, it stays where it was. That others did not answer is forgotten.
+    pub fn doubt(&mut self, port: PortId, now: Nanos) {
+        let mut due = now;
+        let mut failed = Vec::new();
+        for (&key, entry) in self.entries.iter_mut().filter(|((of, _), _)| *of == port) {
+            match entry.state {
+                State::Static => continue,
+                State::Failed => failed.push(key),
+                State::Incomplete => entry.asked = 0,
+                State::Reachable | State::Stale | State::Probe => {
+                    entry.state = State::Probe;
+                    entry.asked = self.limits.attempts;
+                }
+            }
+            entry.due = due;
+            due = due + DOUBT_PACE;
+        }
+        failed.into_iter().for_each(|key| self.remove(key));
     }
 
     /// Time has passed: questions are repeated, silence is noticed. Call it every quarter of a second or so; each call looks

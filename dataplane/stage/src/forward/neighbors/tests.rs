@@ -392,3 +392,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn behind_another_cable_everybody_is_asked_anew() {
+    // RLD-13: the stations of a port whose interface was made anew may be others.
+    let elsewhere = PortId::new(1);
+    for (state, asked, then) in [
+        (State::Reachable, true, Some((State::Probe, Some(mac(1))))),
+        (State::Stale, true, Some((State::Probe, Some(mac(1))))),
+        (State::Probe, true, Some((State::Probe, Some(mac(1))))),
+        (State::Incomplete, true, Some((State::Incomplete, None))),
+        (State::Failed, false, None),
+        (State::Static, false, Some((State::Static, Some(mac(1))))),
+    ] {
+        let mut cache = Cache::with(state);
+        cache.neighbors.doubt(elsewhere, secs(100));
+        assert_eq!(cache.find(1).unwrap().0, state, "another port's");
+        cache.neighbors.doubt(PORT, secs(100));
+        let solicit = Action::Solicit { port: PORT, address: address(1), unicast: None };
+        assert_eq!(cache.tick(secs(100)), if asked { vec![solicit] } else { Vec::new() }, "{state:?}");
+        assert_eq!(cache.find(1), then, "{state:?}");
+    }
+    // A neighbor that answers with another address has it at once; one that nobody is any more fails in the usual time.
+    let mut cache = Cache::with(State::Reachable);
+    cache.neighbors.doubt(PORT, secs(100));
+    cache.tick(secs(100));
+    let moved = vec![Action::Resolved { port: PORT, address: address(1), mac: mac(9) }];
+    assert_eq!(cache.seen(1, Some(mac(9)), ANSWER, secs(100)), moved);
+    cache.neighbors.doubt(PORT, secs(101));
+    let failed = Action::Failed { port: PORT, address: address(1) };
+    let told = (101..120).find(|&second| cache.tick(secs(second)).contains(&failed));
+    assert!(told.is_some_and(|second| second <= 105), "{told:?}");
+}
+
+#[test]
+fn thousands_of_neighbors_are_asked_one_after_the_other() {
+    let mut cache = Cache::new(Limits::default());
+    for n in 1..=400 {
+        cache.resolve(n, secs(1 + u64::from(n) / 50));
+        cache.seen(n, Some(mac(1)), ANSWER, secs(1 + u64::from(n) / 50));
+    }
+    cache.neighbors.doubt(PORT, secs(10));
+    let asked = [0, 100, 200, 300, 400].map(|millis| cache.tick(secs(10) + Nanos::from_millis(millis)).len());
+    assert_eq!(asked.iter().sum::<usize>(), 400);
+    assert!(asked.iter().all(|&asked| asked <= 101), "{asked:?}");
+}
