@@ -3,6 +3,7 @@
 
 use control::event::Note;
 use millrace_tests::packet::{ACK, FIN, Packet, SYN, host, icmp, icmp_error, ip, ping, pong, tcp, udp};
+use millrace_tests::rules::WEB;
 use millrace_tests::{INSIDE, INSIDE_KERNEL, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS};
 use stage::DropReason::{
     FirewallDenied, FirewallRejected, IcmpErrorUnmatched, IcmpUnwanted, MulticastUnwanted, NoSession, RuleRateLimited,
@@ -15,33 +16,6 @@ const CLIENT: &str = "198.51.100.7:40000";
 const SERVER: &str = "10.0.0.11:80";
 const CLIENT6: &str = "[2001:db8:51::7]:40000";
 const SERVER6: &str = "[2001:db8:10::11]:80";
-
-const WEB: &str = r#"
-[firewall]
-default = "deny"
-[[firewall.rule]]
-name = "web"
-action = "allow"
-from = ["wan"]
-to = ["dmz"]
-protocol = "tcp"
-destination_port = ["80"]
-[[firewall.rule]]
-name = "telnet"
-action = "reject"
-protocol = "tcp"
-destination_port = ["23"]
-[[firewall.rule]]
-name = "time"
-action = "reject"
-protocol = "udp"
-destination_port = ["37"]
-[[firewall.rule]]
-name = "ping"
-action = "allow"
-protocol = "icmp"
-icmp_type = ["echo-request"]
-"#;
 
 fn v4_and_v6() -> [(&'static str, &'static str); 2] {
     [(CLIENT, SERVER), (CLIENT6, SERVER6)]

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use millrace_tests::packet::{Packet, end, ping, pong, tcp, udp};
+use millrace_tests::rules::NAT64;
 use millrace_tests::talk::{ANSWERER, OPENER};
 use millrace_tests::{INSIDE, INSIDE_KERNEL, Layout, OUTSIDE, OUTSIDE_KERNEL, Rig, Side, TWO_PORTS, Talk};
 use session::{Kind, State};
@@ -13,7 +14,7 @@ use worker::{Ending, Ends, LogRecord, Turn};
 
 const LOG: &str = "[session_log]\nformat = \"json\"\ncollector = \"/run/log.sock\"\nqueue = 1_024\n";
 
-/// Everything is allowed; servers are hidden, a shop is balanced in both versions, and clients reach IPv4 by NAT64.
+/// Everything is allowed; servers are hidden, and a shop is balanced in both versions.
 const POLICY: &str = r#"
 [firewall]
 default = "allow"
@@ -21,12 +22,6 @@ default = "allow"
 name = "out"
 from = ["dmz"]
 address = ["198.51.100.20"]
-[[nat64]]
-name = "across"
-prefix = "64:ff9b::/96"
-from = ["dmz"]
-address = ["198.51.100.64"]
-ports = "10000-49999"
 [[virtual_service]]
 name = "shop"
 address = "198.51.100.10"
@@ -49,8 +44,9 @@ address = "2001:db8:10::11"
 port = 8080
 "#;
 
+/// With a log, and with clients that reach IPv4 by NAT64.
 fn logged(keys: &str) -> Rig {
-    Rig::new(&format!("{POLICY}{LOG}{keys}\n"))
+    Rig::new(&format!("{POLICY}{NAT64}ports = \"10000-49999\"\n{LOG}{keys}\n"))
 }
 
 /// An end as `end` writes it.

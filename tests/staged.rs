@@ -5,40 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millrace_tests::packet::{Packet, ping, tcp, udp};
+use millrace_tests::rules::WEB;
 use millrace_tests::{INSIDE, OUTSIDE, Rig, Side};
-
-const RULES: &str = r#"
-[firewall]
-default = "deny"
-@STAGED@
-[[firewall.rule]]
-name = "web"
-action = "allow"
-from = ["wan"]
-to = ["dmz"]
-protocol = "tcp"
-destination_port = ["80"]
-[[firewall.rule]]
-name = "telnet"
-action = "reject"
-protocol = "tcp"
-destination_port = ["23"]
-[[firewall.rule]]
-name = "ping"
-action = "allow"
-protocol = "icmp"
-icmp_type = ["echo-request"]
-"#;
 
 /// Everything is denied, everything is allowed, everything is rejected.
 const STAGED: [&str; 3] = ["deny", "allow", "reject"];
 
 fn rules(staged: &str) -> String {
-    let rule = match staged {
-        "" => String::new(),
-        action => format!("[[firewall.rule]]\nname = \"tried\"\naction = \"{action}\"\nstaged = true\n"),
-    };
-    RULES.replace("@STAGED@", &rule)
+    let first = "[[firewall.rule]]";
+    let tried = format!("{first}\nname = \"tried\"\naction = \"{staged}\"\nstaged = true\n{first}");
+    if staged.is_empty() { WEB.to_owned() } else { WEB.replacen(first, &tried, 1) }
 }
 
 /// First packets of both families, plain ones in bursts and such as are read in full.
@@ -51,6 +27,7 @@ fn packets() -> Vec<(Side, Packet)> {
                 packets.push((OUTSIDE, tcp(&client, &format!("{server}:{port}")).syn()));
             }
             packets.push((OUTSIDE, udp(&client, &format!("{server}:53"))));
+            packets.push((OUTSIDE, udp(&client, &format!("{server}:37"))));
         }
         let (client, server) = (client.trim_matches(['[', ']']), server.trim_matches(['[', ']']));
         packets.push((OUTSIDE, ping(client, server, 7)));
@@ -87,9 +64,9 @@ fn staged_rules_never_change_a_verdict() {
     let (plain, rig) = run("");
     assert!(!plain.left.is_empty() && plain.drops["firewall_denied"] > 0 && plain.drops["firewall_rejected"] > 0);
     assert!(rig.snapshot().rules.staged().is_none());
-    let [web, telnet, ping, default] = plain.hits[..] else { panic!("{:?}", plain.hits) };
-    assert!([web, telnet, ping, default].iter().all(|&hits| hits > 0));
-    let (let_in, kept_out) = (web + ping, telnet + default);
+    let [web, telnet, time, ping, default] = plain.hits[..] else { panic!("{:?}", plain.hits) };
+    assert!([web, telnet, time, ping, default].iter().all(|&hits| hits > 0));
+    let (let_in, kept_out) = (web + ping, telnet + time + default);
     for action in STAGED {
         let (outcome, rig) = run(action);
         assert_eq!(outcome, plain, "{action}");

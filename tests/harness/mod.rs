@@ -14,6 +14,7 @@ pub mod introduced;
 pub mod net;
 pub mod packet;
 pub mod rig;
+pub mod rules;
 pub mod shop;
 pub mod talk;
 

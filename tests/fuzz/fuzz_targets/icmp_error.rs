@@ -10,17 +10,13 @@ use std::sync::{Arc, LazyLock};
 use config::Policy;
 use libfuzzer_sys::fuzz_target;
 use millrace_tests::packet::{Packet, end, icmp, ping, tcp, udp};
+use millrace_tests::rules::NAT64;
 use millrace_tests::{INSIDE, Layout, OUTSIDE, Rig, Side, TWO_PORTS};
 use wire::{Content, Facts, Transport, Verify, dissect};
 
 const RULES: &str = r#"
 [firewall]
 default = "allow"
-[[nat64]]
-name = "clients"
-prefix = "64:ff9b::/96"
-from = ["dmz"]
-address = ["198.51.100.64"]
 [[source_nat]]
 name = "out"
 from = ["dmz"]
@@ -50,7 +46,7 @@ port = 5353
 static TABLES: LazyLock<(Policy, Arc<millrace_tests::rig::Snapshot>)> = LazyLock::new(|| {
     let sessions = "capacity = 32\ntimeouts = { tcp_established = \"20s\", tcp_closing = \"20s\", udp_two_way = \"20s\", \
         other = \"20s\", nat64_udp = \"20s\", nat64_tcp_transitory = \"20s\", nat64_icmp = \"20s\" }";
-    Rig::tables(&format!("{TWO_PORTS}{RULES}").replace("capacity = 4_096", sessions))
+    Rig::tables(&format!("{TWO_PORTS}{RULES}{NAT64}").replace("capacity = 4_096", sessions))
 });
 
 /// The first packet of a session, from which side, and who beyond the appliance would complain about it.
