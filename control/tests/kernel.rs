@@ -124,8 +124,8 @@ impl Wire {
     }
 }
 
-/// What ICMP probes from this thread's namespace make of these addresses.
-fn probed(addresses: [&str; 2]) -> [Health; 2] {
+/// What ICMP probes from this thread's namespace make of these addresses, when each waits so long.
+fn probed(addresses: [&str; 2], timeout: Duration) -> [Health; 2] {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
@@ -137,7 +137,7 @@ fn probed(addresses: [&str; 2]) -> [Health; 2] {
             probe: Probe::Icmp,
             introduced: false,
             interval: Duration::from_millis(10),
-            timeout: Duration::from_millis(500),
+            timeout,
             rise: 2,
             fall: 2,
         };
@@ -170,14 +170,17 @@ fn two_kernels_talk_through_their_rings() {
     let wire = Wire::between(Arc::clone(&a.2), Arc::clone(&b.2));
 
     // The kernels resolve each other, and addresses are usable at once: no duplicate address detection.
-    left.command("ping -c 3 -i 0.05 -W 2 192.0.2.2");
-    left.command("ping -6 -c 3 -i 0.05 -W 2 2001:db8::2");
+    left.command("ping -c 3 -i 0.05 -W 20 192.0.2.2");
+    left.command("ping -6 -c 3 -i 0.05 -W 20 2001:db8::2");
     // The interface is what was asked for.
     let link = left.output("ip -o link show mr-test");
     assert!(link.contains("mtu 1500") && link.contains("02:00:00:00:00:0a") && link.contains(",UP"), "{link}");
     // Health probes go the same way, over ordinary sockets.
-    assert_eq!(left.run(|| probed(["192.0.2.2", "2001:db8::2"])), [Health::Up, Health::Up]);
-    assert_eq!(left.run(|| probed(["192.0.2.3", "2001:db8::3"])), [Health::Failed, Health::Failed]);
+    assert_eq!(left.run(|| probed(["192.0.2.2", "2001:db8::2"], Duration::from_secs(20))), [Health::Up, Health::Up]);
+    assert_eq!(
+        left.run(|| probed(["192.0.2.3", "2001:db8::3"], Duration::from_millis(500))),
+        [Health::Failed, Health::Failed]
+    );
     // Full-sized segments and real checksums: a megabyte each way.
     for address in ["192.0.2.2", "2001:db8::2"] {
         let address: IpAddr = address.parse().unwrap();

@@ -15,7 +15,7 @@ use runtime::{eal, pool};
 use wire::MacAddr;
 
 /// How long the kernel may take to carry a frame before a test gives up; met in microseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Puts the calling thread into a new network namespace; false without the right to.
 fn alone(test: &str) -> bool {

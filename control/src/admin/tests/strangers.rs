@@ -181,7 +181,9 @@ fn schemathesis_finds_the_description_true() {
     let seed = std::env::var("MILLRACE_SCHEMATHESIS_SEED").unwrap_or_else(|_| "1".to_owned());
     let checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,\
                   unsupported_method,negative_data_rejection";
-    let run = Command::new(program)
+    let run = Command::new("timeout")
+        .arg("600")
+        .arg(program)
         .current_dir(served.folder.path())
         .args(["run", &format!("http://127.0.0.1:{port}/api/v1/openapi.json"), "--checks", checks])
         .args(["--phases", "examples,coverage,fuzzing", "--max-examples", &examples, "--workers", "1"])

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 
 use config::policy::{Api, ApiRole, Role};
@@ -134,15 +135,22 @@ impl Guarded {
     }
 }
 
-/// Writes a new certificate of the appliance's and its key.
+/// Puts a file in place of another, whole.
+fn put(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text).unwrap();
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::rename(beside, path).unwrap();
+}
+
+/// Puts a new certificate of the appliance's and its key in place.
 fn present(api: &Api, authority: &Authority) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "appliance");
     params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
     let key = KeyPair::generate().unwrap();
-    fs::write(&api.certificate, params.signed_by(&key, authority).unwrap().pem()).unwrap();
-    fs::write(&api.key, key.serialize_pem()).unwrap();
-    fs::set_permissions(&api.key, fs::Permissions::from_mode(0o640)).unwrap();
+    put(&api.certificate, &params.signed_by(&key, authority).unwrap().pem());
+    put(&api.key, &key.serialize_pem());
 }
 
 /// What the log was told, of this test program as a whole.
