@@ -23,14 +23,12 @@ fn a_conversation_is_in_the_file_as_it_came_and_as_it_left() {
     let Some(lab) = Lab::wired("a_conversation_is_in_the_file_as_it_came_and_as_it_left", PROGRAMS) else { return };
     let _web = Web::start(&lab, &lab.shop_a, "shop-a", &["10.0.0.11:8080"]);
     let appliance = Appliance::launch(&lab, &lab.edge());
-    eventually(15, "shop-a is up", || {
-        appliance.backends().iter().any(|backend| backend.name == "shop-a" && backend.health == "up")
-    });
+    appliance.wait_for("shop-a", "up");
     let file = lab.file("a.pcapng");
-    let line = format!("capture --port outside --write {} --for 30s --count 6 --filter tcp", file.display());
+    let line = format!("capture --port outside --write {} --for 10m --count 6 --filter tcp", file.display());
     let mut capture = appliance.start_asking(&line, "capture.out");
     eventually(5, "it captures", || begun(&file));
-    lab.client.must("curl -s -o /dev/null --max-time 5 http://198.51.100.10/");
+    lab.client.must("curl -s -o /dev/null --max-time 60 http://198.51.100.10/");
     capture
         .ends_within(Duration::from_secs(15))
         .expect("it ends when it has six frames, and a connection has at least eight");
@@ -39,7 +37,7 @@ fn a_conversation_is_in_the_file_as_it_came_and_as_it_left() {
     assert_eq!(lines.len(), 6, "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("> 198.51.100.10.80: Flags [S]")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("198.51.100.10.80 > ") && line.contains("Flags [S.]")), "{lines:#?}");
-    let ping = lab.client.run("ping -c 3 -i 0.2 -W 1 198.51.100.10");
+    let ping = lab.client.run("ping -c 3 -i 0.2 -W 10 198.51.100.10");
     assert!(ping.out.contains("3 received"), "{}", ping.out);
     let refused = appliance.ask_about("capture --port outside --write /nowhere/a --filter", "bad luck");
     assert!(!refused.success && refused.err.contains("`bad luck` is no filter"), "{}", refused.err);
@@ -52,7 +50,7 @@ fn drops_are_in_the_file_with_their_reasons() {
     let Some(lab) = Lab::wired("drops_are_in_the_file_with_their_reasons", &programs) else { return };
     let appliance = Appliance::launch(&lab, &lab.edge());
     let file = lab.file("d.pcapng");
-    let line = format!("capture --port outside --write {} --for 30s --count 20 --drops", file.display());
+    let line = format!("capture --port outside --write {} --for 10m --count 20 --drops", file.display());
     let mut capture = appliance.start_asking(&line, "capture.out");
     eventually(5, "it captures", || begun(&file));
     lab.client.run("hping3 198.51.100.10 -p 23 -c 20 -i u2000 -q -S");

@@ -33,7 +33,7 @@ fn nginx_hears_of_its_clients_by_the_proxy_protocol() {
         ] {
             let curl = |path: &str, more: &str| {
                 format!(
-                    "curl -sS --globoff --max-time 20 --interface {client} --local-port 20000-20099 {more} {url}{path}"
+                    "curl -sS --globoff --max-time 60 --interface {client} --local-port 20000-20099 {more} {url}{path}"
                 )
             };
             // The probes have to get through first: they are introduced as nobody's.

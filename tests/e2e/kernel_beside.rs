@@ -19,7 +19,7 @@ fn a_server_of_the_kernels_is_reached_through_a_port() {
     let beside = Web::start(&lab, &lab.appliance, "beside", &listen);
     for (own, client) in [("198.51.100.1", "198.51.100.23"), ("[2001:db8:51::1]", "2001:db8:51::23")] {
         for _ in 0..20 {
-            let page = lab.client.must(&format!("curl -sS --max-time 5 --interface {client} {own}:8081/"));
+            let page = lab.client.must(&format!("curl -sS --max-time 60 --interface {client} {own}:8081/"));
             assert_eq!(page.trim(), format!("beside {client}"));
         }
         let received = lab.file("received");

@@ -25,16 +25,16 @@ fn servers_browse_through_a_pool_with_mappings() {
     for server in [&lab.shop_a, &lab.shop_b] {
         let mut seen = Vec::new();
         for _ in 0..5 {
-            let page = server.must("curl -sS --max-time 10 http://198.51.100.29/");
+            let page = server.must("curl -sS --max-time 60 http://198.51.100.29/");
             seen.push(page.trim().rsplit_once(' ').expect("a page names the client").1.to_owned());
         }
         assert!(seen.iter().all(|address| *address == seen[0]), "RFC 4787 REQ-2, paired: {seen:?}");
         assert!(seen[0].starts_with("198.51.100.10"), "{seen:?}");
-        server.must("ping -c 3 -W 3 198.51.100.20");
-        server.must("ping -c 3 -W 3 -s 1400 198.51.100.20");
-        let answer = server.must("dig +time=3 +tries=2 +short @198.51.100.28 whoami.example TXT");
+        server.must("ping -c 3 -W 10 198.51.100.20");
+        server.must("ping -c 3 -W 10 -s 1400 198.51.100.20");
+        let answer = server.must("dig +time=10 +tries=3 +short @198.51.100.28 whoami.example TXT");
         assert_eq!(answer.trim(), "\"names\"");
-        let way = server.must("traceroute -n -w 2 -q 1 198.51.100.20");
+        let way = server.must("traceroute -n -w 20 -q 1 198.51.100.20");
         let hops: Vec<_> = way.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
         assert_eq!(hops, ["10.0.0.1", "198.51.100.20"], "{way}");
     }
@@ -60,7 +60,7 @@ fn a_stranger_reaches_a_server_at_its_outside_port() {
     let inside = Web::start(&lab, &lab.shop_a, "inside", &["10.0.0.11:20080"]);
     let world = Web::start(&lab, &lab.client, "world", &["198.51.100.29:80"]);
     // The mapping: a request from the port on which the server listens itself.
-    let page = lab.shop_b.must("curl -sS --max-time 10 --local-port 20443 http://198.51.100.29/");
+    let page = lab.shop_b.must("curl -sS --max-time 60 --local-port 20443 http://198.51.100.29/");
     let pool_address = page.trim().rsplit_once(' ').expect("a page names the client").1.to_owned();
     let listening = Web::start(&lab, &lab.shop_b, "shop-b", &["10.0.0.12:20443"]);
     eventually(30, "a stranger reaches the mapping", || {
@@ -68,7 +68,7 @@ fn a_stranger_reaches_a_server_at_its_outside_port() {
         answer.out.trim() == "shop-b 198.51.100.20"
     });
     // RFC 4787 REQ-9: the neighbor inside reaches it there too, and is seen at its own outside address.
-    let page = lab.shop_a.must(&format!("curl -sS --max-time 10 http://{pool_address}:20443/"));
+    let page = lab.shop_a.must(&format!("curl -sS --max-time 60 http://{pool_address}:20443/"));
     let (server, seen) = page.trim().split_once(' ').expect("a page names server and client");
     assert!(server == "shop-b" && seen.starts_with("198.51.100.10"), "{page}");
     drop((inside, world, listening));
@@ -101,10 +101,10 @@ fn a_forward_is_reached_from_outside_and_inside() {
         ("198.51.100.1:9005", "198.51.100.20", "198.51.100.100"),
         ("[2001:db8:51::30]:9000", "2001:db8:51::", "2001:db8:51::100"),
     ] {
-        let page = lab.client.must(&format!("curl -sS --max-time 10 http://{asked}/"));
+        let page = lab.client.must(&format!("curl -sS --max-time 60 http://{asked}/"));
         assert!(page.starts_with(&format!("server {outside}")), "{page}");
         for host in [&lab.shop_a, &lab.shop_b] {
-            let page = host.must(&format!("curl -sS --max-time 10 http://{asked}/"));
+            let page = host.must(&format!("curl -sS --max-time 60 http://{asked}/"));
             assert_eq!(page.trim(), format!("server {hidden}"), "from inside");
         }
     }

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use millrace_tests::net::{Appliance, Claims, Configuration, Lab, eventually};
+use millrace_tests::net::{Appliance, Claims, Configuration, Lab, eventually, in_url};
 
 /// The addresses of the service `name`, which are on no link of the lab.
 fn addresses(number: u8) -> [String; 2] {
@@ -64,7 +64,7 @@ impl<'lab> Hook<'lab> {
 
     /// `edge` with this hook, and with services that others direct here, by number.
     fn configuration(&self, services: &[u8]) -> Configuration {
-        let mut text = format!("\n[redirection]\nhook = \"{}\"\ntimeout = \"1s\"\n", self.path.display());
+        let mut text = format!("\n[redirection]\nhook = \"{}\"\ntimeout = \"5s\"\n", self.path.display());
         for number in services {
             for (address, server) in addresses(*number).iter().zip(["10.0.0.12", "2001:db8:10::12"]) {
                 text += &format!(
@@ -106,8 +106,8 @@ fn attached(appliance: &Appliance<'_>, number: u8) -> bool {
 }
 
 fn fetched(lab: &Lab, address: &str) -> bool {
-    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    lab.client.run(&format!("curl -sS --fail --max-time 5 {host}/")).out.starts_with("shop-b ")
+    let host = in_url(address);
+    lab.client.run(&format!("curl -sS --fail --max-time 60 {host}/")).out.starts_with("shop-b ")
 }
 
 fn is_served(lab: &Lab, number: u8, wanted: bool) {
@@ -148,7 +148,7 @@ fn a_service_that_others_direct_here_is_attached_and_detached() {
     hook.clears("fail");
     hook.lays("hang");
     let refused = appliance.ask(&format!("apply {}", lab.file("applied.toml").display()));
-    assert!(!refused.success && refused.err.contains("was stopped: it took longer than 1s"), "{}", refused.err);
+    assert!(!refused.success && refused.err.contains("was stopped: it took longer than 5s"), "{}", refused.err);
     let hanging = std::fs::read_to_string(lab.file("hanging")).expect("the hook has hung");
     // It has ended, whether its new parent has looked after it or not.
     eventually(5, "what it has started hangs no longer", || {

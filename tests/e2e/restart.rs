@@ -122,7 +122,8 @@ fn a_second_appliance_on_the_same_socket_refuses_at_once_and_the_first_is_unharm
     let asked = Instant::now();
     let second = appliance.second();
     assert!(!second.success);
-    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    // Who waits for the first to go waits for ever.
+    assert!(asked.elapsed() < Duration::from_secs(60), "it took {:?}", asked.elapsed());
     assert!(!second.err.contains("panicked"), "{}", second.err);
     // The first of what both would need: their state, their socket, their devices.
     assert!(second.err.contains("another appliance keeps its state in"), "{}", second.err);

@@ -1,7 +1,6 @@
 //! As a service: what the supervisor hears, what threads may still do once the appliance runs, and that it needs no more than that.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::time::Duration;
 
 use millrace_tests::net::{Appliance, Claims, Lab, eventually};
@@ -30,18 +29,15 @@ fn a_supervisor_hears_of_the_start_of_reloads_and_of_the_stop() {
     let Some(lab) = Lab::wired(test, &[]) else { return };
     let place = lab.file("notify");
     let supervisor = UnixDatagram::bind(&place).expect("the lab's directory takes a socket");
-    supervisor.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit above zero");
+    supervisor.set_read_timeout(Some(Duration::from_secs(180))).expect("a limit above zero");
     let edge = lab.edge();
     let environment = format!("env NOTIFY_SOCKET={} WATCHDOG_USEC=600000", place.display());
     let appliance = Appliance::launch_under(&lab, &environment, &edge);
     assert!(heard_until(&supervisor, "READY=1").iter().all(|said| !said.starts_with("STOPPING")));
     heard_until(&supervisor, "WATCHDOG=1");
 
-    let file = lab.file("millrace.toml");
     let put = |text: &str| {
-        let new = lab.file("millrace.toml.new");
-        std::fs::write(&new, text).expect("the lab's directory takes a file");
-        std::fs::rename(&new, &file).expect("within the lab's directory");
+        lab.put("millrace.toml", text);
         appliance.signal("HUP");
     };
     put(edge.clone().replacing("weight = 2", "weight = 3").text());
@@ -58,10 +54,9 @@ fn a_supervisor_hears_of_the_start_of_reloads_and_of_the_stop() {
 }
 
 /// A line of a thread's `/proc/.../status`.
-fn status(task: &Path, key: &str) -> String {
-    let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+fn line<'s>(status: &'s str, key: &str) -> &'s str {
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-    line.trim_start_matches(':').trim().to_owned()
+    line.trim_start_matches(':').trim()
 }
 
 /// Threads of the packet path have no capability, management has what running takes, and that is enough: the policy changes,
@@ -73,19 +68,24 @@ fn once_it_runs_threads_have_given_up_what_they_do_not_need() {
     };
     let claims = Claims::serve(&lab);
     let interfaces = lab.appliance.interfaces();
-    let pinged = lab.edge().replacing("kind = \"http\"", "kind = \"icmp\"").replacing("path = \"/healthz\"\n", "");
+    let log = "[session_log]\nformat = \"json\"\ncollector = \"127.0.0.1:9\"\n\n[sessions]\n";
+    let pinged = lab
+        .edge()
+        .replacing("kind = \"http\"", "kind = \"icmp\"")
+        .replacing("path = \"/healthz\"\n", "")
+        .replacing("[sessions]\n", log);
     let appliance = Appliance::start(&lab, &pinged);
-    let tasks: Vec<_> =
-        std::fs::read_dir(format!("/proc/{}/task", appliance.id())).expect("it runs").flatten().collect();
+    // Each is read once: some end when they have had nothing to do for a while.
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", appliance.id())).expect("it runs").flatten();
+    let tasks: Vec<_> = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok()).collect();
     let named = |name: &str| {
-        let found: Vec<_> =
-            tasks.iter().map(std::fs::DirEntry::path).filter(|task| status(task, "Name").starts_with(name)).collect();
+        let found: Vec<_> = tasks.iter().filter(|task| line(task, "Name").starts_with(name)).collect();
         assert!(!found.is_empty(), "there is a thread {name}");
         found
     };
-    for name in ["worker-", "control", "kernel-pump", "journal"] {
+    for name in ["worker-", "control", "kernel-pump", "journal", "session-log"] {
         for task in named(name) {
-            assert_eq!(u64::from_str_radix(&status(&task, "CapPrm"), 16), Ok(0), "{name}");
+            assert_eq!(u64::from_str_radix(line(task, "CapPrm"), 16), Ok(0), "{name}");
         }
     }
     // CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK (linux/capability.h).
@@ -93,12 +93,8 @@ fn once_it_runs_threads_have_given_up_what_they_do_not_need() {
     let manages = 1 << 2 | opens_devices;
     for (name, kept) in [("tokio-", manages), ("millrace", manages), ("devices", opens_devices)] {
         for task in named(name) {
-            let has = u64::from_str_radix(&status(&task, "CapEff"), 16).expect("a mask");
-            assert_eq!(
-                (has & !kept, status(&task, "NoNewPrivs"), status(&task, "Seccomp")),
-                (0, "1".into(), "2".into()),
-                "{name}"
-            );
+            let has = u64::from_str_radix(line(task, "CapEff"), 16).expect("a mask");
+            assert_eq!((has & !kept, line(task, "NoNewPrivs"), line(task, "Seccomp")), (0, "1", "2"), "{name}");
         }
     }
     claims.clients_reach_the_shop();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// `edge.toml` whose sessions end soon, with a session log.
 fn logged(lab: &Lab, log: &str) -> Configuration {
-    let short = "[sessions.timeouts]\ntcp_time_wait = \"1s\"\ntcp_closing = \"1s\"\nudp_one_way = \"1s\"\n";
+    let short = "[sessions.timeouts]\ntcp_time_wait = \"1s\"\nudp_one_way = \"1s\"\n";
     let begin = "[[port]]\nname = \"outside\"";
     lab.edge().without_probes().replacing(begin, &format!("{short}\n[session_log]\n{log}\n\n{begin}"))
 }
@@ -44,9 +44,9 @@ fn all_told(appliance: &Appliance<'_>) {
 /// Clients visit the shop, in both versions, and a server the world behind source NAT.
 fn visits(lab: &Lab) {
     for _ in 0..3 {
-        lab.client.must("curl -sS --max-time 10 http://198.51.100.10/");
-        lab.client.must("curl -sS --max-time 10 http://[2001:db8:51::10]/");
-        lab.shop_a.must("curl -sS --max-time 10 http://198.51.100.29/");
+        lab.client.must("curl -sS --max-time 60 http://198.51.100.10/");
+        lab.client.must("curl -sS --max-time 60 http://[2001:db8:51::10]/");
+        lab.shop_a.must("curl -sS --max-time 60 http://198.51.100.29/");
     }
 }
 
@@ -64,14 +64,12 @@ fn nfcapd(lab: &Lab, name: &str) -> Process {
     std::fs::create_dir_all(&folder).expect("the lab's directory takes another");
     let line = format!("nfcapd -w {} -b 127.0.0.1 -p 4739 -t 3600", folder.display());
     let collector = lab.appliance.start(&line, &lab.file(&format!("{name}.log")));
-    listens(lab, "--udp", "127.0.0.1:4739");
+    listens(lab, "udp", "127.0.0.1:4739");
     collector
 }
 
 fn listens(lab: &Lab, how: &str, address: &str) {
-    eventually(10, "the collector listens", || {
-        lab.appliance.run(&format!("ss --no-header --numeric --listening {how}")).out.contains(address)
-    });
+    eventually(10, "the collector listens", || lab.appliance.listens(how, address));
 }
 
 /// Ends a collector and says what it has understood, a session a line.
@@ -129,7 +127,7 @@ fn nfcapd_and_tshark_understand_what_is_sent() {
 
     // Nobody listens: that is told, and packets pass as ever.
     eventually(30, "the collector is missed", || {
-        lab.client.must("curl -sS --max-time 10 http://198.51.100.10/");
+        lab.client.must("curl -sS --max-time 60 http://198.51.100.10/");
         status(&appliance)["state"] == "down"
     });
     assert!(
@@ -139,10 +137,10 @@ fn nfcapd_and_tshark_understand_what_is_sent() {
     );
     let second = nfcapd(&lab, "second");
     eventually(30, "the collector is found again", || {
-        lab.client.must("curl -sS --max-time 10 http://198.51.100.10/");
+        lab.client.must("curl -sS --max-time 60 http://198.51.100.10/");
         status(&appliance)["state"] == "up"
     });
-    lab.client.must("curl -sS --max-time 10 --local-port 33333 http://198.51.100.10/");
+    lab.client.must("curl -sS --max-time 60 --local-port 33333 http://198.51.100.10/");
     all_told(&appliance);
     let understood = flows(&lab, second, "second");
     assert!(!with(&understood, &[":33333", "198.51.100.10:80"]).is_empty(), "{}", understood.join("\n"));
@@ -188,12 +186,8 @@ fn lines_of_json_reach_a_socket_that_comes_and_goes() {
     let _servers = servers(&lab);
     let local = lab.file("log.sock");
     let places = [
-        ("127.0.0.1:5170".to_owned(), "nc -d -l 127.0.0.1 5170".to_owned(), ("--tcp", "127.0.0.1:5170".to_owned())),
-        (
-            local.display().to_string(),
-            format!("nc -d -lU {}", local.display()),
-            ("--unix", local.display().to_string()),
-        ),
+        ("127.0.0.1:5170".to_owned(), "nc -d -l 127.0.0.1 5170".to_owned(), ("tcp", "127.0.0.1:5170".to_owned())),
+        (local.display().to_string(), format!("nc -d -lU {}", local.display()), ("unix", local.display().to_string())),
     ];
     for (number, (place, netcat, (how, listening))) in places.iter().enumerate() {
         let start = |name: &str| {

@@ -10,7 +10,7 @@ fn the_view_is_drawn_on_a_terminal_and_ends_with_a_key() {
     let appliance = Appliance::launch(&lab, &lab.edge());
     let screen = lab.file("screen");
     // The key is pressed when rates are on the screen: after the second look. Words alone are looked for: what is blank is not drawn.
-    let press = format!("until grep -q BUSY {0} 2>/dev/null; do :; done; printf q", screen.display());
+    let press = format!("until grep -q BUSY {0} 2>/dev/null; do sleep 0.1; done; printf q", screen.display());
     // Nobody has said how large this terminal is.
     let watch = format!("script -qefc '{}' {}", appliance.command("top --every 200ms"), screen.display());
     let shown = lab.appliance.run_words(20, &["sh", "-c", &format!("({press}) | TERM=xterm {watch}")]);

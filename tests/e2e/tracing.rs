@@ -20,9 +20,7 @@ fn follow(appliance: &Appliance<'_>, options: &str) -> Process {
 fn with_shop(lab: &Lab) -> (Web, Appliance<'_>) {
     let web = Web::start(lab, &lab.shop_a, "shop-a", &["10.0.0.11:8080"]);
     let appliance = Appliance::launch(lab, &lab.edge());
-    eventually(15, "shop-a is up", || {
-        appliance.backends().iter().any(|backend| backend.name == "shop-a" && backend.health == "up")
-    });
+    appliance.wait_for("shop-a", "up");
     (web, appliance)
 }
 
@@ -35,7 +33,7 @@ fn a_download_is_followed_from_the_client_to_its_backend_and_back() {
     let mut trace = follow(&appliance, "--match address=198.51.100.20 --count 20 --for 30s --json");
     // As many downloads as it takes.
     eventually(20, "it ends when it has told of twenty", || {
-        lab.client.must("curl -s -o /dev/null --max-time 5 http://198.51.100.10/");
+        lab.client.must("curl -s -o /dev/null --max-time 60 http://198.51.100.10/");
         !trace.running()
     });
     let told = lines(&trace.output()).split_off(1);
@@ -63,7 +61,7 @@ fn a_trace_ends_when_whoever_asked_has_gone() {
     let mut trace = follow(&appliance, "--match port=1 --count 1000 --for 10m");
     assert!(appliance.ask("trace --count 1 --for 1s").err.contains("another trace is under way"));
     trace.kill();
-    eventually(5, "another may ask", || appliance.ask("trace --count 1 --for 1s").success);
+    eventually(20, "another may ask", || appliance.ask("trace --count 1 --for 1s").success);
     appliance.stop();
 }
 

@@ -1,6 +1,7 @@
 //! What `edge.toml` promises, claim by claim: the same whatever the ports are made of and however many workers there are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Appliance, Lab, Namespace, Process, Resolver, Web, eventually, holds_within};
 
@@ -42,9 +43,10 @@ impl<'lab> Claims<'lab> {
 
     /// Every claim.
     pub fn hold(&self, appliance: &Appliance<'_>) {
+        // First: nobody's connections of before are still counted.
+        self.connections_are_spread_by_weight(appliance);
         self.clients_reach_the_shop();
         self.a_large_page_arrives_whole();
-        self.connections_are_spread_by_weight(appliance);
         self.names_are_resolved();
         self.what_no_rule_allows_is_denied(appliance);
         self.everything_that_may_be_pinged_answers();
@@ -93,34 +95,63 @@ impl<'lab> Claims<'lab> {
         }
     }
 
-    /// Thirty connections at once are shared one to two, as the weights say. Workers that choose at the same moment do not see
-    /// each other's choice, so each but one may be a session apart.
+    /// Connections to the shop are.
     pub fn connections_are_spread_by_weight(&self, appliance: &Appliance<'_>) {
+        self.spread_by_weight(appliance, "198.51.100.10", ["shop-a", "shop-b"]);
+    }
+
+    /// Thirty connections at once are shared one to two, as the weights of these backends say. Workers that choose at the same
+    /// moment do not see each other's choice, so each but one may be a session apart.
+    #[track_caller]
+    pub fn spread_by_weight(&self, appliance: &Appliance<'_>, address: &str, backends: [&str; 2]) {
         // What was closed before still counts until its session is gone.
         eventually(30, "earlier connections are gone", || {
-            ["shop-a", "shop-b"].iter().all(|name| appliance.backend(name).active == 0)
+            backends.iter().all(|name| appliance.backend(name).active == 0)
         });
         let apart = appliance.of_each_worker("rx_packets").len() as u64 - 1;
-        let downloads: Vec<_> = (0..30).map(|number| self.fetch("198.51.100.10", "slower", number)).collect();
-        let mut seen = (0, 0);
-        let shared = holds_within(30, || {
-            seen = (appliance.backend("shop-a").active, appliance.backend("shop-b").active);
-            seen.0 + seen.1 == 30 && seen.0.abs_diff(10) <= apart
+        let downloads: Vec<_> = (0..30).map(|number| self.long_download(address, number)).collect();
+        let mut seen = [0; 2];
+        let shared = holds_within(10, || {
+            seen = backends.map(|name| appliance.backend(name).active);
+            seen[0] + seen[1] == 30 && seen[0].abs_diff(10) <= apart
         });
         assert!(shared, "thirty connections, one to two by weight, but {seen:?}");
         drop(downloads);
     }
 
-    /// A download that lasts some seconds, from a virtual service at `address`.
+    /// A download that lasts eight seconds, from a virtual service at `address`: for who waits for its end.
     #[must_use]
     pub fn download(&self, address: &str, number: usize) -> Process {
         self.fetch(address, "slow", number)
     }
 
+    /// A download that lasts longer than any test looks at it: for who cuts it.
+    #[must_use]
+    pub fn long_download(&self, address: &str, number: usize) -> Process {
+        self.fetch(address, "slower", number)
+    }
+
     fn fetch(&self, address: &str, page: &str, number: usize) -> Process {
         let name = format!("download-{number}");
-        let line = format!("curl -sS --max-time 60 -o {} {address}/{page}", self.lab.file(&name).display());
+        let line = format!("curl -sSN --max-time 600 -o {} {address}/{page}", self.lab.file(&name).display());
         self.lab.client.start(&line, &self.lab.file(&format!("{name}.log")))
+    }
+
+    /// Asserts that of these long downloads as many are cut, and that the others go on.
+    #[track_caller]
+    pub fn so_many_are_cut(&self, downloads: &mut [Process], wanted: usize) {
+        let mut cut = 0_usize;
+        let soon = holds_within(10, || {
+            cut = downloads.iter_mut().map(|download| usize::from(!download.running())).sum();
+            cut == wanted
+        });
+        assert!(soon, "{cut} downloads were cut instead of {wanted}");
+        let left: Vec<usize> = (0..downloads.len()).filter(|number| downloads[*number].running()).collect();
+        let before: Vec<usize> = left.iter().map(|number| self.downloaded(*number)).collect();
+        eventually(5, "the other downloads go on", || {
+            left.iter().zip(&before).all(|(number, before)| self.downloaded(*number) > *before)
+        });
+        assert_eq!(left.len(), downloads.len() - wanted, "no more than those were cut");
     }
 
     /// Bytes of the download with that number.
@@ -133,13 +164,13 @@ impl<'lab> Claims<'lab> {
     pub fn names_are_resolved(&self) {
         for (kind, answer) in [("A", "198.51.100.10"), ("AAAA", "2001:db8:51::10")] {
             let asked =
-                self.lab.client.must(&format!("dig +short +time=2 +tries=3 @198.51.100.53 shop.example {kind}"));
+                self.lab.client.must(&format!("dig +short +time=5 +tries=3 @198.51.100.53 shop.example {kind}"));
             assert_eq!(asked.trim(), answer);
         }
         // The same client meets the same resolver (persistence by source).
         let mut answers = BTreeMap::new();
         for _ in 0..5 {
-            let who = self.lab.client.must("dig +short +time=2 +tries=3 @198.51.100.53 whoami.example TXT");
+            let who = self.lab.client.must("dig +short +time=5 +tries=3 @198.51.100.53 whoami.example TXT");
             *answers.entry(who).or_insert(0) += 1;
         }
         assert_eq!(answers.len(), 1, "{answers:?}");
@@ -151,9 +182,11 @@ impl<'lab> Claims<'lab> {
     /// Neither another port of the shop's address nor a server itself is reached, and the drops say why.
     pub fn what_no_rule_allows_is_denied(&self, appliance: &Appliance<'_>) {
         let before = appliance.dropped("firewall_denied");
-        for target in ["198.51.100.10 22", "2001:db8:51::10 22", "10.0.0.11 8080", "2001:db8:10::11 8080"] {
-            let knock = self.lab.client.run(&format!("nc -z -w 2 {target}"));
-            assert!(!knock.success, "{target} answered");
+        let targets = ["198.51.100.10 22", "2001:db8:51::10 22", "10.0.0.11 8080", "2001:db8:10::11 8080"];
+        let knock = |target| self.lab.client.start(&format!("nc -z -w 2 {target}"), &self.lab.file("nc.log"));
+        for (mut knock, target) in targets.map(|target| (knock(target), target)) {
+            let status = knock.ends_within(Duration::from_secs(10)).expect("nc gives up after two seconds");
+            assert!(!status.success(), "{target} answered");
         }
         eventually(5, "each was counted", || appliance.dropped("firewall_denied") >= before + 4);
     }
@@ -163,11 +196,11 @@ impl<'lab> Claims<'lab> {
         let targets =
             ["198.51.100.1", "198.51.100.10", "10.0.0.11", "2001:db8:51::1", "2001:db8:51::10", "2001:db8:10::11"];
         for target in targets {
-            let answer = self.lab.client.run(&format!("ping -c 3 -i 0.2 -W 2 {target}"));
+            let answer = self.lab.client.run(&format!("ping -c 3 -i 0.2 -W 10 {target}"));
             assert!(answer.out.contains(" 0% packet loss"), "{}", answer.out);
         }
-        self.lab.client.must("ping -c 2 -i 0.2 -W 2 -s 1400 10.0.0.11");
-        self.lab.client.must("ping -c 2 -i 0.2 -W 2 -s 1400 2001:db8:10::11");
+        self.lab.client.must("ping -c 2 -i 0.2 -W 10 -s 1400 10.0.0.11");
+        self.lab.client.must("ping -c 2 -i 0.2 -W 10 -s 1400 2001:db8:10::11");
     }
 
     /// Servers go out: over IPv4 behind the appliance's address, over IPv6 as themselves.
@@ -175,13 +208,14 @@ impl<'lab> Claims<'lab> {
         assert_eq!(request(&self.lab.shop_a, "198.51.100.29/").trim(), "world 198.51.100.1");
         assert_eq!(request(&self.lab.shop_b, "198.51.100.29/").trim(), "world 198.51.100.1");
         assert_eq!(request(&self.lab.shop_a, "[2001:db8:51::29]/").trim(), "world 2001:db8:10::11");
-        self.lab.shop_a.must("ping -c 2 -i 0.2 -W 2 198.51.100.20");
-        self.lab.shop_b.must("ping -c 2 -i 0.2 -W 2 198.51.100.20");
-        self.lab.shop_a.must("ping -c 2 -i 0.2 -W 2 2001:db8:51::20");
+        self.lab.shop_a.must("ping -c 2 -i 0.2 -W 10 198.51.100.20");
+        self.lab.shop_b.must("ping -c 2 -i 0.2 -W 10 198.51.100.20");
+        self.lab.shop_a.must("ping -c 2 -i 0.2 -W 10 2001:db8:51::20");
     }
 }
 
 /// One request that has to succeed; the page.
+#[track_caller]
 fn request(from: &Namespace, line: &str) -> String {
-    from.must(&format!("curl -sS --fail --max-time 20 {line}"))
+    from.must(&format!("curl -sS --fail --max-time 60 {line}"))
 }

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+/// Where edge.toml says of `shop6` how it is balanced, and not how it is probed.
+const SHOP6: &str = "algorithm = \"maglev\"\nmode = \"nat\"\n";
+/// How it is probed where the machine may be loaded.
+const PATIENT: &str = "health = { kind = \"tcp\", rise = 1, fall = 30 }\n";
+
 /// The text of a configuration and where its control socket will be.
 #[derive(Clone, Debug)]
 pub struct Configuration {
@@ -58,14 +63,25 @@ impl Configuration {
         self.replacing(first, &format!("{first}{second}"))
     }
 
+    /// As patient with backends as a loaded machine needs: up with the first probe that is answered, and given up when half a
+    /// minute of them was not.
+    #[must_use]
+    pub(super) fn patient(self) -> Self {
+        let mut patient = self
+            .replacing("rise = 2\nfall = 3\n", "rise = 1\nfall = 30\n")
+            .replacing(SHOP6, &format!("{SHOP6}{PATIENT}"));
+        // demo.toml's own.
+        patient.text = patient.text.replace("rise = 1, fall = 3 }", "rise = 1, fall = 30 }");
+        patient
+    }
+
     /// Without health probes: the appliance itself then has no conversations.
     #[must_use]
     pub fn without_probes(self) -> Self {
         let (before, after) = self.text.split_once("[virtual_service.health]\n").expect("edge.toml probes its shop");
         let (_, after) = after.split_once("\n\n").expect("more follows");
         let text = format!("{before}[virtual_service.health]\nkind = \"none\"\n\n{after}");
-        let maglev = "algorithm = \"maglev\"";
-        Self { text, ..self }.replacing(maglev, &format!("{maglev}\nhealth = {{ kind = \"none\" }}"))
+        Self { text, ..self }.replacing(PATIENT, "health = { kind = \"none\" }\n")
     }
 
     /// Its text.

@@ -154,16 +154,29 @@ impl Lab {
         self.directory.join(name)
     }
 
-    /// `config/examples/edge.toml`, with the control socket in this lab's directory.
+    /// Puts a file of the test's in place of the one before, whole.
+    pub fn put(&self, name: &str, text: &str) {
+        let new = self.file(&format!("{name}.new"));
+        std::fs::write(&new, text).expect("the lab's directory takes a file");
+        std::fs::rename(&new, self.file(name)).expect("within the lab's directory");
+    }
+
+    /// `config/examples/edge.toml` as it is written, but for the control socket in this lab's directory: for what its probes promise.
+    #[must_use]
+    pub fn edge_as_written(&self) -> Configuration {
+        Configuration::example("edge.toml", &self.file("control.sock"))
+    }
+
+    /// The same, giving up a backend only after half a minute: a loaded machine may answer a probe late.
     #[must_use]
     pub fn edge(&self) -> Configuration {
-        Configuration::example("edge.toml", &self.file("control.sock"))
+        self.edge_as_written().patient()
     }
 
     /// `config/examples/demo.toml`, likewise: edge.toml, and services to measure through.
     #[must_use]
     pub fn demo(&self) -> Configuration {
-        Configuration::example("demo.toml", &self.file("control.sock"))
+        Configuration::example("demo.toml", &self.file("control.sock")).patient()
     }
 }
 

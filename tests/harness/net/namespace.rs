@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Process;
+use super::eventually::PATIENCE;
 
 /// What a command that ended left behind.
 #[derive(Clone, Debug)]
@@ -60,19 +61,19 @@ impl Namespace {
         command
     }
 
-    /// Runs a command line, split at spaces, for a minute at most.
+    /// Runs a command line, split at spaces, for a minute of an idle machine's at most.
     pub fn run(&self, line: &str) -> Finished {
         self.run_for(SECONDS, line)
     }
 
-    /// Runs a command line, split at spaces, for `seconds` at most.
+    /// Runs a command line, split at spaces, for `seconds` of an idle machine's at most.
     pub fn run_for(&self, seconds: u32, line: &str) -> Finished {
         self.run_words(seconds, &line.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// Runs a command, for `seconds` at most.
+    /// Runs a command, for `seconds` of an idle machine's at most.
     pub fn run_words(&self, seconds: u32, command: &[&str]) -> Finished {
-        let seconds = seconds.to_string();
+        let seconds = (seconds * PATIENCE).to_string();
         let words = [&["timeout", "--kill-after=2", &seconds], command].concat();
         let output = self.command(&words).stdin(Stdio::null()).output().expect("ip can be started");
         Finished {
@@ -83,6 +84,7 @@ impl Namespace {
     }
 
     /// Runs a command line that has to succeed; its standard output.
+    #[track_caller]
     pub fn must(&self, line: &str) -> String {
         let finished = self.run(line);
         assert!(finished.success, "{} $ {line}\n{}{}", self.name, finished.out, finished.err);
@@ -104,6 +106,13 @@ impl Namespace {
         let mut names: Vec<_> = names.filter(|name| *name != "lo").map(str::to_owned).collect();
         names.sort_unstable();
         names
+    }
+
+    /// Whether somebody listens here for `tcp`, `udp` or `unix` at this address, as `ss` writes it.
+    #[must_use]
+    pub fn listens(&self, protocol: &str, address: &str) -> bool {
+        let listening = self.must(&format!("ss --no-header --numeric --listening --{protocol}"));
+        listening.split_whitespace().any(|word| word == address)
     }
 
     /// Gives `interface` an address and its prefix length.
@@ -136,6 +145,20 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).stderr(Stdio::null()).status();
     }
+}
+
+/// How many answers `ping` says it has had.
+#[must_use]
+#[track_caller]
+pub fn received(ping: &str) -> u32 {
+    let count = ping.split(" received").next().and_then(|before| before.rsplit([' ', ',']).next());
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{ping}"))
+}
+
+/// An address as URLs have it.
+#[must_use]
+pub fn in_url(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
 }
 
 /// Runs `ip` outside every namespace of the lab; it has to succeed.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::eventually::PATIENCE;
+
 /// A running process. Dropped, it is killed and waited for.
 #[derive(Debug)]
 pub struct Process {
@@ -45,9 +47,9 @@ impl Process {
         let _ = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).stderr(Stdio::null()).status();
     }
 
-    /// Its exit status, if it ends within `limit`.
+    /// Its exit status, if it ends within `limit` of an idle machine's time.
     pub fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limit * PATIENCE;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Some(status);

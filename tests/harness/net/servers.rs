@@ -9,7 +9,7 @@ use super::{Lab, Namespace, Process, eventually};
 const BIG: usize = 20_000_000;
 
 /// An nginx. `/` answers with the server's name and the client's address, `/healthz` with 200, `/big` with 20 MB, and
-/// `/slow` with a body that takes about eight seconds, `/slower` with the same in more than a minute; no connection serves a second request.
+/// `/slow` with a body that takes about eight seconds, `/slower` with the same in more than two minutes; no connection serves a second request.
 #[derive(Debug)]
 pub struct Web {
     process: Process,
@@ -36,13 +36,16 @@ impl Web {
     fn listening(lab: &Lab, host: &Namespace, name: &str, listen: &[&str], how: &str, seen: &str) -> Self {
         let folder = lab.file(name);
         fs::create_dir_all(folder.join("pages")).expect("the lab's directory takes another");
-        fs::write(folder.join("pages/big"), vec![b'm'; BIG]).expect("the lab's directory takes a file");
+        let big = lab.file("big");
+        if !big.exists() {
+            fs::write(&big, vec![b'm'; BIG]).expect("the lab's directory takes a file");
+        }
         fs::write(folder.join("pages/slow"), vec![b's'; Self::SLOW]).expect("the lab's directory takes a file");
         let listens = listen.iter().fold(String::new(), |mut all, address| {
             let _ = write!(all, "listen {address} {how} backlog=4096; ");
             all
         });
-        let at = folder.display();
+        let (at, big) = (folder.display(), big.display());
         let configuration = format!(
             "daemon off; master_process off; pid {at}/pid; error_log stderr warn; worker_rlimit_nofile 8192;
 events {{ worker_connections 4096; }}
@@ -54,8 +57,9 @@ http {{
         {listens}
         location = / {{ return 200 \"{name} {seen}\\n\"; }}
         location = /healthz {{ return 200 \"ok\\n\"; }}
+        location = /big {{ alias {big}; }}
         location = /slow {{ limit_rate 10000; }}
-        location = /slower {{ limit_rate 1000; alias {at}/pages/slow; }}
+        location = /slower {{ limit_rate 500; alias {at}/pages/slow; }}
         location / {{ }}
     }}
 }}
@@ -64,9 +68,9 @@ http {{
         fs::write(folder.join("nginx.conf"), configuration).expect("the lab's directory takes a file");
         let process = host.start(&format!("nginx -e stderr -c {at}/nginx.conf"), &folder.join("log"));
         let mut web = Self { process };
-        eventually(5, "nginx listens", || {
+        eventually(10, "nginx listens", || {
             assert!(web.process.running(), "nginx ended: {}", web.process.output());
-            listen.iter().all(|address| listens_on(host, "tcp", address))
+            listen.iter().all(|address| host.listens("tcp", address))
         });
         web
     }
@@ -104,9 +108,9 @@ impl Resolver {
         );
         let mut process = host.start(&line, &lab.file(&format!("{name}.log")));
         let at = if address.contains(':') { format!("[{address}]:53") } else { format!("{address}:53") };
-        eventually(5, "dnsmasq listens", || {
+        eventually(10, "dnsmasq listens", || {
             assert!(process.running(), "dnsmasq ended: {}", process.output());
-            listens_on(host, "udp", &at)
+            host.listens("udp", &at)
         });
         Self { process }
     }
@@ -116,10 +120,4 @@ impl Resolver {
     pub fn queries(&self) -> Vec<String> {
         self.process.output().lines().filter(|line| line.contains("query[")).map(str::to_owned).collect()
     }
-}
-
-fn listens_on(host: &Namespace, protocol: &str, address: &str) -> bool {
-    host.must(&format!("ss --no-header --numeric --listening --{protocol}"))
-        .split_whitespace()
-        .any(|word| word == address)
 }

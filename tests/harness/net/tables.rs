@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Appliance;
+use super::{Appliance, eventually};
 
 /// One backend of `show services`.
 #[derive(Clone, Debug)]
@@ -83,6 +83,12 @@ impl Appliance<'_> {
     #[must_use]
     pub fn health(&self, backend: &str) -> String {
         self.backend(backend).health
+    }
+
+    /// Waits until that is the health of this backend.
+    #[track_caller]
+    pub fn wait_for(&self, backend: &str, health: &str) {
+        eventually(15, &format!("{backend} is {health}"), || self.health(backend) == health);
     }
 
     /// Packets dropped for `reason` so far.
