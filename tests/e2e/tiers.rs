@@ -6,7 +6,7 @@
 //!   client -- 198.51.100.1 appliance 10.0.0.1 -- switch -- tier-1 10.0.0.101, tier-2 10.0.0.201, shop-a 10.0.0.11
 //! ```
 
-use millrace_tests::net::{Appliance, Configuration, Lab, Namespace, Web, eventually};
+use millrace_tests::net::{Appliance, Configuration, Iperf, Lab, Namespace, Web};
 
 const PORTS: &str = r#"
 [appliance]
@@ -93,11 +93,11 @@ fn packets(appliance: &Appliance, service: &str) -> u64 {
 
 /// Clients get pages, small and large, and streams.
 fn served(lab: &Lab, (_, address, url, _): (&str, &str, &str, &str)) {
-    let page = lab.client.must(&format!("curl -sS --fail --max-time 20 {url}/"));
+    let page = lab.client.must(&format!("curl -sS --fail --max-time 60 {url}/"));
     let (server, seen) = page.trim().split_once(' ').expect("a page names its server and its client");
     assert!(server == "shop-a" && (seen.starts_with("198.51.100.2") || seen.starts_with("2001:db8:51::2")), "{page}");
     lab.client.must(&format!("curl -sS --fail --max-time 60 -o /dev/null {url}/big"));
-    lab.client.must(&format!("iperf3 --client {address} --time 2 --connect-timeout 5000"));
+    assert!(Iperf::run(&lab.client, &format!("--client {address} --time 1")).received() > 0, "{address}");
 }
 
 /// SE-68, SE-70, SE-73 with real hosts and clients.
@@ -109,14 +109,13 @@ fn clients_pass_both_tiers() {
     let configuration = Configuration::written(&format!("{PORTS}{services}"), &lab.file("tiers.sock"));
     let appliance = Appliance::start(&lab, &configuration);
     let _web = Web::start(&lab, &lab.shop_a, "shop-a", &["10.0.0.11:80", "[2001:db8:10::11]:80"]);
-    let _iperf = lab.shop_a.start("iperf3 --server", &lab.file("iperf3.log"));
-    eventually(5, "iperf3 listens", || lab.shop_a.must("ss -lnt").contains(":5201"));
+    let _iperf = Iperf::start(&lab, &lab.shop_a, "*");
     for (service, forwarding) in SERVICES.into_iter().zip(["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]) {
         let (name, address, url, network) = service;
         served(&lab, service);
         let counted = ["tier-1", "tier-2"].map(|tier| packets(&appliance, &format!("{name}.{tier}")));
         assert!(counted.iter().all(|&count| count > 1_000), "{counted:?}");
-        let way = lab.client.must(&format!("traceroute -n -T -p 80 -q 1 -w 2 -m 8 {address}"));
+        let way = lab.client.must(&format!("traceroute -n -T -p 80 -q 1 -w 20 -m 8 {address}"));
         let hosts = [101, 201].map(|last| way.find(&format!("{network}{last} ")));
         assert!(hosts[0].is_some() && hosts[0] < hosts[1], "both tell who they are, in order: {way}");
         for host in [&first, &second] {
@@ -125,7 +124,7 @@ fn clients_pass_both_tiers() {
             host.must(&format!("sysctl -q -w {forwarding}=1"));
             // Without forwarding a host forgets who told it the way.
             host.run("ip -6 route replace default via 2001:db8:10::1");
-            lab.client.must(&format!("curl -sS --fail --max-time 20 {url}/"));
+            lab.client.must(&format!("curl -sS --fail --max-time 60 {url}/"));
         }
     }
     appliance.stop();
@@ -152,8 +151,7 @@ fn clients_pass_one_machine_twice_by_its_vlans() {
     std::fs::write(&file, format!("table netdev tier {{\n{chain}\n}}\n")).expect("the lab's directory takes a file");
     machine.must(&format!("nft -f {}", file.display()));
     let _web = Web::start(&lab, &lab.shop_a, "shop-a", &["10.0.0.11:80", "[2001:db8:10::11]:80"]);
-    let _iperf = lab.shop_a.start("iperf3 --server", &lab.file("iperf3.log"));
-    eventually(5, "iperf3 listens", || lab.shop_a.must("ss -lnt").contains(":5201"));
+    let _iperf = Iperf::start(&lab, &lab.shop_a, "*");
     for service in SERVICES {
         served(&lab, service);
     }
@@ -164,7 +162,9 @@ fn clients_pass_one_machine_twice_by_its_vlans() {
         .map(|rest| rest.split(' ').next().and_then(|count| count.parse().ok()).expect("a count"))
         .collect();
     assert!(counts.len() == 4 && counts.iter().all(|&count| count > 1_000), "{counted}");
-    assert!(counts[0].abs_diff(counts[1]) < 50 && counts[2].abs_diff(counts[3]) < 50, "the same twice: {counts:?}");
+    // But for what was lost between the two times, and sent again.
+    let alike = |first: u64, second: u64| first.abs_diff(second) < first / 10;
+    assert!(alike(counts[0], counts[1]) && alike(counts[2], counts[3]), "the same twice: {counts:?}");
     machine.must("nft flush ruleset");
     for (_, _, url, _) in SERVICES {
         assert!(!lab.client.run(&format!("curl -sS --max-time 3 {url}/")).success, "nothing goes past a tier");
