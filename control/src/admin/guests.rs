@@ -143,10 +143,14 @@ async fn receive(listener: TcpListener, tls: Arc<Tls>, let_in: mpsc::Sender<Arri
 }
 
 /// The handshake, and what the certificate may do.
-async fn welcome(stream: TcpStream, tls: &Tls) -> io::Result<(TlsStream<TcpStream>, Grant)> {
+async fn welcome(stream: TcpStream, tls: &Arc<Tls>) -> io::Result<(TlsStream<TcpStream>, Grant)> {
     // Answers are small and end in one piece.
     stream.set_nodelay(true)?;
-    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let looking = Arc::clone(tls);
+    let handshake = async {
+        let config = tokio::task::spawn_blocking(move || looking.config()).await?;
+        TlsAcceptor::from(config).accept(stream).await
+    };
     let stream = tokio::time::timeout(HANDSHAKE, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let grant = certificate.and_then(|certificate| grant(tls.roles(), certificate));

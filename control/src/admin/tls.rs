@@ -2,14 +2,14 @@
 //! the CA, not valid now, not for clients, or without a role gets no further than the handshake (API-01, API-11).
 //!
 //! The files are read at the start and looked at again when somebody calls: a certificate that was renewed is in use from
-//! then on. Runs on the management threads.
+//! then on. Runs on the management threads, the files are read on those that may block.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use config::policy::{Api, ApiRole};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -78,14 +78,24 @@ pub enum TlsError {
     },
 }
 
-/// The state of the files: size, last write, number of each.
+/// The state of the files: size, last change of what is in it or who may read it, number of each.
 type Stamp = [Option<(u64, i64, i64, u64)>; 3];
+
+/// What was found when the files were last looked at.
+#[derive(Debug)]
+struct Looked {
+    /// Their state then; nothing has to be read as long as they are in it.
+    at: Stamp,
+    /// The state that could not be used, as the log has it.
+    told: Option<Stamp>,
+}
 
 /// What handshakes are made with.
 #[derive(Debug)]
 pub(super) struct Tls {
     api: Api,
-    current: Mutex<(Stamp, Arc<ServerConfig>)>,
+    current: Mutex<Arc<ServerConfig>>,
+    looked: Mutex<Looked>,
 }
 
 impl Tls {
@@ -94,25 +104,43 @@ impl Tls {
     /// # Errors
     /// [`TlsError`].
     pub(super) fn new(api: &Api) -> Result<Self, TlsError> {
-        let stamp = stamp(api);
-        Ok(Self { api: api.clone(), current: Mutex::new((stamp, made(api)?)) })
+        let looked = Looked { at: stamp(api), told: None };
+        Ok(Self { api: api.clone(), current: Mutex::new(made(api)?), looked: Mutex::new(looked) })
     }
 
-    /// What to make a handshake with now. Files that have changed and cannot be used change nothing; the log says so.
+    /// What to make a handshake with now. Files that have changed and cannot be used change nothing; the log says so. One
+    /// caller looks at them at a time, the others take what there is: a disk that hangs holds up one.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = stamp(&self.api);
-        if stamp != current.0 {
-            current.0 = stamp;
-            match made(&self.api) {
-                Ok(made) => {
-                    log::info!("the certificates of the API were read again");
-                    current.1 = made;
+        match self.looked.try_lock() {
+            Ok(mut looked) => self.look(&mut looked),
+            Err(TryLockError::Poisoned(looked)) => self.look(&mut looked.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn look(&self, looked: &mut Looked) {
+        let now = stamp(&self.api);
+        if now == looked.at {
+            return;
+        }
+        match made(&self.api) {
+            Ok(made) => {
+                log::info!("the certificates of the API were read again");
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = made;
+                *looked = Looked { at: now, told: None };
+            }
+            Err(error) => {
+                if looked.told != Some(now) {
+                    log::error!("the API goes on with the certificates it has: {error}");
+                    looked.told = Some(now);
                 }
-                Err(error) => log::error!("the API goes on with the certificates it has: {error}"),
+                // What could not even be read (no file descriptor left) may be read next time, as it stands.
+                if !matches!(error, TlsError::Unreadable { .. }) {
+                    looked.at = now;
+                }
             }
         }
-        Arc::clone(&current.1)
     }
 
     /// Where the configuration says it is.
@@ -129,7 +157,7 @@ impl Tls {
 fn stamp(api: &Api) -> Stamp {
     [&api.certificate, &api.key, &api.client_ca].map(|path| {
         let file = fs::metadata(path).ok()?;
-        Some((file.len(), file.mtime(), file.mtime_nsec(), file.ino()))
+        Some((file.len(), file.ctime(), file.ctime_nsec(), file.ino()))
     })
 }
 

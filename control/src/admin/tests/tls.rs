@@ -135,22 +135,21 @@ impl Guarded {
     }
 }
 
-/// Puts a file in place of another, whole.
-fn put(path: &Path, text: &str) {
-    let beside = path.with_extension("new");
-    fs::write(&beside, text).unwrap();
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o640)).unwrap();
-    fs::rename(beside, path).unwrap();
-}
-
-/// Puts a new certificate of the appliance's and its key in place.
+/// Writes a new certificate of the appliance's and its key, each beside the one there is and then in its place.
 fn present(api: &Api, authority: &Authority) {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "appliance");
     params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
     let key = KeyPair::generate().unwrap();
-    put(&api.certificate, &params.signed_by(&key, authority).unwrap().pem());
-    put(&api.key, &key.serialize_pem());
+    put(&api.certificate, &params.signed_by(&key, authority).unwrap().pem(), 0o644);
+    put(&api.key, &key.serialize_pem(), 0o640);
+}
+
+fn put(path: &Path, text: &str, mode: u32) {
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, text).unwrap();
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode)).unwrap();
+    fs::rename(&fresh, path).unwrap();
 }
 
 /// What the log was told, of this test program as a whole.
@@ -362,6 +361,23 @@ fn certificates_are_renewed_while_it_runs() {
     assert_eq!(trusting().unwrap().status, 200);
     fs::write(&guarded.api.certificate, "no certificate").unwrap();
     assert_eq!(trusting().unwrap().status, 200);
+}
+
+/// A new key that everybody may read is not used, and is as soon as the operator has done what the log says.
+#[test]
+fn a_key_that_was_closed_is_in_use_from_the_next_call_on() {
+    recording();
+    let guarded = Guarded::new();
+    let viewer = guarded.of_role("viewer");
+    let successor = authority("the next one");
+    present(&guarded.api, &successor);
+    fs::set_permissions(&guarded.api.key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(guarded.looks(Some(&viewer)), "with the certificate before");
+    let advice = format!("run: chmod o= {}", guarded.api.key.display());
+    assert!(LOGGED.lock().unwrap().iter().any(|line| line.contains(&advice)));
+    fs::set_permissions(&guarded.api.key, fs::Permissions::from_mode(0o640)).unwrap();
+    let renewed = guarded.call_trusting(&successor, Some(&viewer), "GET", "/api/v1/memory", "");
+    assert_eq!(renewed.unwrap().status, 200);
 }
 
 /// API-09: the private key is nowhere but in its file.
