@@ -55,6 +55,8 @@ pub(super) struct Call {
     pub(super) says: String,
     pub(super) parameters: Vec<Parameter>,
     pub(super) body: Option<Content>,
+    /// Whether the body may be a large one, which is read in turn.
+    pub(super) large: bool,
     /// The status when it succeeds, and another one where there are two.
     pub(super) done: (u16, Option<u16>),
     pub(super) answer: Content,
@@ -82,6 +84,7 @@ impl Call {
             says: says.into(),
             parameters: Vec::new(),
             body: None,
+            large: false,
             done: (200, None),
             answer: Content { media: "application/json", shape: shape::<T>() },
             refusals: Vec::new(),
@@ -109,7 +112,13 @@ impl Call {
     /// It comes with a configuration.
     pub(super) fn takes_toml(mut self) -> Self {
         self.body = Some(Content { media: TOML, shape: shape::<String>() });
-        self.refused(&[400, 413, 422])
+        self.large().refused(&[400, 413, 422])
+    }
+
+    /// Its body may be a large one.
+    pub(super) const fn large(mut self) -> Self {
+        self.large = true;
+        self
     }
 
     /// It answers with this shape.

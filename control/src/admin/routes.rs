@@ -24,7 +24,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State};
+use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::{self, Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -62,8 +62,6 @@ pub fn router(appliance: Arc<dyn Appliance>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown)
         .method_not_allowed_fallback(|| async { refused(RefusalKind::MethodNotAllowed, "the call has another method") })
-        .layer(DefaultBodyLimit::max(large_bodies::BODY_MAX))
-        .layer(from_fn_with_state(large_bodies::turn(), large_bodies::in_turn))
         .with_state(appliance)
 }
 
@@ -81,7 +79,12 @@ fn guarded(call: Call) -> MethodRouter<Arc<dyn Appliance>> {
     let least = call.least;
     let gate =
         move |ConnectInfo(user): ConnectInfo<User>, request: Request, next: Next| gate(least, user, request, next);
-    call.handler.route_layer(middleware::from_fn(gate))
+    let handler = match call.large {
+        true => call.handler.route_layer(from_fn_with_state(large_bodies::turn(), large_bodies::in_turn)),
+        false => call.handler,
+    };
+    // The last one is the first to be asked.
+    handler.route_layer(middleware::from_fn(gate))
 }
 
 /// Lets a call through when the caller's role is at least this. The log has who was refused, and who changed what.
@@ -193,6 +196,7 @@ fn calls(described: &Arc<OnceLock<String>>) -> Vec<Call> {
             post(watching::suppose),
         )
         .takes::<Vec<Supposed>>()
+        .large()
         .from(Role::Viewer),
         act::<Plan>("diff", "Says what applying a configuration would change", post(diff))
             .takes_toml()

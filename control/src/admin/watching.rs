@@ -1,18 +1,22 @@
 //! Calls about what happens to packets: traces and captures, whose answer goes on as packets come (`pieces`), and questions about packets
 //! that are only supposed.
 
+use std::fmt;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use serde::Deserialize;
+use axum::http::HeaderMap;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use super::answer::{Answer, Asked, ask, put, refused};
+use super::answer::{Answer, Asked, ask, put, read, refused};
+use super::large_bodies;
 use super::pieces::told;
 use crate::capture::{self, CaptureWanted, Directions, Drops};
 use crate::cli::{TRACED_MAX, TRACED_WITHIN};
-use crate::status::{RefusalKind, Supposed, TraceNews};
+use crate::status::{Refusal, RefusalKind, Supposed, TraceNews};
 use crate::trace::pattern::PacketPattern;
 use crate::trace::rehearsal::PACKETS_MAX;
 
@@ -92,13 +96,46 @@ pub(super) async fn capture(State(appliance): Asked, frames: Result<Query<Frames
     Ok(told("application/x-pcapng", feed, |bytes| bytes))
 }
 
-/// `POST trace/packets`.
-pub(super) async fn suppose(State(appliance): Asked, body: Result<Bytes, BytesRejection>) -> Answer {
-    let body = body.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
-    let packets: Vec<Supposed> = serde_json::from_slice(&body)
-        .map_err(|error| refused(RefusalKind::BadRequest, format!("the body is a list of packets: {error}")))?;
-    if packets.len() > PACKETS_MAX {
-        return Err(refused(RefusalKind::BadRequest, format!("{PACKETS_MAX} packets at most are judged at once")));
+/// Packets that are judged at once. Of a list of more nothing is kept.
+struct Packets(Vec<Supposed>);
+
+impl<'de> Deserialize<'de> for Packets {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct AFew;
+
+        impl<'de> Visitor<'de> for AFew {
+            type Value = Packets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of packets")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Packets, A::Error> {
+                let mut packets = Vec::new();
+                while let Some(packet) = list.next_element()? {
+                    if packets.len() == PACKETS_MAX {
+                        let message = format_args!("{PACKETS_MAX} packets at most are judged at once");
+                        return Err(A::Error::custom(message));
+                    }
+                    packets.push(packet);
+                }
+                Ok(Packets(packets))
+            }
+        }
+
+        from.deserialize_seq(AFew)
     }
-    ask(appliance, move |appliance| appliance.suppose(&packets)).await
+}
+
+/// `POST trace/packets`.
+pub(super) async fn suppose(State(appliance): Asked, headers: HeaderMap, body: Body) -> Answer {
+    let body = read(&headers, body, large_bodies::BODY_MAX).await?;
+    ask(appliance, move |appliance| {
+        let Packets(packets) = serde_json::from_slice(&body).map_err(|error| {
+            Refusal::new(RefusalKind::BadRequest, format!("the body is a list of packets: {error}"))
+        })?;
+        drop(body);
+        appliance.suppose(&packets)
+    })
+    .await
 }

@@ -132,6 +132,38 @@ fn giants_are_refused_early() {
     assert_eq!(served.get("policy").document["generation"].as_u64(), Some(1));
 }
 
+/// API-04: whoever begins a large body and does not end it holds up nobody but those who make the same call.
+#[test]
+fn a_large_body_that_does_not_come_holds_up_no_other_call() {
+    let served = Served::new();
+    let begun = |head: &str| {
+        let mut stream = UnixStream::connect(served.path()).unwrap();
+        stream.write_all(format!("{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n").as_bytes()).unwrap();
+        stream
+    };
+    let mut compared = begun("POST /api/v1/diff?file=a");
+    compared.write_all(b"Content-Length: 3000000\r\n\r\n#").unwrap();
+    // A call that takes no body does not wait for the end of what comes all the same.
+    let mut looked = begun("GET /api/v1/memory");
+    looked.write_all(b"Transfer-Encoding: chunked\r\n\r\n1\r\n#").unwrap();
+    let mut answer = [0; 12];
+    looked.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let large = format!("{}#{}\n", served.text(), " ".repeat(3_000_000));
+    assert_eq!(served.call("POST", "apply?file=a", "", &large).status, 200);
+    drop(compared);
+}
+
+/// A list of more packets than are judged at once is refused at the first that is too many.
+#[test]
+fn more_packets_than_are_judged_at_once_are_not_kept() {
+    let served = Served::new();
+    let refused = served.call("POST", "trace/packets", "", &format!("[{}{{}}]", "{},".repeat(1_000_000)));
+    assert_eq!(refused.status, 400);
+    let why = refused.document["detail"].as_str().unwrap().to_owned();
+    assert!(why.contains("1000 packets at most") && why.contains("line 1 column 300"), "{why}");
+}
+
 /// Passes what comes on a TCP port on to a socket, until the process ends.
 fn bridge(socket: &Path) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
