@@ -126,7 +126,7 @@ pub struct ApiRole {
 pub enum Role {
     /// Look.
     Viewer,
-    /// Drain and flush backends, read files of the policy again.
+    /// Drain and flush backends, read files of the policy again, capture frames.
     Operator,
     /// Change the policy.
     Admin,

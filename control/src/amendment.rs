@@ -181,6 +181,17 @@ impl Configuration {
 }
 
 impl Amendment {
+    /// What it does, in a few words on one line, for the log.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        const TOLD: usize = 16;
+        let mut words: Vec<String> = self.changes.iter().take(TOLD).map(Change::in_words).collect();
+        if let Some(more @ 1..) = self.changes.len().checked_sub(TOLD) {
+            words.push(format!("{more} more"));
+        }
+        words.join(", ")
+    }
+
     /// What becomes of a text; the names of the objects it leaves behind.
     ///
     /// # Errors
@@ -206,6 +217,20 @@ impl Amendment {
 }
 
 impl Change {
+    fn in_words(&self) -> String {
+        let (does, kind, name) = match self {
+            Self::Create { kind, within, object, .. } => {
+                let own = own_name(object).unwrap_or_default();
+                ("create", kind, if within.is_empty() { own } else { format!("{within}/{own}") })
+            }
+            Self::Replace { kind, name, .. } => ("replace", kind, name.clone()),
+            Self::Merge { kind, name, .. } => ("merge", kind, name.clone()),
+            Self::Move { kind, name, .. } => ("move", kind, name.clone()),
+            Self::Delete { kind, name, .. } => ("delete", kind, name.clone()),
+        };
+        format!("{does} {} {name:?}", kind.escape_debug())
+    }
+
     /// Makes the change; the object it leaves behind. `settled`: which state is meant is said for the policy as a whole.
     fn carry_out(&self, document: &mut Document, settled: bool) -> Result<Option<(String, String)>, Refusal> {
         match self {

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::{QueryRejection, RawPathParamsRejection};
 use axum::extract::{ConnectInfo, Query, RawPathParams, State};
@@ -28,7 +29,7 @@ use super::Appliance;
 use super::answer::{self, Answer, Asked, Refused, ask, refused};
 use super::call::{Call, Shape};
 use super::openapi::{alone, kinds, of_kind};
-use super::routes::confirm_within;
+use super::routes::{About, confirm_within};
 use super::user::User;
 use crate::amendment::{Amended, Amendment, Change, ObjectStatus, Tags, own_name};
 use crate::status::RefusalKind;
@@ -125,8 +126,8 @@ fn of(form: &'static Form) -> Vec<Call> {
             collection,
             format!("create_{word}"),
             format!("Adds a {kind}"),
-            post(move |state: Asked, user: ConnectInfo<User>, sited, headers: HeaderMap, body: Body| {
-                create(state, user, kind, sited, headers, body)
+            post(move |state: Asked, user: ConnectInfo<User>, about, sited, headers: HeaderMap, body: Body| {
+                create(state, (user, about), kind, sited, headers, body)
             }),
         )
         .takes_shape(object())
@@ -240,7 +241,7 @@ async fn read(State(appliance): Asked, kind: &'static str, names: Names) -> Answ
 
 async fn create(
     State(appliance): Asked,
-    ConnectInfo(user): ConnectInfo<User>,
+    (ConnectInfo(user), Extension(about)): (ConnectInfo<User>, Extension<About>),
     kind: &'static str,
     sited: Result<Query<Sited>, QueryRejection>,
     headers: HeaderMap,
@@ -249,6 +250,7 @@ async fn create(
     let Query(Sited { before, after, within }) =
         sited.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
     let object = object(&headers, body).await?;
+    about.is(&format!("{:?}", own_name(&object)?));
     let change = Change::Create { kind: kind.to_owned(), within, object, before, after };
     change_one(appliance, &user, change, StatusCode::CREATED).await
 }
@@ -320,6 +322,7 @@ async fn remove(
 async fn transaction(
     State(appliance): Asked,
     ConnectInfo(user): ConnectInfo<User>,
+    Extension(about): Extension<About>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -327,6 +330,7 @@ async fn transaction(
     let Transaction { changes, confirm_within_ms } = answer::json(&headers, body, wanted).await?;
     let confirm_within = confirm_within(confirm_within_ms.map(Duration::from_millis))?;
     let amendment = Amendment { changes, if_match: tags(&headers)?, who: user.name(), confirm_within };
+    about.is(&amendment.in_words());
     ask(appliance, move |appliance| appliance.amend(&amendment)).await
 }
 

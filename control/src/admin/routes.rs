@@ -18,10 +18,10 @@
 //! | `GET /api/v1/openapi.json` | all of these, described |
 //! | `GET /metrics` | every counter of `show`, as `OpenMetrics` or Prometheus text |
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{ConnectInfo, Query, Request, State};
@@ -29,6 +29,7 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::{self, Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Extension, Router};
 use config::policy::Role;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,8 +88,9 @@ fn guarded(call: Call) -> MethodRouter<Arc<dyn Appliance>> {
     handler.route_layer(middleware::from_fn(gate))
 }
 
-/// Lets a call through when the caller's role is at least this. The log has who was refused, and who changed what.
-async fn gate(least: Role, user: User, request: Request, next: Next) -> Response {
+/// Lets a call through when the caller's role is at least this. The log has who was refused, and who changed what or took more
+/// than a look.
+async fn gate(least: Role, user: User, mut request: Request, next: Next) -> Response {
     // The router has taken off what all calls begin with.
     let what = format!("{} /api/v1{}", request.method(), request.uri().path());
     let (who, role) = (user.name(), user.role());
@@ -97,18 +99,62 @@ async fn gate(least: Role, user: User, request: Request, next: Next) -> Response
         let message = format!("{who} has the role {}, and this takes the role {}", role.name(), least.name());
         return refused(RefusalKind::Forbidden, message).into_response();
     }
-    let looks = request.method() == Method::GET || request.method() == Method::HEAD;
-    if looks {
+    if least == Role::Viewer {
         return next.run(request).await;
     }
+    if is_of_a_page(request.headers()) {
+        log::warn!(target: AUDIT, "{who} ({}) was refused {what}: a web page had it sent", role.name());
+        let message =
+            "a web page had this sent, and a browser shows its certificate to whichever asks; send it yourself";
+        return refused(RefusalKind::Forbidden, message).into_response();
+    }
+    let asked = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let about = About::default();
+    request.extensions_mut().insert(about.clone());
     // A task of its own: what has begun goes on when the caller hangs up, and so does what the log says of it.
-    let change = tokio::spawn(async move {
-        let response = next.run(request).await;
-        log::info!(target: AUDIT, "{who} ({}): {what}: {}", role.name(), response.status().as_u16());
+    let recorded = tokio::spawn(async move {
+        let change = tokio::spawn(next.run(request));
+        let response = change.await.unwrap_or_else(|_| with_a_fault());
+        log::info!(target: AUDIT, "{who} ({}): {what}{asked}: {}{about}", role.name(), response.status().as_u16());
         response
     });
-    change.await.unwrap_or_else(|_| refused(RefusalKind::Failed, "the change ended with a fault").into_response())
+    recorded.await.unwrap_or_else(|_| with_a_fault())
 }
+
+/// The answer to what panicked.
+fn with_a_fault() -> Response {
+    refused(RefusalKind::Failed, "the change ended with a fault").into_response()
+}
+
+/// Whether a browser sends it for a page of somebody else's (Fetch metadata; RFC 6454 section 7): this API has no pages.
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let elsewhere = |origin: &str| origin.split_once("://").map(|(_, host)| host) != text("host");
+    text("origin").is_some_and(elsewhere) || text("sec-fetch-site").is_some_and(|site| !OWN_SITES.contains(&site))
+}
+
+/// `Sec-Fetch-Site` of what no foreign page has sent.
+const OWN_SITES: [&str; 2] = ["none", "same-origin"];
+
+/// What a change is about where its path does not say it, for the log; its handler finds out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct About(Arc<OnceLock<String>>);
+
+impl About {
+    /// It is about this: names are quoted by whoever calls, so that they stay on one line.
+    pub(super) fn is(&self, what: &str) {
+        let _ = self.0.set(what.chars().take(ABOUT_MAX).collect());
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.get().map_or(Ok(()), |what| write!(f, " ({what})"))
+    }
+}
+
+/// Characters of it that the log has.
+const ABOUT_MAX: usize = 2_000;
 
 /// What the log calls who did what.
 pub(super) const AUDIT: &str = "audit";
@@ -135,7 +181,9 @@ fn calls(described: &Arc<OnceLock<String>>) -> Vec<Call> {
     let shown = Call::new::<Vec<SessionStatus>>(Method::GET, "/sessions", "show_sessions", "Sessions", get(sessions))
         .query("limit", json!({"type": "integer", "minimum": 0}), "At most this many")
         .query("match", text(), "Only those that match: protocol=tcp service=shop source=198.51.100.0/24");
-    let file = "What refusals call the configuration";
+    let file = "What refusals, the log and the history call the configuration";
+    let name =
+        || json!({"type": "string", "maxLength": FILE_NAME_MAX, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"});
     vec![
         look::<Vec<PortStatus>>("ports", "Ports: link and counters", |a| a.ports()),
         look::<Vec<WorkerStatus>>("workers", "Workers: load, cycles per packet, policy in force", |a| a.workers()),
@@ -200,17 +248,17 @@ fn calls(described: &Arc<OnceLock<String>>) -> Vec<Call> {
         .from(Role::Viewer),
         act::<Plan>("diff", "Says what applying a configuration would change", post(diff))
             .takes_toml()
-            .required("file", text(), file)
+            .required("file", name(), file)
             .from(Role::Viewer),
         look::<StagedStatus>("staged", "Rules on probation, and what each would have done", |a| a.staged()),
         act::<StagedStatus>("staged", "Puts the rules of a configuration on probation", post(stage))
             .takes_toml()
-            .required("file", text(), file)
+            .required("file", name(), file)
             .refused(&[409]),
         Call::new::<StagedStatus>(Method::DELETE, "/staged", "unstage", "Ends the probation", delete(unstage)),
         act::<Applied>("apply", "Puts a configuration in force: all of it or nothing", post(apply))
             .takes_toml()
-            .required("file", text(), file)
+            .required("file", name(), file)
             .query("confirm_within_ms", json!({"type": "integer", "minimum": 1_000, "maximum": 86_400_000}), CONFIRM)
             .refused(&[409]),
         act::<Reloaded>("reload", "Reads a file of the policy again", post(reload))
@@ -260,10 +308,29 @@ async fn sessions(State(appliance): Asked, wanted: Result<Query<SessionsWanted>,
     put(appliance, move |appliance| appliance.sessions(&wanted, limit)).await.map(listed)
 }
 
+/// What a configuration is called: in refusals, in the log, in the history of generations and on whichever terminal shows them.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct FileName(String);
+
+/// Characters of one (`PATH_MAX` of Linux).
+const FILE_NAME_MAX: usize = 4_095;
+
+impl TryFrom<String> for FileName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if name.is_empty() || name.chars().count() > FILE_NAME_MAX || name.contains(char::is_control) {
+            return Err(format!("`file` is a name of 1 to {FILE_NAME_MAX} characters without control characters"));
+        }
+        Ok(Self(name))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Compared {
-    file: String,
+    file: FileName,
 }
 
 async fn diff(
@@ -272,7 +339,7 @@ async fn diff(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let Query(Compared { file }) =
+    let Query(Compared { file: FileName(file) }) =
         compared.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
     let text = configuration(&file, &headers, body).await?;
     ask(appliance, move |appliance| appliance.diff(&text, &file)).await
@@ -281,7 +348,7 @@ async fn diff(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Source {
-    file: String,
+    file: FileName,
     confirm_within_ms: Option<u64>,
 }
 
@@ -292,7 +359,7 @@ async fn apply(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let Query(Source { file, confirm_within_ms }) =
+    let Query(Source { file: FileName(file), confirm_within_ms }) =
         source.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
     let confirm_within = confirm_within(confirm_within_ms.map(Duration::from_millis))?;
     let text = configuration(&file, &headers, body).await?;
@@ -344,7 +411,7 @@ async fn stage(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let Query(Compared { file }) =
+    let Query(Compared { file: FileName(file) }) =
         compared.map_err(|rejection| refused(RefusalKind::BadRequest, rejection.body_text()))?;
     let text = configuration(&file, &headers, body).await?;
     ask(appliance, move |appliance| appliance.stage(&Proposal::apply(&text, &file, &user.name()))).await
@@ -361,17 +428,28 @@ async fn confirm(State(appliance): Asked) -> Answer {
 /// The body of `reload`, `drain` and `flush`.
 const CONCERNED: &str = r#"{"kind": "service" or "backend" (reload: "blocklist"), "name": "..."}"#;
 
-async fn reload(State(appliance): Asked, headers: HeaderMap, body: Body) -> Answer {
+async fn reload(State(appliance): Asked, Extension(about): Extension<About>, headers: HeaderMap, body: Body) -> Answer {
     let what: Reload = json_body(&headers, body, CONCERNED).await?;
+    let Reload::Blocklist(name) = &what;
+    about.is(&format!("blocklist {name:?}"));
     ask(appliance, move |appliance| appliance.reload(&what)).await
 }
 
-async fn drain(State(appliance): Asked, headers: HeaderMap, body: Body) -> Answer {
+async fn drain(State(appliance): Asked, Extension(about): Extension<About>, headers: HeaderMap, body: Body) -> Answer {
     let Drain { target, undo } = json_body(&headers, body, CONCERNED).await?;
+    about.is(&format!("{}{}", if undo { "undo, " } else { "" }, quoted(&target)));
     ask(appliance, move |appliance| if undo { appliance.undrain(&target) } else { appliance.drain(&target) }).await
 }
 
-async fn flush(State(appliance): Asked, headers: HeaderMap, body: Body) -> Answer {
+async fn flush(State(appliance): Asked, Extension(about): Extension<About>, headers: HeaderMap, body: Body) -> Answer {
     let target: Target = json_body(&headers, body, CONCERNED).await?;
+    about.is(&quoted(&target));
     ask(appliance, move |appliance| appliance.flush(&target)).await
+}
+
+fn quoted(target: &Target) -> String {
+    match target {
+        Target::Service(name) => format!("service {name:?}"),
+        Target::Backend(name) => format!("backend {name:?}"),
+    }
 }

@@ -113,6 +113,11 @@ impl Bench {
         });
     }
 
+    /// The turn of whoever changes tables: until it is dropped, nobody else comes to it.
+    pub(crate) fn turn(&self) -> crate::generation::Place<'_> {
+        self.appliance.turns.wait()
+    }
+
     /// A probe finds that one has failed.
     pub(crate) fn fail_a_backend(&self) {
         let failed = report(Health::Failed, Err("connection refused".into()));

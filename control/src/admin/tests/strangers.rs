@@ -107,6 +107,20 @@ fn strange_names_and_numbers_are_answered_cleanly() {
     assert_eq!(served.get("policy").document["generation"].as_u64(), Some(1), "nothing of it changed anything");
 }
 
+/// Names of files stand in the log and on terminals: they have no line of their own to write there.
+#[test]
+fn names_of_files_are_one_line_of_text() {
+    let served = Served::new();
+    for file in ["", "x%0a2026-11-22%20INFO%20audit:%20CN=bob", "%1b%5b2J", "a%00b", "%c2%85", &"a".repeat(4_096)] {
+        for call in ["apply", "diff", "staged"] {
+            let refused = served.call("POST", &format!("{call}?file={file}"), "", "");
+            assert_eq!(refused.status, 400, "{call} {file}: {refused:?}");
+        }
+    }
+    let text = served.text();
+    assert_eq!(served.call("POST", "diff?file=%2Fetc%2Fs%C3%A9jour%201.toml", "", &text).status, 200);
+}
+
 /// API-03: what is too large, too deep or too much is refused; what says that it is too large, before it comes.
 #[test]
 fn giants_are_refused_early() {

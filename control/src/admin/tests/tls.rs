@@ -169,6 +169,11 @@ static LOGGED: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
     Mutex::default()
 });
 
+/// What the log was told until now.
+fn logged() -> Vec<String> {
+    LOGGED.lock().unwrap().clone()
+}
+
 fn recording() {
     LazyLock::force(&LOGGED);
     log::set_max_level(log::LevelFilter::Info);
@@ -254,7 +259,7 @@ fn every_call_takes_its_role_and_refusals_are_on_record() {
                     refusals += 1;
                     assert_eq!(answer.document["kind"], "forbidden");
                     let line = format!("CN={role} ({role}) was refused {method} {path}: ");
-                    assert!(LOGGED.lock().unwrap().iter().any(|it| it.contains(&line)), "{line}");
+                    assert!(logged().iter().any(|it| it.contains(&line)), "{line}");
                 }
             }
         }
@@ -265,8 +270,69 @@ fn every_call_takes_its_role_and_refusals_are_on_record() {
     let done = guarded.call(Some(&admin), "POST", "/api/v1/config/firewall.set", &set).unwrap();
     assert_eq!(done.status, 201, "{done:?}");
     assert_eq!(guarded.served.get("policy").document["who"], "CN=admin");
-    let line = "CN=admin (admin): POST /api/v1/config/firewall.set: 201";
-    assert!(LOGGED.lock().unwrap().iter().any(|it| it.contains(line)));
+    let changes = json!({"changes": [{"do": "delete", "kind": "a\nb", "name": "x\u{1b}"}]}).to_string();
+    guarded.call(Some(&admin), "POST", "/api/v1/transaction", &changes).unwrap();
+    let drained = json!({"kind": "service", "name": "shop", "undo": true}).to_string();
+    guarded.call(Some(&guarded.of_role("operator")), "POST", "/api/v1/drain", &drained).unwrap();
+    guarded.call(Some(&admin), "POST", "/api/v1/rollback?generation=77", "").unwrap();
+    guarded.call(Some(&admin), "GET", "/api/v1/capture?port=x", "").unwrap();
+    for line in [
+        "INFO audit: CN=admin (admin): POST /api/v1/config/firewall.set: 201 (\"offices\")",
+        "INFO audit: CN=admin (admin): POST /api/v1/transaction: 404 (delete a\\nb \"x\\u{1b}\")",
+        "INFO audit: CN=operator (operator): POST /api/v1/drain: 200 (undo, service \"shop\")",
+        "INFO audit: CN=admin (admin): POST /api/v1/rollback?generation=77: 404",
+        "INFO audit: CN=admin (admin): GET /api/v1/capture?port=x: ",
+    ] {
+        let logged = logged();
+        assert!(logged.iter().any(|it| it.starts_with(line)), "{line}: {logged:#?}");
+    }
+}
+
+/// What was begun is done and on record, whether or not its caller waits for the answer.
+#[test]
+fn a_change_is_on_record_though_its_caller_hangs_up() {
+    recording();
+    let served = Served::new();
+    let turn = served.bench.turn();
+    let text = format!("{}# another\n", served.text());
+    let head = "POST /api/v1/apply?file=hung-up.toml HTTP/1.1\r\nHost: x\r\n";
+    let mut caller = UnixStream::connect(served.path()).unwrap();
+    caller.write_all(format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()).as_bytes()).unwrap();
+    while served.bench.appliance.progress().is_none() {
+        std::thread::yield_now();
+    }
+    caller.shutdown(std::net::Shutdown::Write).unwrap();
+    // The appliance has seen it when it ends the connection, too.
+    assert_eq!(caller.read_to_end(&mut Vec::new()).unwrap(), 0);
+    drop(turn);
+    while served.bench.appliance.policy().current.source != "hung-up.toml" {
+        std::thread::yield_now();
+    }
+    let line = "POST /api/v1/apply?file=hung-up.toml: 200";
+    let begun = std::time::Instant::now();
+    while !logged().iter().any(|it| it.contains(line)) {
+        assert!(begun.elapsed().as_secs() < 30, "{:?}", logged());
+        std::thread::yield_now();
+    }
+}
+
+/// A browser that holds a certificate shows it for whichever page it is on.
+#[test]
+fn what_a_web_page_has_sent_changes_nothing() {
+    let served = Served::new();
+    let change = |headers: &str| served.call("POST", "drain", headers, r#"{"kind": "service", "name": "shop"}"#).status;
+    for foreign in [
+        "Origin: https://elsewhere.example\r\n",
+        "Origin: null\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+        "Origin: http://x\r\nSec-Fetch-Site: cross-site\r\n",
+    ] {
+        assert_eq!(change(foreign), 403, "{foreign}");
+    }
+    for own in ["", "Sec-Fetch-Site: none\r\n", "Origin: http://x\r\nSec-Fetch-Site: same-origin\r\n"] {
+        assert_eq!(change(own), 200, "{own}");
+    }
 }
 
 /// A hello of an old version (RFC 5246 section 7.4.1.2), with suites that were common, the weak ones among them.
@@ -374,7 +440,7 @@ fn a_key_that_was_closed_is_in_use_from_the_next_call_on() {
     fs::set_permissions(&guarded.api.key, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(guarded.looks(Some(&viewer)), "with the certificate before");
     let advice = format!("run: chmod o= {}", guarded.api.key.display());
-    assert!(LOGGED.lock().unwrap().iter().any(|line| line.contains(&advice)));
+    assert!(logged().iter().any(|line| line.contains(&advice)));
     fs::set_permissions(&guarded.api.key, fs::Permissions::from_mode(0o640)).unwrap();
     let renewed = guarded.call_trusting(&successor, Some(&viewer), "GET", "/api/v1/memory", "");
     assert_eq!(renewed.unwrap().status, 200);
@@ -401,7 +467,7 @@ fn nothing_that_is_told_has_the_key() {
     fs::write(&damaged.key, cut + "\n-----END PRIVATE KEY-----\n").unwrap();
     fs::set_permissions(&damaged.key, fs::Permissions::from_mode(0o600)).unwrap();
     told.push_str(&Door::open(&damaged).unwrap_err().to_string());
-    told.push_str(&LOGGED.lock().unwrap().join("\n"));
+    told.push_str(&logged().join("\n"));
     told.push_str(&fs::read_to_string("/proc/self/cmdline").unwrap());
     assert!(told.len() > 10_000);
     for secret in secrets {
