@@ -4,13 +4,16 @@
 //! Knows from [`forms`] which tables there can be and of which there can be several; whether a value is right is for
 //! [`load`](crate::load) to say, of the whole text. Called by management, for the API.
 
+mod look;
+
 use core::fmt;
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use crate::forms::forms;
 use crate::nearest::did_you_mean;
-use crate::outline::{identity, name_of, numbered, word};
+use crate::outline::name_of;
+use look::{called, each, find, plain, plain_table, tables_of, walk, written_name};
 
 /// What a change of one object is refused for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub enum EditError {
     Exists(String, String),
     /// An object of the kind has no place among others: there is one of it.
     Single(String),
+    /// An object of the kind belongs to another, which has to be named; or to none, and one was.
+    Within(String, bool),
     /// Something else than a table stands where the object should.
     NotATable(String),
     /// Tables of several kinds stand between each other in a way that cannot be kept.
@@ -40,6 +45,13 @@ impl fmt::Display for EditError {
             Self::NotThere(kind, name) => write!(f, "there is no {kind}{}", named(name)),
             Self::Exists(kind, name) => write!(f, "there is a {kind}{} already", named(name)),
             Self::Single(kind) => write!(f, "there is one [{kind}]: it has no place among others"),
+            Self::Within(kind, true) => {
+                write!(
+                    f,
+                    "a {kind} belongs to another object: say to which, `within` (each name on the way, and a slash between)"
+                )
+            }
+            Self::Within(kind, false) => write!(f, "a {kind} belongs to no other object: leave `within` out"),
             Self::NotATable(kind) => write!(f, "what is written at {kind} is no table"),
             Self::Tangled => f.write_str(
                 "the tables of the configuration stand in an order in which this cannot be written; apply a text",
@@ -116,8 +128,7 @@ impl Document {
         known(kind)?;
         let mut met = Vec::new();
         walk("", "", self.0.as_table(), kind, &mut met);
-        let (names, tables): (Vec<_>, Vec<_>) = met.into_iter().unzip();
-        Ok(numbered(names).into_iter().zip(tables).map(|(name, table)| Entry { name, table }).collect())
+        Ok(met.into_iter().map(|(name, table)| Entry { name, table }).collect())
     }
 
     /// One object.
@@ -125,8 +136,29 @@ impl Document {
     /// # Errors
     /// [`EditError::NoKind`], [`EditError::NotThere`].
     pub fn entry(&self, kind: &str, name: &str) -> Result<toml::Table, EditError> {
-        let found = self.entries(kind)?.into_iter().find(|entry| entry.name == name);
-        found.map(|entry| entry.table).ok_or_else(|| EditError::NotThere(kind.to_owned(), name.to_owned()))
+        self.reach(kind, name).map(plain_table)
+    }
+
+    /// One object, where it stands.
+    fn reach(&self, kind: &str, name: &str) -> Result<&dyn TableLike, EditError> {
+        known(kind)?;
+        let not_there = || EditError::NotThere(kind.to_owned(), name.to_owned());
+        if levels(kind) == 0 && !name.is_empty() {
+            return Err(not_there());
+        }
+        let mut table: &dyn TableLike = self.0.as_table();
+        for step in steps(kind, name) {
+            let item = table.get(step.key).ok_or_else(not_there)?;
+            let next = match step.name {
+                Some(name) => {
+                    let tables = tables_of(item);
+                    find(tables.iter().copied(), name).and_then(|at| tables.get(at).copied())
+                }
+                None => item.as_table_like(),
+            };
+            table = next.ok_or_else(not_there)?;
+        }
+        Ok(table)
     }
 
     /// Adds an object; `within` names the one it belongs to, where its kind stands below another. Returns its name.
@@ -134,14 +166,16 @@ impl Document {
     /// # Errors
     /// [`EditError`].
     pub fn insert(&mut self, kind: &str, within: &str, wanted: &toml::Table, site: &Site) -> Result<String, EditError> {
-        let own = name_of(wanted);
         let several = known(kind)?;
-        let name = match (several, within.is_empty()) {
-            (false, _) => within.to_owned(),
-            (true, true) => own.clone(),
-            (true, false) => format!("{within}/{own}"),
-        };
-        if self.entry(kind, &name).is_ok() {
+        let belongs_to = levels(kind) - usize::from(several);
+        let named = if within.is_empty() { 0 } else { within.split('/').count() };
+        if named != belongs_to {
+            return Err(EditError::Within(kind.to_owned(), belongs_to > 0));
+        }
+        let own = name_of(wanted);
+        let joined = |own: &str| if within.is_empty() { own.to_owned() } else { format!("{within}/{own}") };
+        let name = if several { joined(&own) } else { within.to_owned() };
+        if (!several || !own.is_empty()) && self.reach(kind, &name).is_ok() {
             return Err(EditError::Exists(kind.to_owned(), name));
         }
         let steps = steps(kind, &name);
@@ -159,7 +193,7 @@ impl Document {
         let at = position(tables, kind, site)?;
         tables.insert(at, fresh(wanted));
         stand(tables, at);
-        Ok(name)
+        Ok(if own.is_empty() { joined(&(at + 1).to_string()) } else { name })
     }
 
     /// Gives an object these keys and tables and no others. What it has already stays as it is written. Returns its name,
@@ -168,14 +202,13 @@ impl Document {
     /// # Errors
     /// [`EditError`].
     pub fn replace(&mut self, kind: &str, name: &str, wanted: &toml::Table) -> Result<String, EditError> {
-        let before = self.entry(kind, name)?;
+        let (own, renamed) = (name_of(wanted), written_name(self.reach(kind, name)?) != name_of(wanted));
         let table = self.descend(&steps(kind, name), false)?;
         merge(table, wanted);
-        if !known(kind)? || name_of(&before) == name_of(wanted) {
+        if !known(kind)? || !renamed {
             return Ok(name.to_owned());
         }
-        let outer = name.rsplit_once('/').filter(|_| nested(kind));
-        Ok(outer.map_or_else(|| name_of(wanted), |(outer, _)| format!("{outer}/{}", name_of(wanted))))
+        Ok(outer(kind, name).map_or_else(|| own.clone(), |outer| format!("{outer}/{own}")))
     }
 
     /// Removes an object and everything below it.
@@ -183,38 +216,38 @@ impl Document {
     /// # Errors
     /// [`EditError`].
     pub fn remove(&mut self, kind: &str, name: &str) -> Result<(), EditError> {
-        self.entry(kind, name)?;
+        self.reach(kind, name)?;
         self.take(kind, name).map(drop)
     }
 
-    /// Gives an object another place among its kind.
+    /// Gives an object another place among its kind. Returns its name, which is another where it is called by its place.
     ///
     /// # Errors
     /// [`EditError`].
-    pub fn relocate(&mut self, kind: &str, name: &str, site: &Site) -> Result<(), EditError> {
+    pub fn relocate(&mut self, kind: &str, name: &str, site: &Site) -> Result<String, EditError> {
         if !known(kind)? {
             return Err(EditError::Single(kind.to_owned()));
         }
-        self.entry(kind, name)?;
-        if let Site::Before(other) | Site::After(other) = site {
-            let outer = name.rsplit_once('/').map_or("", |(outer, _)| outer);
-            let path = if nested(kind) { format!("{outer}/{other}") } else { other.clone() };
-            self.entry(kind, &path)?;
-            if path == name {
-                return Ok(());
-            }
-        }
+        self.reach(kind, name)?;
+        let not_there = || EditError::NotThere(kind.to_owned(), name.to_owned());
         let steps = steps(kind, name);
         let Some((last, above)) = steps.split_last() else { return Err(no_kind(kind)) };
-        let mut table = self.take(kind, name)?;
-        adrift(&mut table);
         let parent = self.descend(above, false)?;
-        let item = parent.entry(last.key).or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
-        let tables = tables_mut(item).ok_or_else(|| EditError::NotATable(kind.to_owned()))?;
-        let at = position(tables, kind, site)?;
-        tables.insert(at, table);
-        stand(tables, at);
-        Ok(())
+        let tables = parent.get_mut(last.key).and_then(tables_mut).ok_or_else(not_there)?;
+        let from = find(each(tables), last.name.unwrap_or_default()).ok_or_else(not_there)?;
+        let to = position(tables, kind, site)?;
+        // Its own place goes with it.
+        let to = if from < to { to - 1 } else { to };
+        if from == to {
+            return Ok(name.to_owned());
+        }
+        let mut table = tables.remove(from);
+        adrift(&mut table);
+        let by_place = written_name(&table).is_empty().then(|| called(&table, to).into_owned());
+        tables.insert(to, table);
+        stand(tables, to);
+        let Some(own) = by_place else { return Ok(name.to_owned()) };
+        Ok(outer(kind, name).map_or_else(|| own.clone(), |outer| format!("{outer}/{own}")))
     }
 
     /// Takes an object out.
@@ -227,7 +260,7 @@ impl Document {
             return parent.remove(last.key).and_then(|item| item.into_table().ok()).ok_or_else(not_there);
         };
         let tables = parent.get_mut(last.key).and_then(tables_mut).ok_or_else(not_there)?;
-        let at = find(tables, own).ok_or_else(not_there)?;
+        let at = find(each(tables), own).ok_or_else(not_there)?;
         let taken = tables.remove(at);
         if tables.is_empty() {
             parent.remove(last.key);
@@ -243,7 +276,7 @@ impl Document {
             table = match step.name {
                 Some(name) => {
                     let tables = table.get_mut(step.key).and_then(tables_mut).ok_or_else(not_there)?;
-                    let at = find(tables, name).ok_or_else(not_there)?;
+                    let at = find(each(tables), name).ok_or_else(not_there)?;
                     tables.get_mut(at).ok_or_else(not_there)?
                 }
                 None => {
@@ -269,17 +302,22 @@ fn no_kind(kind: &str) -> EditError {
     EditError::NoKind(kind.to_owned(), did_you_mean(kind, kinds, "the kinds are"))
 }
 
-/// Whether objects of a kind belong to one of several others.
-fn nested(kind: &str) -> bool {
-    forms().get(kind).is_some_and(|form| form.levels > usize::from(form.several))
+/// How many names say which object of a kind is meant.
+fn levels(kind: &str) -> usize {
+    forms().get(kind).map_or(0, |form| form.levels)
+}
+
+/// The name of the object that one of a kind of which there can be several belongs to.
+fn outer<'n>(kind: &str, name: &'n str) -> Option<&'n str> {
+    let end = name.match_indices('/').nth(levels(kind).checked_sub(2)?)?.0;
+    name.get(..end)
 }
 
 /// The way to an object. Names of the objects it belongs to have no slash in them; its own may (`10.0.0.0/8`).
 fn steps<'n>(kind: &'n str, name: &'n str) -> Vec<Step<'n>> {
     let ends = kind.match_indices('.').map(|(dot, _)| dot).chain([kind.len()]);
     let kinds: Vec<&str> = ends.filter_map(|end| kind.get(..end)).collect();
-    let levels = forms().get(kind).map_or(0, |form| form.levels);
-    let mut names = name.splitn(levels.max(1), '/');
+    let mut names = name.splitn(levels(kind).max(1), '/');
     let step = |kind: &'n str| {
         let key = kind.rsplit_once('.').map_or(kind, |(_, key)| key);
         let name = (known(kind) == Ok(true)).then(|| names.next().unwrap_or_default());
@@ -288,45 +326,8 @@ fn steps<'n>(kind: &'n str, name: &'n str) -> Vec<Step<'n>> {
     kinds.into_iter().map(step).collect()
 }
 
-/// Collects the objects of `wanted` in a table of kind `kind`.
-fn walk(kind: &str, name: &str, table: &Table, wanted: &str, met: &mut Vec<(String, toml::Table)>) {
-    let rest =
-        if kind.is_empty() { Some(wanted) } else { wanted.strip_prefix(kind).and_then(|it| it.strip_prefix('.')) };
-    let Some(key) = rest.and_then(|rest| rest.split('.').next()) else { return };
-    let below = if kind.is_empty() { key.to_owned() } else { format!("{kind}.{key}") };
-    let mut meet = |inner: &Table, name: String| {
-        if below == wanted {
-            met.push((name, plain_table(inner)));
-        } else {
-            walk(&below, &name, inner, wanted, met);
-        }
-    };
-    match table.get(key) {
-        Some(item) if known(&below) == Ok(true) => {
-            for inner in &item.clone().into_array_of_tables().unwrap_or_default() {
-                let own = written_name(inner);
-                meet(inner, if name.is_empty() { own } else { format!("{name}/{own}") });
-            }
-        }
-        Some(item) => {
-            if let Ok(inner) = item.clone().into_table() {
-                meet(&inner, name.to_owned());
-            }
-        }
-        None => {}
-    }
-}
-
-fn written_name(table: &Table) -> String {
-    identity(|key| word(&plain(table.get(key)?)?))
-}
-
-fn find(tables: &ArrayOfTables, name: &str) -> Option<usize> {
-    numbered(tables.iter().map(written_name)).iter().position(|own| own == name)
-}
-
 fn position(tables: &ArrayOfTables, kind: &str, site: &Site) -> Result<usize, EditError> {
-    let at = |name: &String| find(tables, name).ok_or_else(|| EditError::NotThere(kind.to_owned(), name.clone()));
+    let at = |name: &String| find(each(tables), name).ok_or_else(|| EditError::NotThere(kind.to_owned(), name.clone()));
     match site {
         Site::Last => Ok(tables.len()),
         Site::Before(other) => at(other),
@@ -344,7 +345,9 @@ fn table_mut(item: &mut Item) -> Option<&mut Table> {
 
 /// The tables, each written in its own lines from now on.
 fn tables_mut(item: &mut Item) -> Option<&mut ArrayOfTables> {
-    if item.is_array() {
+    if item.as_array().is_some_and(Array::is_empty) {
+        *item = Item::ArrayOfTables(ArrayOfTables::new());
+    } else if item.is_array() {
         match std::mem::take(item).into_array_of_tables() {
             Ok(tables) => *item = Item::ArrayOfTables(tables),
             Err(other) => {
@@ -489,42 +492,6 @@ fn written(value: &toml::Value) -> Value {
         toml::Value::Array(entries) => Value::Array(entries.iter().map(written).collect::<Array>()),
         toml::Value::Table(inner) => {
             Value::InlineTable(inner.iter().map(|(key, value)| (key.as_str(), written(value))).collect::<InlineTable>())
-        }
-    }
-}
-
-/// What is written; a date, which nothing here is, as its text.
-fn plain(item: &Item) -> Option<toml::Value> {
-    match item {
-        Item::None => None,
-        Item::Value(value) => Some(plain_value(value)),
-        Item::Table(table) => Some(toml::Value::Table(plain_table(table))),
-        Item::ArrayOfTables(tables) => {
-            Some(toml::Value::Array(tables.iter().map(plain_table).map(toml::Value::Table).collect()))
-        }
-    }
-}
-
-fn plain_table(table: &Table) -> toml::Table {
-    // A table that has no header of its own and nothing below it is not written.
-    let written = |item: &Item| !item.as_table().is_some_and(|table| table.is_implicit() && table.is_empty());
-    table
-        .iter()
-        .filter(|(_, item)| written(item))
-        .filter_map(|(key, item)| Some((key.to_owned(), plain(item)?)))
-        .collect()
-}
-
-fn plain_value(value: &Value) -> toml::Value {
-    match value {
-        Value::String(text) => toml::Value::String(text.value().clone()),
-        Value::Integer(number) => toml::Value::Integer(*number.value()),
-        Value::Float(number) => toml::Value::Float(*number.value()),
-        Value::Boolean(yes) => toml::Value::Boolean(*yes.value()),
-        Value::Datetime(moment) => toml::Value::String(moment.value().to_string()),
-        Value::Array(entries) => toml::Value::Array(entries.iter().map(plain_value).collect()),
-        Value::InlineTable(inner) => {
-            toml::Value::Table(inner.iter().map(|(key, value)| (key.to_owned(), plain_value(value))).collect())
         }
     }
 }

@@ -78,23 +78,19 @@ pub(crate) fn firewall(file: &mut Section<'_>, zones: &Zones, findings: &Finding
         let prefixes = firewall.sets.iter().map(|set| (set.name.clone(), set.addresses.clone())).collect();
         let sets = Sets { prefixes, room: Cell::new(CLASSIFIER_ENTRIES_MAX) };
         let mut names = Names::of("firewall rules", findings);
-        let mut staged = Vec::new();
-        for (place, section) in section.tables("rule").into_iter().enumerate() {
+        let mut rules = Vec::new();
+        for section in section.tables("rule") {
             let spot = section.spot.clone();
-            match rule(section, &mut names, zones, &sets) {
-                (rule, true) => staged.push((place, rule)),
-                (rule, false) => {
-                    spots.push(spot);
-                    firewall.rules.push(rule);
-                }
+            let (rule, staged) = rule(section, &mut names, zones, &sets);
+            if !staged {
+                spots.push(spot);
             }
+            rules.push((rule, staged));
         }
-        if !staged.is_empty() {
-            firewall.staged.clone_from(&firewall.rules);
-            for (place, rule) in staged {
-                firewall.staged.insert(place, rule);
-            }
+        if rules.iter().any(|(_, staged)| *staged) {
+            firewall.staged = rules.iter().map(|(rule, _)| rule.clone()).collect();
         }
+        firewall.rules = rules.into_iter().filter(|(_, staged)| !staged).map(|(rule, _)| rule).collect();
         section.finish();
     }
     FirewallRead { firewall, rules: spots, complete: findings.errors() == before }

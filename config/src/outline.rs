@@ -26,14 +26,6 @@ pub fn outline(text: &str) -> Vec<Object> {
     if let Ok(table) = text.parse::<Table>() {
         walk("", "", &table, &mut objects);
     }
-    let mut met = HashMap::new();
-    for object in &mut objects {
-        let times: &mut u32 = met.entry((object.kind.clone(), object.name.clone())).or_default();
-        *times += 1;
-        if *times > 1 {
-            object.name = format!("{} #{times}", object.name);
-        }
-    }
     objects
 }
 
@@ -45,8 +37,11 @@ fn walk(kind: &str, name: &str, table: &Table, objects: &mut Vec<Object>) {
         match value {
             Value::Table(inner) => walk(&below(key), name, inner, objects),
             Value::Array(entries) if !entries.is_empty() && entries.iter().all(Value::is_table) => {
-                for inner in entries.iter().filter_map(Value::as_table) {
-                    walk(&below(key), &joined(name, inner), inner, objects);
+                let tables = entries.iter().filter_map(Value::as_table);
+                for (own, inner) in numbered(tables.clone().map(name_of)).into_iter().zip(tables) {
+                    // Behind the name of the object the list belongs to.
+                    let name = if name.is_empty() { own } else { format!("{name}/{own}") };
+                    walk(&below(key), &name, inner, objects);
                 }
             }
             written => {
@@ -59,19 +54,13 @@ fn walk(kind: &str, name: &str, table: &Table, objects: &mut Vec<Object>) {
     }
 }
 
-/// The name of an entry of a list of tables, behind that of the object the list belongs to.
-fn joined(outer: &str, table: &Table) -> String {
-    let own = name_of(table);
-    if outer.is_empty() { own } else { format!("{outer}/{own}") }
-}
-
 /// What an object is called among its kind: its `name`; without one what it is `to`, its `address`, or its `ports`.
 #[must_use]
 pub fn name_of(table: &Table) -> String {
     identity(|key| word(table.get(key)?))
 }
 
-pub(crate) fn word(value: &Value) -> Option<String> {
+fn word(value: &Value) -> Option<String> {
     match value {
         Value::String(word) => Some(word.clone()),
         Value::Array(words) => Some(words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("+")),
@@ -80,19 +69,21 @@ pub(crate) fn word(value: &Value) -> Option<String> {
 }
 
 /// What an object is called among its kind; `word` is the string at a key, or the strings of a list with `+` between them.
-pub(crate) fn identity(word: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn identity<W: Default>(word: impl Fn(&str) -> Option<W>) -> W {
     IDENTITIES.into_iter().find_map(word).unwrap_or_default()
 }
 
-/// Numbers those whose name another before them has: `NAME #2`.
+/// What objects of one list are called: those whose name another before them has, `NAME #2`; those without one by their place,
+/// from 1.
 pub(crate) fn numbered(names: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut met: HashMap<String, u32> = HashMap::new();
-    let numbered = |name: String| {
+    let numbered = |(name, place): (String, usize)| {
+        let name = if name.is_empty() { place.to_string() } else { name };
         let times = met.entry(name.clone()).or_default();
         *times += 1;
         if *times > 1 { format!("{name} #{times}") } else { name }
     };
-    names.into_iter().map(numbered).collect()
+    names.into_iter().zip(1..).map(numbered).collect()
 }
 
 #[cfg(test)]

@@ -252,8 +252,9 @@ impl Change {
             }
             Self::Move { kind, name, before, after, if_match } => {
                 meant(document, kind, name, if_match.as_ref(), settled)?;
-                document.relocate(kind, name, &site(before.as_ref(), after.as_ref())?).map_err(refused)?;
-                Ok(Some((kind.clone(), name.clone())))
+                let site = site(before.as_ref(), after.as_ref())?;
+                let name = document.relocate(kind, name, &site).map_err(refused)?;
+                Ok(Some((kind.clone(), name)))
             }
             Self::Delete { kind, name, if_match } => {
                 meant(document, kind, name, if_match.as_ref(), settled)?;
@@ -355,7 +356,7 @@ fn refused(error: EditError) -> Refusal {
     let kind = match &error {
         EditError::NoKind(..) | EditError::NotThere(..) => RefusalKind::NotFound,
         EditError::Exists(..) => RefusalKind::Conflict,
-        EditError::Single(_) | EditError::NotATable(_) => RefusalKind::BadRequest,
+        EditError::Single(_) | EditError::Within(..) | EditError::NotATable(_) => RefusalKind::BadRequest,
         EditError::NotToml(_) | EditError::Tangled => RefusalKind::Failed,
     };
     Refusal::new(kind, error.to_string())

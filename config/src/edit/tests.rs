@@ -241,3 +241,133 @@ fn the_last_of_a_table_without_a_header_can_go() {
     changed.remove("sessions.timeouts", "").unwrap();
     assert_eq!(changed.text().unwrap().trim(), "");
 }
+
+/// A service's tables may stand apart: what comes behind it in the document would be written between them.
+const TORN: &str = "\
+[[virtual_service]]
+name = \"shop\" # ours
+
+[[virtual_service.backend]]
+name = \"a\"
+
+[virtual_service.health]
+kind = \"tcp\"
+
+[[virtual_service.backend]]
+name = \"b\"
+";
+
+#[test]
+fn a_new_service_takes_no_backend_of_another() {
+    for site in [Site::Last, Site::Before("shop".into()), Site::After("shop".into())] {
+        let mut changed = Document::parse(TORN).unwrap();
+        let wanted = table("name = \"new\"\nbackend = [{ name = \"own\" }]");
+        changed.insert("virtual_service", "", &wanted, &site).unwrap();
+        let text = changed.text().unwrap();
+        assert_eq!(says(&Document::parse(&text).unwrap()), says(&changed), "{site:?}:\n{text}");
+        assert!(text.contains("name = \"shop\" # ours"), "{text}");
+    }
+}
+
+#[test]
+fn objects_are_added_to_what_they_belong_to_and_to_nothing_else() {
+    let object = table("name = \"x\"\naddress = \"10.0.0.1\"");
+    let text = format!("{TEXT}[sessions]\ncapacity = 7\n");
+    for (kind, within, belongs) in [
+        ("sessions", "x", false),
+        ("firewall.rule", "web", false),
+        ("virtual_service", "shop", false),
+        ("virtual_service.backend", "", true),
+        ("virtual_service.backend", "shop/a", true),
+        ("virtual_service.backend", "shop/", true),
+        ("virtual_service.health", "", true),
+        ("virtual_service.tier.backend", "files", true),
+    ] {
+        let mut changed = Document::parse(&text).unwrap();
+        let refused = changed.insert(kind, within, &object, &Site::Last);
+        assert_eq!(refused, Err(EditError::Within(kind.into(), belongs)), "{kind} {within}");
+        assert_eq!(changed.text().unwrap(), text);
+    }
+    let mut changed = Document::parse(&text).unwrap();
+    let there = changed.insert("sessions", "", &object, &Site::Last);
+    assert_eq!(there, Err(EditError::Exists("sessions".into(), String::new())));
+}
+
+#[test]
+fn what_has_no_name_is_called_by_its_place() {
+    let mut document = document();
+    let tier =
+        |algorithm: &str| table(&format!("algorithm = \"{algorithm}\"\nbackend = [{{ name = \"{algorithm}\" }}]"));
+    for (algorithm, name) in [("maglev", "shop/1"), ("round-robin", "shop/2")] {
+        assert_eq!(document.insert("virtual_service.tier", "shop", &tier(algorithm), &Site::Last).unwrap(), name);
+    }
+    let first = document.insert("virtual_service.tier", "shop", &tier("least-load"), &Site::Before("1".into()));
+    assert_eq!(first.unwrap(), "shop/1");
+    let names = |document: &Document, kind: &str| {
+        document.entries(kind).unwrap().into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&document, "virtual_service.tier.backend"),
+        ["shop/1/least-load", "shop/2/maglev", "shop/3/round-robin"]
+    );
+    assert_eq!(
+        document.entry("virtual_service.tier.backend", "shop/2/maglev").unwrap()["name"].as_str(),
+        Some("maglev")
+    );
+    let added = document.insert("virtual_service.tier.backend", "shop/3", &table("name = \"x\""), &Site::Last);
+    assert_eq!(added.unwrap(), "shop/3/x");
+    assert_eq!(document.relocate("virtual_service.tier", "shop/1", &Site::After("2".into())).unwrap(), "shop/2");
+    assert_eq!(document.relocate("virtual_service.tier", "shop/3", &Site::Before("1".into())).unwrap(), "shop/1");
+    let expected = ["shop/1/round-robin", "shop/1/x", "shop/2/maglev", "shop/3/least-load"];
+    assert_eq!(names(&document, "virtual_service.tier.backend"), expected);
+    let text = document.text().unwrap();
+    let outlined = crate::outline(&text).into_iter().filter(|object| object.kind == "virtual_service.tier.backend");
+    assert_eq!(outlined.map(|object| object.name).collect::<Vec<_>>(), expected, "diff calls them the same");
+    document.remove("virtual_service.tier", "shop/2").unwrap();
+    assert_eq!(names(&document, "virtual_service.tier"), ["shop/1", "shop/2"]);
+}
+
+#[test]
+fn objects_of_every_kind_are_found_by_the_names_they_are_listed_by() {
+    let full = include_str!("../full.toml");
+    let document = Document::parse(full).unwrap();
+    let mut met = 0;
+    for kind in forms().keys().filter(|kind| !kind.is_empty()) {
+        for Entry { name, table } in document.entries(kind).unwrap() {
+            assert_eq!(document.entry(kind, &name).as_ref(), Ok(&table), "{kind} {name}");
+            let mut same = document.clone();
+            assert_eq!(same.replace(kind, &name, &table).as_ref(), Ok(&name), "{kind}");
+            assert_eq!(same.text().unwrap(), full, "{kind} {name}");
+            same.remove(kind, &name).unwrap();
+            assert_eq!(same.entries(kind).unwrap().len() + 1, document.entries(kind).unwrap().len(), "{kind} {name}");
+            met += 1;
+        }
+        assert!(!document.entries(kind).unwrap().is_empty() || forms()[kind].tables.is_empty(), "{kind}");
+    }
+    assert!(met > forms().len() / 2, "{met}");
+}
+
+#[test]
+fn the_same_name_again_is_numbered() {
+    let mut document = document();
+    for _ in 0..2 {
+        // As a file may have it; whether it may is for its reader to say.
+        let text = format!("{}[[route]]\nto = \"10.0.0.0/8\"\n", document.text().unwrap());
+        document = Document::parse(&text).unwrap();
+    }
+    let names: Vec<_> = document.entries("route").unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names, ["10.0.0.0/8", "10.0.0.0/8 #2", "10.0.0.0/8 #3"]);
+    for name in names {
+        document.entry("route", &name).unwrap();
+    }
+    for none in ["10.0.0.0/8 #1", "10.0.0.0/8 #4", " #2", "#2", ""] {
+        assert!(document.entry("route", none).is_err(), "{none}");
+    }
+}
+
+#[test]
+fn an_empty_list_takes_a_first_object() {
+    let mut document = Document::parse("[firewall]\nrule = []\n").unwrap();
+    document.insert("firewall.rule", "", &table("name = \"a\""), &Site::Last).unwrap();
+    assert_eq!(Document::parse(&document.text().unwrap()).unwrap().entries("firewall.rule").unwrap().len(), 1);
+}

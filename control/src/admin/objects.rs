@@ -96,14 +96,18 @@ fn of(form: &'static Form) -> Vec<Call> {
     let (names, says): (&[&str], String) = match form.levels {
         0 => (&[], format!("the [{kind}] table")),
         1 => (&["name"], format!("one {kind}")),
-        _ => (&["within", "name"], format!("one {kind}")),
+        2 => (&["within", "name"], format!("one {kind}")),
+        _ => (&["within", "inner", "name"], format!("one {kind}")),
     };
     let item = names.iter().fold(collection.clone(), |path, name| format!("{path}/{{{name}}}"));
     let object = move || -> Shape { Box::new(move |_| of_kind(kind)) };
     let part = |call: Call| {
-        let call = if names.contains(&"within") { call.part("within", "The object it belongs to") } else { call };
-        let call = if names.contains(&"name") { call.part("name", "Its name") } else { call };
-        call.refused(&[404])
+        let says = |name: &str| match name {
+            "within" => "The object it belongs to",
+            "inner" => "The one of that which it belongs to",
+            _ => "Its name, or its place from 1 where it has none",
+        };
+        names.iter().fold(call, |call, name| call.part(name, says(name))).refused(&[404])
     };
     let if_match = "The state that is meant: its ETag, or *";
     let changing = |call: Call| part(call).header("If-Match", if_match).refused(&[409, 412, 422, 428]);
@@ -137,7 +141,11 @@ fn of(form: &'static Form) -> Vec<Call> {
         .refused(&[404, 409, 422]);
         calls.push(match form.levels {
             1 => call,
-            _ => call.required("within", json!({"type": "string"}), "The object it belongs to"),
+            _ => call.required(
+                "within",
+                json!({"type": "string"}),
+                "The object it belongs to: its name, as its place has it",
+            ),
         });
     }
     calls.push(part(
@@ -280,8 +288,13 @@ async fn replace(
     }
     let within = match forms().get(&kind) {
         Some(form) if form.several => {
-            let (within, own) = name.split_once('/').filter(|_| form.levels > 1).unwrap_or(("", &name));
+            let own = name.splitn(form.levels.max(1), '/').last().unwrap_or_default();
+            let within = name.strip_suffix(own).unwrap_or_default().trim_end_matches('/');
             let called = own_name(&object)?;
+            if called.is_empty() {
+                let message = format!("there is no {kind} {name}; one that is called by its place is added with POST");
+                return Err(refused(RefusalKind::BadRequest, message));
+            }
             if called != own {
                 let message = format!("the object is called \"{called}\", and its place \"{own}\"");
                 return Err(refused(RefusalKind::BadRequest, message));

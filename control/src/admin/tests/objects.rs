@@ -64,6 +64,56 @@ fn put_adds_what_is_not_there_and_single_tables_are_objects_too() {
     assert_eq!(served.send("POST", "config/virtual_service.backend?within=x", "", &backend).status, 404);
 }
 
+/// What has no name is called by its place, in paths as in lists.
+#[test]
+fn tiers_are_objects_by_their_places() {
+    let served = Served::new();
+    let service = json!({
+        "name": "mail", "address": "198.51.100.40", "protocol": "tcp", "ports": ["25"],
+        "backend": [{"name": "mail-a", "address": "10.0.0.41"}],
+    });
+    assert_eq!(served.send("POST", "config/virtual_service", "", &service).status, 201);
+    let tier = |name: &str, address: &str| json!({"backend": [{"name": name, "address": address}]});
+    for (number, address) in [(1, "10.0.0.51"), (2, "10.0.0.52")] {
+        let wanted = tier(&format!("scan-{number}"), address);
+        let added = served.send("POST", "config/virtual_service.tier?within=mail", "", &wanted);
+        let place = format!("config/virtual_service.tier/mail/{number}");
+        assert_eq!((added.status, added.header("location")), (201, Some(&*format!("/api/v1/{place}"))), "{added:?}");
+        assert_eq!(served.get(&place).document, wanted);
+    }
+    let instance = json!({"name": "scan-3", "address": "10.0.0.53"});
+    let added = served.send("POST", "config/virtual_service.tier.backend?within=mail%2F2", "", &instance);
+    let place = "config/virtual_service.tier.backend/mail/2/scan-3";
+    assert_eq!((added.status, added.header("location")), (201, Some(&*format!("/api/v1/{place}"))), "{added:?}");
+    assert_eq!(served.send("PATCH", place, "If-Match: *\r\n", &json!({"weight": 3})).status, 200);
+    let fourth = json!({"name": "scan-4", "address": "10.0.0.54"});
+    assert_eq!(served.send("PUT", "config/virtual_service.tier.backend/mail/1/scan-4", "", &fourth).status, 201);
+    let health = "config/virtual_service.tier.health/mail/2";
+    assert_eq!(served.send("PUT", health, "", &json!({"kind": "tcp", "port": 25})).status, 201);
+    assert_eq!(served.send("PUT", "config/virtual_service.tier/mail/3", "", &tier("x", "10.0.0.9")).status, 400);
+    assert_eq!(served.call("DELETE", "config/virtual_service.tier/mail/1", "If-Match: *\r\n", "").status, 200);
+    assert_eq!(served.get("config/virtual_service.tier.health/mail/1").document["kind"], "tcp");
+    let listed = served.get("config/virtual_service.tier.backend").document;
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["mail/1/scan-2", "mail/1/scan-3"]);
+}
+
+/// What belongs to something says to what, and what does not takes no other's place.
+#[test]
+fn what_is_added_belongs_where_its_kind_does() {
+    let served = Served::new();
+    let before = served.text();
+    let create = |kind: &str, within: &str, object: Value| {
+        let change = json!({"do": "create", "kind": kind, "within": within, "object": object});
+        served.send("POST", "transaction", "", &json!({ "changes": [change] }))
+    };
+    let sessions = create("sessions", "x", json!({"capacity": 1_000_000}));
+    assert_eq!(sessions.status, 400, "{sessions:?}");
+    assert_eq!(create("firewall.rule", "x", rule("dns")).status, 400);
+    assert_eq!(create("virtual_service.backend", "", json!({"name": "shop", "address": "10.0.0.9"})).status, 400);
+    assert_eq!(served.text(), before);
+}
+
 #[test]
 fn what_would_not_be_valid_is_refused_with_the_key_and_changes_nothing() {
     let served = Served::new();
