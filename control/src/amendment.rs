@@ -5,6 +5,7 @@
 //! is (RFC 9110 section 8.8.3): who changes or removes one says which state of it is meant.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use config::{Document, EditError, Site};
@@ -145,20 +146,26 @@ pub struct Amended {
     pub objects: Vec<ObjectStatus>,
 }
 
-/// The text in force.
+/// A text, as the objects it has; copies are of the same. It is taken apart when somebody first asks for one of them, and
+/// stays so.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// The generation it is.
-    pub generation: u64,
     /// The text.
-    pub text: std::sync::Arc<str>,
+    pub text: Arc<str>,
+    objects: Arc<OnceLock<Result<Document, EditError>>>,
 }
 
 impl Configuration {
-    /// The tag of the policy as a whole.
+    /// Of this text.
+    #[must_use]
+    pub fn new(text: Arc<str>) -> Self {
+        Self { text, objects: Arc::default() }
+    }
+
+    /// The tag of the policy as a whole: another text has another, whatever the generations.
     #[must_use]
     pub fn etag(&self) -> String {
-        format!("\"g{}\"", self.generation)
+        tag(&self.text)
     }
 
     /// The objects of a kind.
@@ -166,7 +173,7 @@ impl Configuration {
     /// # Errors
     /// A [`Refusal`] when there is no such kind.
     pub fn objects(&self, kind: &str) -> Result<Vec<ObjectStatus>, Refusal> {
-        let entries = Document::parse(&self.text).and_then(|document| document.entries(kind)).map_err(refused)?;
+        let entries = self.document()?.entries(kind).map_err(refused)?;
         Ok(entries.into_iter().map(|entry| status(kind, entry.name, &entry.table)).collect())
     }
 
@@ -175,10 +182,18 @@ impl Configuration {
     /// # Errors
     /// A [`Refusal`] when there is none.
     pub fn object(&self, kind: &str, name: &str) -> Result<ObjectStatus, Refusal> {
-        let entry = Document::parse(&self.text).and_then(|document| document.entry(kind, name)).map_err(refused)?;
+        let entry = self.document()?.entry(kind, name).map_err(refused)?;
         Ok(status(kind, name.to_owned(), &entry))
     }
+
+    fn document(&self) -> Result<&Document, Refusal> {
+        let document = self.objects.get_or_init(|| Document::parse(&self.text));
+        document.as_ref().map_err(|error| refused(error.clone()))
+    }
 }
+
+/// Changes that can be made at once.
+pub const CHANGES_MAX: usize = 1_000;
 
 impl Amendment {
     /// What it does, in a few words on one line, for the log.
@@ -202,7 +217,7 @@ impl Amendment {
         {
             return Err(changed_meanwhile("the policy", &on.etag()));
         }
-        let mut document = Document::parse(&on.text).map_err(refused)?;
+        let mut document = on.document()?.clone();
         let mut left = Vec::new();
         for (change, number) in self.changes.iter().zip(1..) {
             let done = change.carry_out(&mut document, self.if_match.is_some());
@@ -309,15 +324,20 @@ fn site(before: Option<&String>, after: Option<&String>) -> Result<Site, Refusal
 }
 
 fn status(kind: &str, name: String, table: &toml::Table) -> ObjectStatus {
-    let mut hasher = DefaultHasher::new();
-    (kind, &name, table.to_string()).hash(&mut hasher);
-    let etag = format!("\"{:016x}\"", hasher.finish());
+    let etag = tag((kind, &name, table.to_string()));
     // TOML has nothing that JSON has not: the readers take no dates.
     let object = match serde_json::to_value(table) {
         Ok(Value::Object(object)) => object,
         Ok(_) | Err(_) => Map::new(),
     };
     ObjectStatus { kind: kind.to_owned(), name, etag, object }
+}
+
+/// The tag of a state: another as soon as anything of it is.
+fn tag(state: impl Hash) -> String {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    format!("\"{:016x}\"", hasher.finish())
 }
 
 fn table(object: &Map<String, Value>) -> Result<toml::Table, Refusal> {
@@ -364,14 +384,12 @@ fn refused(error: EditError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
 
     fn configuration() -> Configuration {
-        Configuration { generation: 7, text: Arc::from(include_str!("../../config/examples/edge.toml")) }
+        Configuration::new(Arc::from(include_str!("../../config/examples/edge.toml")))
     }
 
     fn changes(written: Value) -> Vec<Change> {
@@ -386,7 +404,7 @@ mod tests {
             confirm_within: None,
         };
         let (text, left) = amendment.carried_out(&configuration())?;
-        Ok((Configuration { generation: 8, text: text.into() }, left))
+        Ok((Configuration::new(text.into()), left))
     }
 
     #[test]
@@ -398,7 +416,7 @@ mod tests {
                 {"do": "move", "kind": "firewall.rule", "name": "dns", "before": "clients-to-shop"},
                 {"do": "delete", "kind": "virtual_service.backend", "name": "shop/shop-b"},
             ]),
-            Some("\"g7\""),
+            Some(&configuration().etag()),
         )
         .unwrap();
         assert_eq!(left, vec![("firewall.rule".to_owned(), "dns".to_owned()); 3]);
@@ -423,7 +441,10 @@ mod tests {
             amend(delete(json!(format!("W/{}", rule.etag))), None).unwrap_err().kind,
             RefusalKind::PreconditionFailed
         );
-        assert_eq!(amend(delete(Value::Null), Some("\"g6\"")).unwrap_err().kind, RefusalKind::PreconditionFailed);
+        assert_eq!(
+            amend(delete(Value::Null), Some("\"of another\"")).unwrap_err().kind,
+            RefusalKind::PreconditionFailed
+        );
         for fits in [json!(rule.etag), json!("*"), json!(format!("\"old\", {}", rule.etag))] {
             amend(delete(fits), None).unwrap();
         }

@@ -44,31 +44,34 @@ impl Step {
     }
 }
 
-/// The change under way, if there is one. Of several the one that moved last is told.
+/// The changes under way. Of several the one that moved last is told.
 #[derive(Debug, Default)]
 pub struct Progress {
-    now: Mutex<Option<(Step, Instant)>>,
+    changes: Mutex<Changes>,
+}
+
+/// Those under way, the one that moved last behind the others.
+#[derive(Debug, Default)]
+struct Changes {
+    under_way: Vec<(u64, Step, Instant)>,
+    begun: u64,
 }
 
 impl Progress {
-    /// A change has come to this step. Its end is the end of what is returned by [`Self::begin`].
-    pub fn at(&self, step: Step) {
-        let mut now = self.lock();
-        let since = now.map_or_else(Instant::now, |(_, since)| since);
-        *now = Some((step, since));
-    }
-
     /// A change begins; it has ended when the answer is dropped.
     #[must_use]
     pub fn begin(self: &Arc<Self>) -> Under {
-        *self.lock() = Some((Step::Checking, Instant::now()));
-        Under(Arc::clone(self))
+        let mut changes = self.lock();
+        changes.begun += 1;
+        let number = changes.begun;
+        changes.under_way.push((number, Step::Checking, Instant::now()));
+        Under { progress: Arc::clone(self), number }
     }
 
     /// How far it is; `None` when nothing is under way.
     #[must_use]
     pub fn status(&self) -> Option<ProgressStatus> {
-        let (step, since) = (*self.lock())?;
+        let (_, step, since) = *self.lock().under_way.last()?;
         let done = Step::ALL.iter().position(|&each| each == step).unwrap_or(0);
         Some(ProgressStatus {
             step: step.name().to_owned(),
@@ -78,18 +81,32 @@ impl Progress {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Step, Instant)>> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A change under way.
 #[derive(Debug)]
-pub struct Under(Arc<Progress>);
+pub struct Under {
+    progress: Arc<Progress>,
+    number: u64,
+}
+
+impl Under {
+    /// It has come to this step.
+    pub fn at(&self, step: Step) {
+        let mut changes = self.progress.lock();
+        if let Some(at) = changes.under_way.iter().position(|(number, ..)| *number == self.number) {
+            let (number, _, since) = changes.under_way.remove(at);
+            changes.under_way.push((number, step, since));
+        }
+    }
+}
 
 impl Drop for Under {
     fn drop(&mut self) {
-        *self.0.lock() = None;
+        self.progress.lock().under_way.retain(|(number, ..)| *number != self.number);
     }
 }
 
@@ -98,15 +115,15 @@ impl Drop for Under {
 pub struct Told<'a> {
     /// Who makes them.
     pub tables: &'a dyn TableMaker,
-    /// Who is told.
-    pub progress: &'a Progress,
+    /// Of which change it is told.
+    pub under: &'a Under,
 }
 
 impl TableMaker for Told<'_> {
     fn classifier(&self, rules: &[Rule]) -> Result<Box<dyn Classifier>, String> {
-        self.progress.at(Step::Rules);
+        self.under.at(Step::Rules);
         let made = self.tables.classifier(rules);
-        self.progress.at(Step::Services);
+        self.under.at(Step::Services);
         made
     }
 
@@ -127,10 +144,16 @@ mod tests {
         let under = progress.begin();
         let step = || progress.status().map(|status| (status.step, status.done));
         assert_eq!(step(), Some(("reading the policy".to_owned(), 0)));
-        let told = Told { tables: &PlainTables, progress: &progress };
+        let told = Told { tables: &PlainTables, under: &under };
         told.classifier(&[]).unwrap();
         assert_eq!(step(), Some(("compiling services".to_owned(), 2)));
+        let next = progress.begin();
+        assert_eq!(step(), Some(("reading the policy".to_owned(), 0)));
+        under.at(Step::Publishing);
+        assert_eq!(step(), Some(("putting it in force".to_owned(), 4)), "of two the one that moved last");
         drop(under);
+        assert_eq!(step(), Some(("reading the policy".to_owned(), 0)), "the other is under way yet");
+        drop(next);
         assert_eq!(progress.status(), None);
     }
 }

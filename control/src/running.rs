@@ -158,7 +158,7 @@ impl std::fmt::Debug for Fixed {
 struct State {
     policy: Arc<Policy>,
     /// What the policy was made of.
-    text: Arc<str>,
+    objects: Configuration,
     snapshot: Arc<Snapshot>,
     /// A policy whose rules are on probation.
     staged: Option<OnProbation>,
@@ -206,10 +206,10 @@ impl Running {
             Some(_) => ledger.in_force(record.generation),
             None => ledger.record_anyway(record, &text),
         }
-        let (policy, text) = (Arc::new(checked.policy), text.into());
+        let (policy, objects) = (Arc::new(checked.policy), Configuration::new(text.into()));
         let state = Mutex::new(State {
             policy,
-            text,
+            objects,
             snapshot,
             staged: None,
             trial: None,
@@ -655,8 +655,7 @@ impl Appliance for Running {
     }
 
     fn configuration(&self) -> Configuration {
-        let state = lock(&self.state);
-        Configuration { generation: state.snapshot.generation.get(), text: Arc::clone(&state.text) }
+        lock(&self.state).objects.clone()
     }
 
     fn amend(&self, amendment: &Amendment) -> Result<Amended, Refusal> {

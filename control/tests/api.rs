@@ -284,7 +284,7 @@ impl Appliance for Fake {
         self.bulletin.listen()
     }
     fn configuration(&self) -> Configuration {
-        Configuration { generation: 2, text: "[appliance]\nname = \"edge-1\"\n".into() }
+        Configuration::new("[appliance]\nname = \"edge-1\"\n".into())
     }
     fn amend(&self, amendment: &Amendment) -> Result<Amended, Refusal> {
         self.told(format!("amend {}", amendment.changes.len()));

@@ -24,6 +24,7 @@ use config::{Form, forms};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 use super::Appliance;
 use super::answer::{self, Answer, Asked, Refused, ask, refused};
@@ -31,7 +32,7 @@ use super::call::{Call, Shape};
 use super::openapi::{alone, kinds, of_kind};
 use super::routes::{About, confirm_within};
 use super::user::User;
-use crate::amendment::{Amended, Amendment, Change, ObjectStatus, Tags, own_name};
+use crate::amendment::{Amended, Amendment, CHANGES_MAX, Change, ObjectStatus, Tags, own_name};
 use crate::status::RefusalKind;
 
 /// Several changes that come into force together, or not at all.
@@ -39,6 +40,7 @@ use crate::status::RefusalKind;
 #[serde(deny_unknown_fields)]
 struct Transaction {
     /// The changes, each to what those before it have made.
+    #[schemars(length(max = CHANGES_MAX))]
     changes: Vec<Change>,
     /// They are taken back unless they are confirmed within this time.
     #[serde(default)]
@@ -84,12 +86,13 @@ pub(super) fn calls() -> Vec<Call> {
         .header("If-Match", "The state of the whole policy that is meant: the ETag of any /config collection")
         .refused(&[404, 409, 412, 422, 428]),
     ];
-    calls.extend(kinds().flat_map(of));
+    let turn = Arc::new(Semaphore::new(1));
+    calls.extend(kinds().flat_map(|form| of(form, &turn)));
     calls
 }
 
-/// The calls of one kind.
-fn of(form: &'static Form) -> Vec<Call> {
+/// The calls of one kind. A list, which is copied before it is written, is made when it has the `turn` among all of them.
+fn of(form: &'static Form, turn: &Arc<Semaphore>) -> Vec<Call> {
     let kind = form.kind.as_str();
     let collection = format!("/config/{kind}");
     let word = kind.replace('.', "_");
@@ -113,13 +116,14 @@ fn of(form: &'static Form) -> Vec<Call> {
     let changing = |call: Call| part(call).header("If-Match", if_match).refused(&[409, 412, 422, 428]);
     let mut calls = Vec::new();
     if form.levels > 0 {
+        let turn = Arc::clone(turn);
         calls.push(
             Call::new::<Vec<ObjectStatus>>(
                 Method::GET,
                 collection.clone(),
                 format!("list_{word}"),
                 format!("All objects of the kind {kind}, in their order"),
-                get(move |state: Asked| list(state, kind)),
+                get(move |state: Asked| list(state, kind, Arc::clone(&turn))),
             )
             .gives(Box::new(move |_| listed(kind))),
         );
@@ -232,13 +236,18 @@ async fn schema_of(names: Names) -> Answer {
     Ok(([(header::CONTENT_TYPE, "application/json")], alone(form).to_string()).into_response())
 }
 
-async fn list(State(appliance): Asked, kind: &'static str) -> Answer {
+async fn list(State(appliance): Asked, kind: &'static str, turn: Arc<Semaphore>) -> Answer {
+    // Never closed.
+    let turn = turn.acquire_owned().await;
     let (objects, etag) = answer::put(appliance, move |appliance| {
+        let _until_it_is_written = turn;
         let configuration = appliance.configuration();
-        Ok((configuration.objects(kind)?, configuration.etag()))
+        // Plain maps always have a form, and memory takes it.
+        let written = serde_json::to_vec(&configuration.objects(kind)?).unwrap_or_default();
+        Ok((written, configuration.etag()))
     })
     .await?;
-    Ok(tagged(&etag, Json(objects)))
+    Ok(tagged(&etag, ([(header::CONTENT_TYPE, "application/json")], objects)))
 }
 
 async fn read(State(appliance): Asked, kind: &'static str, names: Names) -> Answer {
@@ -341,6 +350,9 @@ async fn transaction(
 ) -> Answer {
     let wanted = r#"{"changes": [{"do": "create", "kind": "...", "object": {...}}, ...]}"#;
     let Transaction { changes, confirm_within_ms } = answer::json(&headers, body, wanted).await?;
+    if changes.len() > CHANGES_MAX {
+        return Err(refused(RefusalKind::BadRequest, format!("{CHANGES_MAX} changes at most are made at once")));
+    }
     let confirm_within = confirm_within(confirm_within_ms.map(Duration::from_millis))?;
     let amendment = Amendment { changes, if_match: tags(&headers)?, who: user.name(), confirm_within };
     about.is(&amendment.in_words());

@@ -28,7 +28,7 @@ use crate::generation::trial::{Before, Trial};
 use crate::generation::{Place, Proposal, trial};
 use crate::health::targets;
 use crate::log_format;
-use crate::progress::{Step, Told};
+use crate::progress::{Step, Told, Under};
 use crate::redirection::{Asked, Outcome, wanted};
 use crate::status::{Applied, AppliedPolicy, How, PolicyStatus, Refusal, RefusalKind, Standing};
 
@@ -56,6 +56,9 @@ fn on_trial(trial: &Trial) -> Refusal {
     Refusal::new(RefusalKind::Conflict, message)
 }
 
+/// A text made of another, read and checked, and the kinds and names of the objects it was made for.
+type Made = (Proposal, Checked, Vec<(String, String)>);
+
 /// A policy that every worker has, and what is still heard of services that others direct here.
 struct InForce {
     applied: Applied,
@@ -65,7 +68,8 @@ struct InForce {
 impl InForce {
     /// Waits until the hook was run for each of these services; nobody's turn to change something waits for that. The policy
     /// stays in force whatever comes of it: its other services have clients already.
-    fn with_all_directed_here(self) -> Result<Applied, Refusal> {
+    fn with_all_directed_here(self, under: &Under) -> Result<Applied, Refusal> {
+        under.at(Step::Redirecting);
         let Self { applied, redirected } = self;
         match redirected.wait() {
             Ok(()) => Ok(applied),
@@ -89,21 +93,39 @@ impl Running {
     /// Puts a proposal in force, in its turn.
     pub(super) fn put_in_force(&self, proposal: &Proposal) -> Result<Applied, Refusal> {
         let turn = self.turns.draw();
-        let _under = self.progress.begin();
+        let under = self.progress.begin();
         let checked = proposal.check()?;
         turn.wait();
         self.refuse_on_trial()?;
-        let changed = self.change(&turn, proposal, checked)?;
+        let changed = self.change(&turn, &under, proposal, checked)?;
         drop(turn);
-        self.progress.at(Step::Redirecting);
-        changed.with_all_directed_here()
+        changed.with_all_directed_here(&under)
     }
 
-    /// Puts the text in force with some of its objects changed. What it is made of is looked at when its turn has come, so
-    /// that whatever came before is in it.
+    /// Puts the text in force with some of its objects changed. That is made and checked before its turn has come; then it is
+    /// made anew where another text is in force, so that whatever came before is in it.
     pub(super) fn put_amended_in_force(&self, amendment: &Amendment) -> Result<Amended, Refusal> {
+        let under = self.progress.begin();
+        let on = self.configuration();
+        let mut made = self.amended(amendment, &on)?;
         let turn = self.undisturbed_turn()?;
-        let (text, left) = amendment.carried_out(&self.configuration())?;
+        let now = self.configuration();
+        if !Arc::ptr_eq(&on.text, &now.text) {
+            made = self.amended(amendment, &now)?;
+        }
+        let (proposal, checked, left) = made;
+        let changed = self.change(&turn, &under, &proposal, checked)?;
+        drop(turn);
+        let applied = changed.with_all_directed_here(&under)?;
+        let after = Configuration::new(proposal.text.into());
+        // Of one that a later change of the same amendment has removed nothing is left.
+        let objects = left.iter().filter_map(|(kind, name)| after.object(kind, name).ok()).collect();
+        Ok(Amended { applied, objects })
+    }
+
+    /// What becomes of a text, and the names of the objects that were changed and are there yet.
+    fn amended(&self, amendment: &Amendment, on: &Configuration) -> Result<Made, Refusal> {
+        let (text, left) = amendment.carried_out(on)?;
         let before = self.before();
         let proposal = Proposal {
             how: How::Amend,
@@ -112,13 +134,7 @@ impl Running {
             ..Proposal::apply(&text, &before.source, &amendment.who)
         };
         let checked = proposal.check()?;
-        let changed = self.change(&turn, &proposal, checked)?;
-        drop(turn);
-        let applied = changed.with_all_directed_here()?;
-        let after = Configuration { generation: applied.generation, text: text.into() };
-        // Of one that a later change of the same amendment has removed nothing is left.
-        let objects = left.iter().filter_map(|(kind, name)| after.object(kind, name).ok()).collect();
-        Ok(Amended { applied, objects })
+        Ok((proposal, checked, left))
     }
 
     /// Waits for the turn to change tables; not while a generation is on trial, which nothing may be built on.
@@ -146,6 +162,7 @@ impl Running {
 
     /// Brings an earlier generation's text back: the one on trial gives way, else `wanted`, else the one before.
     pub(super) fn go_back(&self, wanted: Option<u64>, who: &str) -> Result<Applied, Refusal> {
+        let under = self.progress.begin();
         let turn = self.turns.wait();
         let on_trial = match &lock(&self.state).trial {
             Some(trial) if wanted.is_some_and(|wanted| wanted != trial.before.generation) => {
@@ -157,7 +174,7 @@ impl Running {
         if let Some((generation, before)) = on_trial {
             let changed = self.put_back(&turn, &before, generation, (How::Rollback, who))?;
             drop(turn);
-            return changed.with_all_directed_here();
+            return changed.with_all_directed_here(&under);
         }
         let not_kept = |what: &str| {
             Refusal::new(RefusalKind::NotFound, format!("{what}; `millrace show policy` lists those that are kept"))
@@ -167,7 +184,7 @@ impl Running {
                 self.ledger.get(wanted).ok_or_else(|| not_kept(&format!("generation {wanted} is not kept")))?
             }
             None => {
-                let in_force = Arc::clone(&lock(&self.state).text);
+                let in_force = Arc::clone(&lock(&self.state).objects.text);
                 let before = self.ledger.before(&in_force).map_err(failed)?;
                 before.ok_or_else(|| not_kept("there is no generation before the one in force"))?
             }
@@ -183,9 +200,9 @@ impl Running {
             confirm_within: None,
         };
         let checked = proposal.check()?;
-        let changed = self.change(&turn, &proposal, checked)?;
+        let changed = self.change(&turn, &under, &proposal, checked)?;
         drop(turn);
-        changed.with_all_directed_here()
+        changed.with_all_directed_here(&under)
     }
 
     /// The time of a trial is over: unless it was confirmed or taken back meanwhile, the policy before comes back.
@@ -207,11 +224,17 @@ impl Running {
         let generation = self.ledger.policy_in_force();
         let source = self.ledger.get(generation).map(|record| record.source).unwrap_or_default();
         let state = lock(&self.state);
-        let (policy, text) = (Arc::clone(&state.policy), Arc::clone(&state.text));
+        let (policy, text) = (Arc::clone(&state.policy), Arc::clone(&state.objects.text));
         Before { generation, policy, text, source, sources: Arc::clone(&state.snapshot.sources) }
     }
 
-    fn change(&self, turn: &Place<'_>, proposal: &Proposal, checked: Checked) -> Result<InForce, Refusal> {
+    fn change(
+        &self,
+        turn: &Place<'_>,
+        under: &Under,
+        proposal: &Proposal,
+        checked: Checked,
+    ) -> Result<InForce, Refusal> {
         let before = self.before();
         let warnings = checked.warnings.iter().map(ToString::to_string).collect();
         let is_the_same = *before.text == *proposal.text;
@@ -230,8 +253,8 @@ impl Running {
         }
         let generation = self.ledger.next();
         let policy = Arc::new(checked.policy);
-        let snapshot = self.compiled(&policy, generation).map_err(failed)?;
-        self.progress.at(Step::Storing);
+        let snapshot = self.compiled(&policy, generation, under).map_err(failed)?;
+        under.at(Step::Storing);
         self.ledger.intend(proposal.record(generation, Standing::Pending), &proposal.text).map_err(failed)?;
         if let Some(within) = proposal.confirm_within {
             let this = self.this.clone();
@@ -246,7 +269,7 @@ impl Running {
             })?;
             lock(&self.state).trial = Some(trial);
         }
-        self.progress.at(Step::Publishing);
+        under.at(Step::Publishing);
         let moved_on = self.enact(Arc::clone(&policy), proposal.text.as_str().into(), snapshot)?;
         let in_time = moved_on.recv_timeout(PATIENCE).is_ok();
         self.tell_of(generation);
@@ -331,9 +354,9 @@ impl Running {
         state.redirections.as_ref().map_or(Outcome::NONE, |redirections| redirections.want(wanted(policy), of))
     }
 
-    fn compiled(&self, policy: &Policy, generation: u64) -> Result<Snapshot, String> {
+    fn compiled(&self, policy: &Policy, generation: u64, under: &Under) -> Result<Snapshot, String> {
         let lists = blocklist::compile(&policy.blocklists, Some(self.snapshot().sources.blocklists()))?;
-        let tables = Told { tables: &*self.fixed.tables, progress: &self.progress };
+        let tables = Told { tables: &*self.fixed.tables, under };
         self.compiled_with(lists, policy, generation, &tables)
     }
 
@@ -376,7 +399,7 @@ impl Running {
                 prober.watch(targets(&policy));
             }
             state.end_probation_beside(&policy);
-            (state.policy, state.text, state.snapshot) = (policy, text, Arc::clone(&snapshot));
+            (state.policy, state.objects, state.snapshot) = (policy, Configuration::new(text), Arc::clone(&snapshot));
             self.ledger.in_force(snapshot.generation.get());
         }
         self.hand_over(snapshot, neighbors, removed)

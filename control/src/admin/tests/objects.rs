@@ -12,7 +12,7 @@ fn rule(name: &str) -> Value {
 fn objects_are_listed_read_added_changed_and_removed() {
     let served = Served::new();
     let listed = served.get("config/firewall.rule");
-    assert_eq!((listed.status, listed.header("etag")), (200, Some("\"g1\"")));
+    assert_eq!((listed.status, served.get("config/port").header("etag")), (200, listed.header("etag")));
     let before = listed.document.as_array().unwrap().len();
     let created = served.send("POST", "config/firewall.rule?before=clients-to-shop", "", &rule("dns"));
     assert_eq!((created.status, created.document["generation"].as_u64()), (201, Some(2)), "{created:?}");
@@ -140,6 +140,8 @@ fn a_transaction_is_one_generation_or_none() {
         {"do": "merge", "kind": "virtual_service.backend", "name": "shop/shop-a", "object": {"weight": 9}, "if_match": "*"},
         {"do": "move", "kind": "firewall.rule", "name": "dns", "before": "clients-to-shop", "if_match": "*"},
     ]});
+    let tag = || format!("If-Match: {}\r\n", served.get("config/port").header("etag").unwrap());
+    let first = tag();
     let done = served.send("POST", "transaction", "", &changes);
     assert_eq!((done.status, done.document["generation"].as_u64()), (200, Some(2)), "{done:?}");
     let text = served.text();
@@ -148,9 +150,9 @@ fn a_transaction_is_one_generation_or_none() {
     assert!(again.document["detail"].as_str().unwrap().starts_with("change 1: "), "{again:?}");
     let delete = json!({"changes": [{"do": "delete", "kind": "firewall.rule", "name": "dns"}]});
     assert_eq!(served.send("POST", "transaction", "", &delete).status, 428);
-    assert_eq!(served.send("POST", "transaction", "If-Match: \"g1\"\r\n", &delete).status, 412);
+    assert_eq!(served.send("POST", "transaction", &first, &delete).status, 412);
     let trial = json!({"changes": delete["changes"], "confirm_within_ms": 60_000});
-    let tried = served.send("POST", "transaction", "If-Match: \"g2\"\r\n", &trial);
+    let tried = served.send("POST", "transaction", &tag(), &trial);
     assert_eq!((tried.status, &tried.document["confirm_within_ms"]), (200, &json!(60_000)), "{tried:?}");
     assert_eq!(
         served.send("POST", "config/firewall.rule", "", &rule("more")).status,
@@ -159,6 +161,23 @@ fn a_transaction_is_one_generation_or_none() {
     );
     assert_eq!(served.call("POST", "rollback", "", "").status, 200);
     assert_eq!(served.text(), text);
+    let many = json!({"changes": vec![delete["changes"][0].clone(); 1_001]});
+    let refused = served.send("POST", "transaction", "If-Match: *\r\n", &many);
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.document["detail"], "1000 changes at most are made at once");
+}
+
+/// Nothing says that a change is under way when none is, whichever way it came and however it ended.
+#[test]
+fn no_change_is_under_way_once_it_has_ended() {
+    let served = Served::new();
+    let idle = || assert_eq!(served.get("progress").document, Value::Null);
+    assert_eq!(served.send("POST", "config/firewall.rule", "", &rule("dns")).status, 201);
+    idle();
+    assert_eq!(served.send("POST", "config/firewall.rule", "", &json!({"name": "x"})).status, 422);
+    idle();
+    assert_eq!(served.call("POST", "rollback", "", "").status, 200);
+    idle();
 }
 
 /// API-08: what many changed at once is what some order of their changes makes, and nobody's change is lost.

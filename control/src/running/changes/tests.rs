@@ -298,7 +298,7 @@ fn of_a_hundred_changes_at_once_each_has_its_turn() {
     let (last, generation) = *done.last().unwrap();
     let current = bench.appliance.policy().current;
     assert_eq!((current.source, current.generation), (last.to_string(), generation));
-    assert_eq!(*lock(&bench.appliance.state).text, *commented(last));
+    assert_eq!(*lock(&bench.appliance.state).objects.text, *commented(last));
     assert_eq!(bench.appliance.snapshot().generation.get(), generation);
 }
 
