@@ -44,7 +44,7 @@ pub struct IcmpMatch {
 }
 
 /// One rule of the firewall.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The operator's name for it, unique in the policy.
     pub name: String,

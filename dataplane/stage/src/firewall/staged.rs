@@ -2,9 +2,10 @@
 //! sees of them is how often each would have decided, and how often otherwise than was decided.
 //!
 //! Part of a [`Ruleset`](super::Ruleset), which asks it where anything is staged. Shared by the workers; they change nothing
-//! but counters, which go on from the rules staged before, by name.
+//! but counters, which go on from the same rules staged before.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +27,8 @@ pub struct Staged {
 struct Tried {
     name: String,
     action: Action,
+    /// Of all that is written in it.
+    hash: u64,
     /// Whether it is one of those that are new or otherwise than in force.
     staged: bool,
     tally: Arc<Tally>,
@@ -59,7 +62,7 @@ pub struct StagedCounts<'a> {
 
 impl Staged {
     /// Rules as they would be, first match wins; `staged` tells of each whether it is on probation. `classifier` was built of
-    /// the same rules in the same order.
+    /// the same rules in the same order. What `previous` has counted of rules that say the same goes on.
     #[must_use]
     pub fn new(
         rules: Vec<Rule>,
@@ -68,15 +71,15 @@ impl Staged {
         classifier: Box<dyn Classifier>,
         previous: Option<&Self>,
     ) -> Self {
-        let before: HashMap<&str, &Arc<Tally>> =
-            previous.iter().flat_map(|it| &it.rules).map(|rule| (rule.name.as_str(), &rule.tally)).collect();
-        let tried = |rule: Rule| Tried {
-            staged: staged(&rule),
-            tally: before.get(rule.name.as_str()).map(|&tally| Arc::clone(tally)).unwrap_or_default(),
-            action: rule.action,
-            name: rule.name,
+        let before: HashMap<u64, &Arc<Tally>> =
+            previous.iter().flat_map(|it| &it.rules).map(|rule| (rule.hash, &rule.tally)).collect();
+        let tried = |rule: Rule| {
+            let hash = hash(&rule);
+            let tally = before.get(&hash).map(|&tally| Arc::clone(tally)).unwrap_or_default();
+            Tried { staged: staged(&rule), tally, hash, action: rule.action, name: rule.name }
         };
-        let default_tally = previous.map(|it| Arc::clone(&it.default_tally)).unwrap_or_default();
+        let as_before = previous.filter(|it| it.default == default);
+        let default_tally = as_before.map(|it| Arc::clone(&it.default_tally)).unwrap_or_default();
         Self { rules: rules.into_iter().map(tried).collect(), default, default_tally, classifier }
     }
 
@@ -116,6 +119,12 @@ impl Staged {
         let names: usize = self.rules.iter().map(|rule| rule.name.len()).sum();
         size_of_val(&*self.rules) + names + size_of::<Tally>() * self.rules.len() + self.classifier.memory()
     }
+}
+
+fn hash(rule: &Rule) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    rule.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Tally {

@@ -220,6 +220,31 @@ fn staged_rules_are_counted_beside_those_in_force() {
     assert!(again.staged().unwrap().memory() > 0 && again.memory() > plain.memory());
 }
 
+/// What was counted of a rule is not another's of the same name.
+#[test]
+fn staged_rules_that_say_something_else_begin_to_count_anew() {
+    let tried = |rules: Vec<Rule>, default, previous: Option<&Staged>| {
+        let classifier = Box::new(Linear::new(&rules));
+        Staged::new(rules, |_| true, default, classifier, previous)
+    };
+    let from = |last: u8| vec![format!("198.51.100.{last}/32").parse().unwrap()];
+    let rules = |other: u8| {
+        vec![
+            Rule { source: from(1), ..rule("same", Action::Deny) },
+            Rule { source: from(other), ..rule("other", Action::Deny) },
+        ]
+    };
+    let counted = in_force(Vec::new(), None).with_staged(Some(tried(rules(2), Action::Allow, None)));
+    judged(&counted, &[1, 1, 2, 3].map(from_source), NOW);
+    let before = counted.staged();
+    let hits = |staged: &Staged| {
+        staged.counts().map(|rule| rule.hits).chain([staged.default_counts().hits]).collect::<Vec<_>>()
+    };
+    assert_eq!(hits(before.unwrap()), [2, 1, 1]);
+    assert_eq!(hits(&tried(rules(2), Action::Allow, before)), [2, 1, 1]);
+    assert_eq!(hits(&tried(rules(3), Action::Deny, before)), [2, 0, 0]);
+}
+
 /// A limit that is used up is not what the rules differ in.
 #[test]
 fn what_a_limit_turns_away_counts_as_let_in() {
