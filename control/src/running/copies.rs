@@ -1,5 +1,7 @@
 //! Sessions for a reader, as workers copy them: a few batches at a time, however many there are.
 
+use std::time::Duration;
+
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use worker::SessionRecord;
 
@@ -12,6 +14,12 @@ use crate::status::{Refusal, RefusalKind, SessionStatus};
 
 /// Batches of copies that wait for a reader.
 pub(super) const BATCHES: usize = 4;
+
+/// How long it is waited for the first of them: others may be reading, one after the other.
+pub(super) const TURN_WITHIN: Duration = Duration::from_secs(8);
+
+/// What is said when none has come by then.
+pub(super) const OTHERS_READ: &str = "others are reading the sessions, or the workers do not answer; ask again";
 
 /// What is copied, and how much of it is wanted yet.
 struct Copies {
@@ -27,22 +35,23 @@ impl Running {
         let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
         self.fixed.requests.send(Request::Sessions(reader)).map_err(gone)?;
         let mut copies = Copies { batches, wanted: wanted.clone(), left: limit };
-        let mut first = Some(copies.next()?);
-        Ok(Box::new(move || first.take().map_or_else(|| copies.next(), Ok)))
+        let mut first = Some(copies.next(TURN_WITHIN, OTHERS_READ)?);
+        let mut next = move || copies.next(PATIENCE, "the workers do not answer");
+        Ok(Box::new(move || first.take().map_or_else(&mut next, Ok)))
     }
 }
 
 impl Copies {
-    /// The next of them, nothing at the end.
-    fn next(&mut self) -> Result<Option<Vec<SessionStatus>>, Refusal> {
+    /// The next of them, nothing at the end; when none has come `within` this time, `why`.
+    fn next(&mut self, within: Duration, why: &str) -> Result<Option<Vec<SessionStatus>>, Refusal> {
         if self.left == 0 {
             return Ok(None);
         }
-        let records = self.batches.recv_timeout(PATIENCE).map_err(|error| {
+        let records = self.batches.recv_timeout(within).map_err(|error| {
             Refusal::new(
                 RefusalKind::Busy,
                 match error {
-                    RecvTimeoutError::Timeout => "the workers do not answer",
+                    RecvTimeoutError::Timeout => why,
                     RecvTimeoutError::Disconnected => "the sessions could not be copied to the end; ask again",
                 },
             )

@@ -11,7 +11,7 @@ use units::{Nanos, PortId, TenantId};
 use wire::{Content, Facts, MacAddr, Transport, Verify, dissect};
 use worker::{Ends, SessionRecord, Snapshot};
 
-use super::copies::BATCHES;
+use super::copies::{BATCHES, OTHERS_READ, TURN_WITHIN};
 use super::present::{Present, begins_anew, protocol_of};
 use super::{PATIENCE, Running, lock};
 use crate::admin::Feed;
@@ -120,9 +120,8 @@ impl Running {
         let gone = |_| Refusal::new(RefusalKind::Failed, "the control thread has ended");
         self.fixed.requests.send(Request::Sessions(reader)).map_err(gone)?;
         loop {
-            let records = batches
-                .recv_timeout(PATIENCE)
-                .map_err(|_| Refusal::new(RefusalKind::Busy, "the workers do not answer"))?;
+            let records =
+                batches.recv_timeout(TURN_WITHIN).map_err(|_| Refusal::new(RefusalKind::Busy, OTHERS_READ))?;
             if records.is_empty() {
                 return Ok(found);
             }

@@ -59,6 +59,11 @@ impl<T> Rounds<T> {
         self.queue.front_mut()
     }
 
+    /// Rounds that wait for the one under way.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len().saturating_sub(1)
+    }
+
     /// The round under way, if that is the one with this number: an answer to another comes too late.
     pub(super) fn numbered(&mut self, request: u64) -> Option<&mut Round<T>> {
         self.current().filter(|round| round.request == request)

@@ -221,6 +221,39 @@ fn a_reader_that_has_enough_makes_way_for_the_next() {
     assert_eq!(heard(&second), (4, true));
 }
 
+/// API-04: whoever reads slowly is waited for as long as nobody else has to, and then for a bounded time in all.
+#[test]
+fn a_slow_reader_holds_others_up_for_so_long_and_no_longer() {
+    let mut bench = Bench::new(1, 64);
+    let (reader, slow) = bounded(1);
+    bench.ask(Request::Sessions(reader));
+    let second = |bench: &mut Bench| {
+        if let Some(dump) = bench.dump(0) {
+            bench.dumped(0, dump, 1, Cursor::V4(256));
+        }
+        bench.clock.advance(Nanos::from_secs(1));
+        bench.pass();
+    };
+    for number in 0..100 {
+        second(&mut bench);
+        if number % 4 == 3 {
+            slow.try_recv().expect("it goes on");
+        }
+    }
+    let next = bench.walk();
+    let mut waited = 0;
+    while heard(&next).0 == 0 {
+        second(&mut bench);
+        waited += 1;
+        if waited % 4 == 3 {
+            let _ = slow.try_recv();
+        }
+        assert!(waited <= 8, "the next one waits for its turn");
+    }
+    while slow.try_recv().is_ok() {}
+    assert!(matches!(slow.try_recv(), Err(TryRecvError::Disconnected)));
+}
+
 #[test]
 fn a_walk_that_is_cut_short_does_not_look_complete() {
     let mut bench = Bench::new(1, 64);

@@ -1,6 +1,6 @@
 //! Copies of all sessions for whoever asks, batch by batch. A worker is lent its buffer again when the reader has taken what was in it:
 //! however many sessions there are, and however slowly they are read, a few batches are all that waits. Who takes nothing for
-//! too long is cut off, since others wait for their turn.
+//! too long is cut off, and so is who holds up others, the sooner the more they are.
 
 use std::collections::VecDeque;
 
@@ -16,6 +16,9 @@ pub(super) const BATCH: usize = 2_048;
 /// How long a reader may take nothing.
 const READ_WITHIN: Nanos = Nanos::from_secs(10);
 
+/// How long one may hold up another, in all; of several that wait each has its part of it.
+const HOLDS_UP_FOR: Nanos = Nanos::from_secs(5);
+
 /// A walk over all workers' sessions.
 #[derive(Debug)]
 pub(super) struct Walk {
@@ -25,6 +28,10 @@ pub(super) struct Walk {
     kept: VecDeque<(usize, Box<Dump>)>,
     /// Since when there is none.
     stalled: Option<Nanos>,
+    /// For how long that was so while others waited, in all.
+    held_up: Nanos,
+    /// When that was last looked at, while there is no room.
+    looked: Option<Nanos>,
 }
 
 /// What becomes of a worker whose copies were looked at.
@@ -40,14 +47,14 @@ enum Next {
 impl Walk {
     /// A walk for this reader.
     pub(super) const fn new(reader: Sender<Vec<SessionRecord>>) -> Self {
-        Self { reader: Some(reader), kept: VecDeque::new(), stalled: None }
+        Self { reader: Some(reader), kept: VecDeque::new(), stalled: None, held_up: Nanos::ZERO, looked: None }
     }
 
     /// Hands a worker's copies out. Behind those of the last worker comes an empty batch: that was all.
-    fn hand_out(&mut self, dump: &mut Dump, last: bool, now: Nanos) -> Next {
+    fn hand_out(&mut self, dump: &mut Dump, last: bool, waiting: usize, now: Nanos) -> Next {
         let records = core::mem::take(&mut dump.records);
         if !records.is_empty()
-            && let Some(back) = self.send(records, now)
+            && let Some(back) = self.send(records, waiting, now)
         {
             dump.records = back;
             return Next::Waits;
@@ -55,19 +62,24 @@ impl Walk {
         if self.reader.is_some() && dump.cursor != Cursor::Done {
             return Next::GoesOn;
         }
-        if last && self.send(Vec::new(), now).is_some() { Next::Waits } else { Next::IsThrough }
+        if last && self.send(Vec::new(), waiting, now).is_some() { Next::Waits } else { Next::IsThrough }
     }
 
     /// Gives the reader a batch; it comes back when there is no room for it. Without a reader it is gone.
-    fn send(&mut self, batch: Vec<SessionRecord>, now: Nanos) -> Option<Vec<SessionRecord>> {
+    fn send(&mut self, batch: Vec<SessionRecord>, waiting: usize, now: Nanos) -> Option<Vec<SessionRecord>> {
         match self.reader.as_ref()?.try_send(batch) {
             Ok(()) => {
-                self.stalled = None;
+                (self.stalled, self.looked) = (None, None);
                 return None;
             }
             Err(TrySendError::Full(batch)) => {
                 let since = *self.stalled.get_or_insert(now);
-                if now.since(since) < READ_WITHIN {
+                let looked = self.looked.replace(now).unwrap_or(now);
+                if waiting > 0 {
+                    self.held_up = self.held_up + now.since(looked);
+                }
+                let holds_up_for = HOLDS_UP_FOR.get() / waiting.max(1) as u64;
+                if now.since(since) < READ_WITHIN && self.held_up.get() < holds_up_for {
                     return Some(batch);
                 }
             }
@@ -99,10 +111,11 @@ impl<C: Clock> Steward<C> {
     /// Hands out what was copied, as far as the reader of the walk under way takes it.
     pub(super) fn hand_out(&mut self) {
         let now = self.clock.now();
-        while let Some(round) = self.walks.current()
-            && let Some((position, mut dump)) = round.errand.kept.pop_front()
-        {
-            match round.errand.hand_out(&mut dump, round.running == 1, now) {
+        loop {
+            let waiting = self.walks.waiting();
+            let Some(round) = self.walks.current() else { return };
+            let Some((position, mut dump)) = round.errand.kept.pop_front() else { return };
+            match round.errand.hand_out(&mut dump, round.running == 1, waiting, now) {
                 Next::Waits => return round.errand.kept.push_front((position, dump)),
                 Next::GoesOn => {
                     dump.records.reserve_exact(BATCH);
