@@ -73,6 +73,12 @@ pub enum ClientError {
         /// What was odd.
         what: String,
     },
+    /// What it had begun to answer has no end.
+    #[error("the answer of the appliance at {} broke off; ask again", path.display())]
+    BrokenOff {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The appliance refused, and nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -232,18 +238,19 @@ impl Client {
         self.change("flush", target)
     }
 
-    /// Hears what happens until the appliance stops.
+    /// Hears what happens until the appliance stops, or what is told has nowhere to go.
     ///
     /// # Errors
-    /// [`ClientError`].
-    pub fn events(&self, tell: &mut dyn FnMut(Told)) -> Result<(), ClientError> {
+    /// [`ClientError`], and what `tell` says.
+    pub fn events(&self, tell: &mut dyn FnMut(Told) -> io::Result<()>) -> Result<(), ClientError> {
         let mut line = Vec::new();
         self.listen("/api/v1/events", &mut |bytes| {
             for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
                 line.extend_from_slice(piece);
                 if piece.ends_with(b"\n") {
                     if let Some(data) = line.strip_prefix(b"data:") {
-                        tell(serde_json::from_slice(data).map_err(|error| self.odd(&error))?);
+                        tell(serde_json::from_slice(data).map_err(|error| self.odd(&error))?)
+                            .map_err(ClientError::File)?;
                     }
                     line.clear();
                 }
@@ -255,13 +262,13 @@ impl Client {
     /// The ways of packets as they pass, one document a line, each given to `tell` as it comes.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`], and what `tell` says.
     pub fn trace(
         &self,
         wanted: &PacketPattern,
         count: usize,
         span: Duration,
-        tell: &mut dyn FnMut(TraceNews),
+        tell: &mut dyn FnMut(TraceNews) -> io::Result<()>,
     ) -> Result<(), ClientError> {
         let wanted = query(&wanted.to_string());
         let call = format!("/api/v1/trace?count={count}&seconds={}&match={wanted}", span.as_secs());
@@ -272,7 +279,7 @@ impl Client {
                 if piece.ends_with(b"\n") {
                     let news = serde_json::from_slice(&line).map_err(|error| self.odd(&error))?;
                     line.clear();
-                    tell(news);
+                    tell(news).map_err(ClientError::File)?;
                 }
             }
             Ok(())
@@ -309,20 +316,22 @@ impl Client {
         self.call(Method::POST, "/api/v1/trace/packets", body.into(), APPLIED_WITHIN)
     }
 
-    /// An answer that goes on, piece by piece as it comes. It ends when the appliance ends it.
+    /// An answer that goes on, piece by piece as it comes. Its beginning comes at once; it ends when the appliance ends it.
     fn listen(&self, call: &str, hear: &mut dyn FnMut(&[u8]) -> Result<(), ClientError>) -> Result<(), ClientError> {
         self.runtime.block_on(async {
             let (mut sender, connection) = self.connect().await?;
             let request = self.request(Method::GET, call, Bytes::new())?;
             let listening = async {
-                let (head, mut body) =
-                    sender.send_request(request).await.map_err(|error| self.odd(&error))?.into_parts();
+                let limit = ANSWERED_WITHIN;
+                let begun = tokio::time::timeout(limit, sender.send_request(request)).await;
+                let begun = begun.map_err(|_| ClientError::Silent { path: self.path.clone(), limit })?;
+                let (head, mut body) = begun.map_err(|error| self.odd(&error))?.into_parts();
                 if !head.status.is_success() {
                     let answer = body.collect().await.map_err(|error| self.odd(&error))?.to_bytes();
                     return Err(self.refusal(head.status, &answer));
                 }
                 while let Some(frame) = body.frame().await {
-                    let frame = frame.map_err(|error| self.odd(&error))?;
+                    let frame = frame.map_err(|_| ClientError::BrokenOff { path: self.path.clone() })?;
                     if let Some(bytes) = frame.data_ref() {
                         hear(bytes)?;
                     }
@@ -448,6 +457,22 @@ mod tests {
         // Left behind by a process that died.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(matches!(client.show::<serde_json::Value>("ports").unwrap_err(), ClientError::NotRunning { .. }));
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_told_as_such() {
+        use std::io::{Read, Write};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 16]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[\n\r\n").unwrap();
+        });
+        let error = Client::new(&path).unwrap().sessions(&SessionMatch::default(), 7).unwrap_err();
+        assert!(matches!(error, ClientError::BrokenOff { .. }), "{error}");
+        served.join().unwrap();
     }
 
     #[test]

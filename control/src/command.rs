@@ -4,7 +4,7 @@ mod progress_bar;
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,12 @@ impl std::fmt::Debug for Console<'_> {
 impl Console<'_> {
     /// A reader that went away (`| head`) is no failure.
     fn print(&mut self, text: &str) {
-        let _ = writeln!(self.answers, "{text}");
+        let _ = self.tell(text);
+    }
+
+    /// The same of an answer that goes on, which ends when nobody reads it.
+    fn tell(&mut self, text: &str) -> std::io::Result<()> {
+        writeln!(self.answers, "{text}")
     }
 
     fn complain(&mut self, text: &str) {
@@ -244,9 +249,17 @@ fn change(
 /// Until the appliance stops.
 fn events(socket: Option<PathBuf>, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
     let mut tell = |told: Told| {
-        console.print(&if json { serde_json::to_string(&told).unwrap_or_default() } else { render::event(&told) });
+        console.tell(&if json { serde_json::to_string(&told).unwrap_or_default() } else { render::event(&told) })
     };
-    client(socket)?.events(&mut tell).map_err(explained)
+    read_to_the_end(client(socket)?.events(&mut tell))
+}
+
+/// An answer that goes on has ended; that its reader went away is no failure.
+fn read_to_the_end(ended: Result<(), ClientError>) -> Result<(), Failure> {
+    match ended {
+        Err(ClientError::File(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        ended => ended.map_err(explained),
+    }
 }
 
 /// Follows packets as they pass, or asks about some that are only supposed.
@@ -258,14 +271,16 @@ fn trace(socket: Option<PathBuf>, traced: Traced, console: &mut Console<'_>) -> 
         (None, Some(file)) => supposed(&file, port.as_deref(), count)?,
         (None, None) => {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
-            return client
-                .trace(&wanted, count, span, &mut |news| match news {
-                    news if json => console.print(&serde_json::to_string(&news).unwrap_or_default()),
-                    TraceNews::Begin => console.complain("following packets; ^C ends it"),
-                    TraceNews::Packet(packet) => console.print(&render::trace(&packet)),
-                    TraceNews::End(end) => console.print(&render::trace_end(&end)),
-                })
-                .map_err(explained);
+            let mut tell = |news| match news {
+                news if json => console.tell(&serde_json::to_string(&news).unwrap_or_default()),
+                TraceNews::Begin => {
+                    console.complain("following packets; ^C ends it");
+                    Ok(())
+                }
+                TraceNews::Packet(packet) => console.tell(&render::trace(&packet)),
+                TraceNews::End(end) => console.tell(&render::trace_end(&end)),
+            };
+            return read_to_the_end(client.trace(&wanted, count, span, &mut tell));
         }
     };
     for judged in client.suppose(&supposed).map_err(explained)? {
@@ -291,7 +306,7 @@ fn capture(socket: Option<PathBuf>, captured: Captured, console: &mut Console<'_
     if write.as_os_str() == "-" {
         let answers = &mut *console.answers;
         let mut take = |bytes: &[u8]| answers.write_all(bytes).and_then(|()| answers.flush());
-        return client.capture(&wanted, &mut take).map_err(explained);
+        return read_to_the_end(client.capture(&wanted, &mut take));
     }
     // Made only when there is something to write: a refusal leaves what was there.
     let (mut file, mut written) = (None, 0);
@@ -335,7 +350,8 @@ fn show(socket: Option<PathBuf>, what: Show, json: bool, console: &mut Console<'
             if json {
                 // As it comes: there may be millions.
                 let answers = &mut *console.answers;
-                return client.list_sessions(&wanted, limit, &mut |bytes| answers.write_all(bytes)).map_err(explained);
+                let mut take = |bytes: &[u8]| answers.write_all(bytes);
+                return read_to_the_end(client.list_sessions(&wanted, limit, &mut take));
             }
             let sessions = client.sessions(&wanted, limit).map_err(explained)?;
             console.print(&render::sessions(&sessions));

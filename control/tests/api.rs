@@ -597,7 +597,7 @@ fn sessions_are_limited_and_matched() {
     assert_eq!(count("", 1_000), 1_000);
     // API-05: what breaks off in the middle is not taken for all there is.
     let broken = client.sessions(&SessionMatch::default(), 777).unwrap_err();
-    assert!(matches!(broken, ClientError::Unintelligible { .. }), "{broken}");
+    assert!(matches!(broken, ClientError::BrokenOff { .. }), "{broken}");
     let mut lines = Vec::new();
     let mut take = |piece: &[u8]| {
         lines.extend_from_slice(piece);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::bulletin::Told;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 
 #[test]
 fn generations_and_backends_are_told_to_everybody_who_listens() {
@@ -14,7 +14,11 @@ fn generations_and_backends_are_told_to_everybody_who_listens() {
             let path = served.path();
             std::thread::spawn(move || {
                 let mut heard: Vec<Told> = Vec::new();
-                Client::new(&path).unwrap().events(&mut |told| heard.push(told)).unwrap();
+                let mut hear = |told| {
+                    heard.push(told);
+                    Ok(())
+                };
+                Client::new(&path).unwrap().events(&mut hear).unwrap();
                 heard
             })
         })
@@ -36,6 +40,21 @@ fn generations_and_backends_are_told_to_everybody_who_listens() {
         assert_eq!((&heard[1]["backend"], &heard[1]["health"]), (&json!("shop-a"), &json!("failed")));
         assert_eq!(heard[2]["how"], "rollback");
     }
+}
+
+/// A listener whose own reader has gone (`| head`) ends.
+#[test]
+fn a_listener_that_nobody_reads_ends() {
+    let served = Served::new();
+    let path = served.path();
+    let listening = std::thread::spawn(move || {
+        Client::new(&path).unwrap().events(&mut |_| Err(std::io::ErrorKind::BrokenPipe.into())).unwrap_err()
+    });
+    while served.bench.appliance.bulletin().listeners() == 0 {
+        std::thread::yield_now();
+    }
+    served.bench.fail_a_backend();
+    assert!(matches!(listening.join().unwrap(), ClientError::File(_)));
 }
 
 /// Whoever goes without a word is not kept in mind.
