@@ -139,14 +139,14 @@ fn two_customers_with_the_same_addresses_and_ports() {
     });
     for (server, url) in [("10.9.0.2", "10.9.0.2"), ("fd09::2", "[fd09::2]")] {
         for customer in &customers {
-            customer.client.must(&format!("ping -c 2 -W 3 {server}"));
-            customer.client.must(&format!("ping -c 2 -W 3 -s 4000 {server}"));
-            let page = customer.client.must(&format!("curl -sS --fail --max-time 20 {url}/"));
+            customer.client.must(&format!("ping -c 2 -W 10 {server}"));
+            customer.client.must(&format!("ping -c 2 -W 10 -s 4000 {server}"));
+            let page = customer.client.must(&format!("curl -sS --fail --max-time 60 {url}/"));
             assert!(page.starts_with(&format!("web-{} ", customer.name)), "{page}");
         }
         // Both at once, from the same port to the same port.
         let mut slow = customers.each_ref().map(|customer| {
-            let curl = "curl -sS --fail --max-time 60 --local-port 40000 -o /dev/null -w %{size_download}";
+            let curl = "curl -sS --fail --max-time 300 --local-port 40000 -o /dev/null -w %{size_download}";
             let log = lab.file(&format!("slow-{}-{}", customer.name, server.len()));
             customer.client.start(&format!("{curl} {url}/slow"), &log)
         });
