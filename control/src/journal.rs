@@ -28,6 +28,8 @@ pub fn write(notes: &Receiver<Note>, appliance: &Arc<Running>) {
     let mut told: HashMap<IpAddr, Instant> = HashMap::new();
     let mut shortages = Shortages::default();
     let mut watch = Watch::default();
+    // How things are at the start is no news, and everything else is.
+    drop(watch.look(&**appliance));
     let mut look = Instant::now() + POOLS_LOOKED_AT;
     loop {
         let note = notes.recv_deadline(look);
