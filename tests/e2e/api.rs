@@ -159,7 +159,8 @@ fn objects_are_changed_over_the_socket_and_over_tcp_under_traffic() {
     assert_eq!((policy["how"].as_str(), policy["generation"].as_u64()), (Some("amend"), Some(4)));
     let audit = appliance.output();
     assert!(audit.contains("CN=viewer (viewer) was refused POST /api/v1/config/firewall.rule"), "{audit}");
-    assert!(audit.contains("CN=admin (admin): POST /api/v1/config/firewall.rule: 201"), "{audit}");
+    let made = "CN=admin (admin): POST /api/v1/config/firewall.rule?before=clients-to-shop: 201 (\"no-telnet\")";
+    assert!(audit.contains(made), "{audit}");
     eventually(10, "the events are heard", || {
         let heard = fs::read_to_string(&events).unwrap_or_default();
         (2..=4).all(|number| heard.contains(&format!("\"event\":\"generation\",\"generation\":{number},")))
