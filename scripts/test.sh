@@ -10,7 +10,7 @@ usage() {
 usage: scripts/test.sh [--quick | --guest] [--help]
 
 Runs every test. --quick shortens the long ones: 5 restarts instead of 100, 5 seconds of iperf3 and of policies instead of
-60, 3 examples for each call of the API instead of 20, 3 seconds of fuzzing a target instead of 15. As root it also runs the end-to-end tests, and those on hugepages, which it
+60, 3 examples for each call of the API instead of 12, 3 seconds of fuzzing a target instead of 10. As root it also runs the end-to-end tests, and those on hugepages, which it
 reserves for the time being if there are none; whatever cannot run here is named with its reason. Titles say how many
 minutes have gone. A test program that does not end within 15 minutes is ended, named and counted as failed; so is the
 whole, in time for a count within 45 minutes.
@@ -21,8 +21,8 @@ The last line counts:  N passed, N failed, N skipped.  Exit status: 0 nothing fa
 TEXT
 }
 
-export MILLRACE_RESTARTS=100 MILLRACE_IPERF_SECONDS=60 MILLRACE_OPERATED_SECONDS=60 MILLRACE_SCHEMATHESIS_EXAMPLES=20
-fuzz_seconds=15 only_guest=false
+export MILLRACE_RESTARTS=100 MILLRACE_IPERF_SECONDS=60 MILLRACE_OPERATED_SECONDS=60 MILLRACE_SCHEMATHESIS_EXAMPLES=12
+fuzz_seconds=10 only_guest=false
 case "${1:-}" in
     "") ;;
     --quick)
