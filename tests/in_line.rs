@@ -1,93 +1,32 @@
 //! Two ports joined as one wire, and what is taken out of the traffic that passes: every frame leaves by the other port as
 //! it came, the firewall judges IP packets, and services are served in line (service engines, sections 2.2 and 2.3).
 
+use millrace_tests::joined::{ALLOW, EAST, GATEWAY, JOINED, ROUTER, WEST, beyond, inward, outward, passes};
 use millrace_tests::packet::{
     Packet, arp_reply, arp_request, ethernet, host, icmp, icmp_error, ip, neighbor_advertisement, ping, pong,
     solicitation, station, tcp, udp,
 };
 use millrace_tests::rig::Layout;
-use millrace_tests::{INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig, Side};
+use millrace_tests::{INSIDE, OUTSIDE, OUTSIDE_KERNEL, Rig};
 use stage::DropReason::{
     self, ArpUnwanted, BackendFailed, FirewallDenied, FirewallRejected, FragmentOverlap, IcmpErrorUnmatched,
     Malformed as Bad, NeighborDiscoveryInvalid, NoSession, SourceOwnAddress, TcpOutOfWindow, TupleInUse,
 };
 use stage::balancer::Health;
-use units::PortId;
 use wire::{MacAddr, Malformed};
 
-/// Two ports without addresses, joined, and two routed ones beside them.
-const PORTS: &str = r#"
-[appliance]
-name = "bump"
-[cores]
-control = 0
-workers = [1]
-[dpdk]
-hugepages = false
-memory = "512MiB"
-[sessions]
-capacity = 4_096
-[[port]]
-name = "outside"
-device = "net_ring0"
-zone = "wan"
-[[port]]
-name = "inside"
-device = "net_ring1"
-zone = "dmz"
-[[port]]
-name = "east"
-device = "net_ring2"
-zone = "lan"
-addresses = ["192.0.2.1/25", "2001:db8:e::1/64"]
-[[port]]
-name = "west"
-device = "net_ring3"
-zone = "lan"
-addresses = ["192.0.2.129/25", "2001:db8:f::1/64"]
-[[pair]]
-ports = ["outside", "inside"]
-"#;
-
-const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
 const WEB: &str = "[firewall]\ndefault = \"deny\"\n[[firewall.rule]]\nname = \"web\"\naction = \"allow\"\nfrom = [\"wan\"]\n\
     to = [\"dmz\"]\nprotocol = \"tcp\"\ndestination_port = [\"80\"]\n";
-
-const EAST: Side = Side::Wire(PortId::new(2));
-const WEST: Side = Side::Wire(PortId::new(3));
 
 /// A client outside and a server inside, of each family.
 const ENDS: [(&str, &str); 2] =
     [("203.0.113.7:40000", "198.51.100.80:80"), ("[2001:db8:99::7]:40000", "[2001:db8:51::80]:80")];
 
-/// Stations that no address of these tests has: routers on both sides.
-const ROUTER: MacAddr = MacAddr::new([2, 0xaa, 0, 0, 0, 1]);
-const GATEWAY: MacAddr = MacAddr::new([2, 0xbb, 0, 0, 0, 2]);
 const LLDP: MacAddr = MacAddr::new([1, 0x80, 0xc2, 0, 0, 0x0e]);
 const BRIDGES: MacAddr = MacAddr::new([1, 0x80, 0xc2, 0, 0, 0]);
 
 fn bump(more: &str) -> Rig {
-    Rig::of(&format!("{PORTS}{more}"))
-}
-
-/// On its way in, from the router outside to the gateway inside.
-fn inward(packet: Packet) -> Packet {
-    packet.source_mac(ROUTER).destination_mac(GATEWAY)
-}
-
-/// On its way out.
-fn outward(packet: Packet) -> Packet {
-    packet.source_mac(GATEWAY).destination_mac(ROUTER)
-}
-
-/// The other side of the pair.
-fn beyond(side: Side) -> Side {
-    if side == OUTSIDE { INSIDE } else { OUTSIDE }
-}
-
-/// One packet in at this side, the same bytes out at the other.
-fn passes(rig: &mut Rig, sentence: &str, side: Side, packet: &Packet) {
-    rig.case(sentence, &[(side, packet.clone())], &[(beyond(side), packet.clone())], &[]);
+    Rig::of(&format!("{JOINED}{more}"))
 }
 
 /// SE-15: frames that are no IP packets, and what neighbors say to each other, whatever the rules say of IP.
@@ -288,9 +227,9 @@ fn sessions_in_line_are_judged_again() {
         passes(&mut rig, "SYN", OUTSIDE, &inward(tcp(client, server).syn().seq(1000)));
         passes(&mut rig, "SYN-ACK", INSIDE, &outward(tcp(server, client).syn_ack(1001).seq(5000)));
         let data = inward(tcp(client, server).ack(5001).seq(1001).data(b"x"));
-        rig.publish(&format!("{PORTS}{WEB}[[firewall.rule]]\nname = \"ssh\"\naction = \"allow\"\nprotocol = \"tcp\"\ndestination_port = [\"22\"]\n"));
+        rig.publish(&format!("{JOINED}{WEB}[[firewall.rule]]\nname = \"ssh\"\naction = \"allow\"\nprotocol = \"tcp\"\ndestination_port = [\"22\"]\n"));
         passes(&mut rig, "still allowed", OUTSIDE, &data);
-        rig.publish(&format!("{PORTS}[firewall]\ndefault = \"deny\"\n"));
+        rig.publish(&format!("{JOINED}[firewall]\ndefault = \"deny\"\n"));
         rig.drops_all("no longer", &[(OUTSIDE, data)], FirewallDenied);
         assert_eq!(rig.session_count(), 0);
     }
@@ -394,7 +333,7 @@ fn at(address: &str, port: u16) -> String {
 #[test]
 fn sessions_in_line_outlive_the_process() {
     for ((client, shop, [backend, other]), (asker, asked)) in SHOPS.into_iter().zip(ENDS) {
-        let policy = format!("{PORTS}{ALLOW}{}", service(shop, "", &[backend]));
+        let policy = format!("{JOINED}{ALLOW}{}", service(shop, "", &[backend]));
         let mut rig = Rig::of(&policy);
         let mac = station(backend.parse().unwrap());
         let (virtual_end, served) = (at(shop, 80), at(backend, 80));
@@ -425,7 +364,7 @@ fn sessions_in_line_outlive_the_process() {
         let apart = policy.replace("\"inside\"", "\"within\"");
         let (rig, refused) = Rig::heir(&apart, Layout::default(), &images, units::Nanos::from_millis(300));
         assert_eq!((refused, rig.session_count()), ([("no_port", 3)].into(), 0), "another port");
-        let elsewhere = format!("{PORTS}{ALLOW}{}", service(shop, "", &[other]));
+        let elsewhere = format!("{JOINED}{ALLOW}{}", service(shop, "", &[other]));
         let (rig, refused) = Rig::heir(&elsewhere, Layout::default(), &images, units::Nanos::from_millis(300));
         assert_eq!((refused, rig.session_count()), ([("no_backend", 2)].into(), 1));
     }
@@ -477,8 +416,8 @@ fn a_service_is_served_in_line() {
 fn a_service_takes_nothing_in_before_every_worker_has_it() {
     for (client, shop, [backend, _]) in SHOPS {
         let two = Layout { workers: 2, queues: 2, ..Layout::default() };
-        let mut rig = Rig::laid_out(&format!("{PORTS}{ALLOW}"), two);
-        let served = rig.send_policy(&format!("{PORTS}{ALLOW}{}", service(shop, "", &[backend])));
+        let mut rig = Rig::laid_out(&format!("{JOINED}{ALLOW}"), two);
+        let served = rig.send_policy(&format!("{JOINED}{ALLOW}{}", service(shop, "", &[backend])));
         let from = |port: u16| client.replace("40000", &port.to_string());
         let syn = |end: &str, port| inward(tcp(&from(port), end).syn().seq(1000));
         let asked = [at(shop, 80), at(backend, 80)];
@@ -520,7 +459,7 @@ fn a_service_goes_on_while_it_gets_more_ports() {
         let two = Layout { workers: 2, queues: 2, ..Layout::default() };
         let with = |ports: &str| {
             let service = service(shop, "", &[backend]).replace("ports = [\"80\"]", &format!("ports = [{ports}]"));
-            format!("{PORTS}{ALLOW}{service}")
+            format!("{JOINED}{ALLOW}{service}")
         };
         let mut rig = Rig::laid_out(&with("\"80-81\""), two);
         let syn = |end: &str, port: u16| inward(tcp(&client.replace("40000", &port.to_string()), end).syn().seq(1000));
@@ -630,7 +569,7 @@ fn a_backend_is_asked_for_or_overheard() {
 #[test]
 fn a_failed_backend_ends_its_sessions_with_their_next_packet() {
     let (client, shop, [backend, other]) = SHOPS[0];
-    let with_address = PORTS.replace("zone = \"dmz\"\n", "zone = \"dmz\"\naddresses = [\"198.51.100.1/24\"]\n");
+    let with_address = JOINED.replace("zone = \"dmz\"\n", "zone = \"dmz\"\naddresses = [\"198.51.100.1/24\"]\n");
     let shop_text = service(shop, "algorithm = \"round-robin\"", &[backend, other]).replace("\"none\"", "\"tcp\"");
     let mut rig = Rig::of(&format!("{with_address}{ALLOW}{shop_text}"));
     let mac = station(backend.parse().unwrap());
@@ -653,8 +592,8 @@ fn a_failed_backend_ends_its_sessions_with_their_next_packet() {
 /// others direct here: only in the first case does the appliance answer for the address.
 #[test]
 fn own_address_and_external_stand_beside_inline() {
-    let ports =
-        PORTS.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]\n");
+    let ports = JOINED
+        .replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]\n");
     let own = service("198.51.100.2", "attract = \"own-address\"", &["192.0.2.11"]);
     let external = service("198.51.100.3", "attract = \"external\"", &["192.0.2.12"]);
     let line = service("198.51.100.10", "", &["198.51.100.21"]);
@@ -684,8 +623,8 @@ fn own_address_and_external_stand_beside_inline() {
 /// nothing they say changes what the appliance knows of its own neighbors.
 #[test]
 fn who_has_the_appliances_address_in_a_vlan_is_left_alone() {
-    let ports =
-        PORTS.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]\n");
+    let ports = JOINED
+        .replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]\n");
     let mut rig = Rig::of(&format!("{ports}{ALLOW}"));
     rig.overhear();
     let (own, host, own6, host6) = ("198.51.100.1", "198.51.100.7", "2001:db8:51::1", "2001:db8:51::7");
@@ -714,8 +653,8 @@ fn who_has_the_appliances_address_in_a_vlan_is_left_alone() {
 /// conversations, with the same ends and ports (its probes, its routing protocols): those come first.
 #[test]
 fn nothing_in_a_vlan_keeps_the_appliance_from_its_own_conversations() {
-    let ports =
-        PORTS.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]\n");
+    let ports = JOINED
+        .replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\", \"2001:db8:51::1/64\"]\n");
     for (own, far) in [("198.51.100.1", "198.51.100.7"), ("2001:db8:51::1", "2001:db8:51::7")] {
         let mut rig = Rig::of(&format!("{ports}{ALLOW}"));
         rig.overhear();
@@ -740,7 +679,7 @@ fn nothing_in_a_vlan_keeps_the_appliance_from_its_own_conversations() {
 /// SE-20, SE-24: packets with the port's own MAC are routed and served there; others pass. Each packet is one or the other.
 #[test]
 fn what_is_for_the_port_itself_is_routed() {
-    let ports = PORTS.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\"]\n");
+    let ports = JOINED.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\"]\n");
     let external = service("198.51.100.3", "attract = \"external\"", &["192.0.2.12"]);
     let mut rig = Rig::of(&format!("{ports}{ALLOW}{external}"));
     let client = "198.51.100.7:40000";
@@ -801,7 +740,7 @@ fn several_workers_do_what_one_does() {
     let shops: String =
         SHOPS.iter().map(|(_, shop, backends)| service(shop, "algorithm = \"source-hash\"", backends)).collect();
     let layout = Layout { workers: 3, queues: 3, buffers: 4_096 };
-    let mut rig = Rig::laid_out(&format!("{PORTS}{ALLOW}{shops}"), layout);
+    let mut rig = Rig::laid_out(&format!("{JOINED}{ALLOW}{shops}"), layout);
     for ((client, server), (_, shop, backends)) in ENDS.into_iter().zip(SHOPS) {
         for number in 0..24 {
             let client = client.replace("40000", &format!("{}", 40_000 + number));

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 
+use millrace_tests::joined::{self, ALLOW, EAST, GATEWAY, JOINED, ROUTER, WEST, beyond, passes};
 use millrace_tests::packet::{Packet, arp_request, host, icmp_error, ping, pong, station, tcp, udp};
 use millrace_tests::rig::Layout;
 use millrace_tests::{INSIDE, OUTSIDE, Rig, Side};
@@ -12,45 +13,8 @@ use stage::DropReason::{
     TcpOutOfWindow, UnknownVlan,
 };
 use units::limits::KERNEL_SESSIONS;
-use units::{Nanos, PortId, TenantId, Tick};
-use wire::MacAddr;
+use units::{Nanos, TenantId, Tick};
 use worker::{SessionRecord, Turn};
-
-/// A trunk through the appliance, and two routed ports beside it.
-const PORTS: &str = r#"
-[appliance]
-name = "trunk"
-[cores]
-control = 0
-workers = [1]
-[dpdk]
-hugepages = false
-memory = "512MiB"
-[sessions]
-capacity = 8_192
-[[port]]
-name = "outside"
-device = "net_ring0"
-zone = "wan"
-[[port]]
-name = "inside"
-device = "net_ring1"
-zone = "dmz"
-[[port]]
-name = "east"
-device = "net_ring2"
-zone = "lan"
-addresses = ["192.0.2.1/25", "2001:db8:e::1/64"]
-[[port]]
-name = "west"
-device = "net_ring3"
-zone = "lan"
-addresses = ["192.0.2.129/25", "2001:db8:f::1/64"]
-[[pair]]
-ports = ["outside", "inside"]
-"#;
-
-const ALLOW: &str = "[firewall]\ndefault = \"allow\"\n";
 
 /// Two tenants; nobody has VLAN 7.
 const TWO: &str =
@@ -59,35 +23,19 @@ const ACME: u16 = 100;
 const BURNS: u16 = 200;
 const NOBODY: u16 = 7;
 
-const EAST: Side = Side::Wire(PortId::new(2));
-const WEST: Side = Side::Wire(PortId::new(3));
-
 /// A client outside and a server inside, of each family: of every tenant.
 const ENDS: [(&str, &str); 2] = [("10.0.0.7:40000", "10.0.0.80:80"), ("[fd00::7]:40000", "[fd00::80]:80")];
 
-/// Stations on both sides; tenants may have the same ones, too.
-const ROUTER: MacAddr = MacAddr::new([2, 0xaa, 0, 0, 0, 1]);
-const GATEWAY: MacAddr = MacAddr::new([2, 0xbb, 0, 0, 0, 2]);
-
 fn trunk(more: &str) -> Rig {
-    Rig::of(&format!("{PORTS}{ALLOW}{more}"))
+    Rig::of(&format!("{JOINED}{ALLOW}{more}"))
 }
 
 fn inward(packet: Packet, vlan: u16) -> Packet {
-    packet.source_mac(ROUTER).destination_mac(GATEWAY).tagged(vlan)
+    joined::inward(packet).tagged(vlan)
 }
 
 fn outward(packet: Packet, vlan: u16) -> Packet {
-    packet.source_mac(GATEWAY).destination_mac(ROUTER).tagged(vlan)
-}
-
-fn beyond(side: Side) -> Side {
-    if side == OUTSIDE { INSIDE } else { OUTSIDE }
-}
-
-/// One packet in at this side, the same bytes out at the other.
-fn passes(rig: &mut Rig, sentence: &str, side: Side, packet: &Packet) {
-    rig.case(sentence, &[(side, packet.clone())], &[(beyond(side), packet.clone())], &[]);
+    joined::outward(packet).tagged(vlan)
 }
 
 /// Packets in at this side, in one go, and out at the other.
@@ -252,7 +200,7 @@ fn a_plain_packet_that_looks_like_a_tenants_is_its_own() {
 /// What is for the appliance's own station is nobody's, and frames with a tag are not taken there.
 #[test]
 fn nothing_that_is_routed_has_a_tenant() {
-    let ports = PORTS.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\"]\n");
+    let ports = JOINED.replace("zone = \"wan\"\n", "zone = \"wan\"\naddresses = [\"198.51.100.1/24\"]\n");
     let mut rig = Rig::of(&format!("{ports}{ALLOW}{TWO}"));
     let here = rig.mac(OUTSIDE);
     let tagged = ping("198.51.100.9", "198.51.100.1", 4).destination_mac(here).tagged(ACME);
@@ -348,7 +296,7 @@ fn limits_of_sources_are_each_tenants_own() {
     for (limit, allowed, reason) in
         [(format!("{ALLOW}{zone}"), 2, SourceSessionsLimited), (rule.to_owned(), 3, SourceRateLimited)]
     {
-        let mut rig = Rig::of(&format!("{PORTS}{TWO}{limit}"));
+        let mut rig = Rig::of(&format!("{JOINED}{TWO}{limit}"));
         for (client, server) in ENDS {
             let opens = |port: u16, vlan| inward(udp(&client.replace("40000", &port.to_string()), server), vlan);
             for vlan in [ACME, BURNS, NOBODY] {
@@ -410,7 +358,7 @@ fn a_service_in_line_serves_each_tenant() {
 /// the tenant that opened them, and end as silent ones do; names keep their sessions, whatever else changes.
 #[test]
 fn a_vlan_moves_from_one_tenant_to_another() {
-    let with = |tenants: &str| format!("{PORTS}{ALLOW}{tenants}");
+    let with = |tenants: &str| format!("{JOINED}{ALLOW}{tenants}");
     let written = |all: &[(&str, &str)]| -> String {
         all.iter().map(|(name, vlans)| format!("[[tenant]]\nname = \"{name}\"\nvlans = [{vlans}]\n")).collect()
     };
@@ -457,7 +405,7 @@ fn sessions_of_tenants_are_judged_again() {
             connects(&mut rig, ends, vlan, (1000, 5000));
         }
     }
-    rig.publish(&format!("{PORTS}[firewall]\ndefault = \"deny\"\n{TWO}"));
+    rig.publish(&format!("{JOINED}[firewall]\ndefault = \"deny\"\n{TWO}"));
     for (client, server) in ENDS {
         for vlan in [ACME, BURNS] {
             let data = inward(tcp(client, server).seq(1001).ack(5001).data(b"x"), vlan);
@@ -471,7 +419,7 @@ fn sessions_of_tenants_are_judged_again() {
 #[test]
 fn several_workers_do_what_one_does() {
     let layout = Layout { workers: 3, queues: 3, buffers: 4_096 };
-    let mut rig = Rig::laid_out(&format!("{PORTS}{ALLOW}{TWO}"), layout);
+    let mut rig = Rig::laid_out(&format!("{JOINED}{ALLOW}{TWO}"), layout);
     for (client, server) in ENDS {
         for number in 0..12 {
             let client = client.replace("40000", &format!("{}", 40_000 + number));

@@ -11,6 +11,7 @@ pub mod case;
 pub mod clock;
 pub mod fragmented;
 pub mod introduced;
+pub mod joined;
 pub mod net;
 pub mod packet;
 pub mod rig;
