@@ -121,6 +121,30 @@ fn only_an_exact_reset_closes() {
     }
 }
 
+/// A worker that stood still treats what came meanwhile before anything ends: it came in time, whatever came before it.
+#[test]
+fn nothing_ends_while_a_worker_stands_still() {
+    for talk in both() {
+        let mut rig = Rig::new(ALLOW);
+        talk.open(&mut rig);
+        let other = Talk::udp((OUTSIDE, V4.0, V4.1), (INSIDE, V4.0, V4.1));
+        rig.passes("another conversation", other.up(|p| p));
+        rig.passes("its other side", other.down(|p| p));
+        let next = OPENER + 1;
+        rig.passes("a reset", talk.up(|p| p.rst().seq(next)));
+        let ((_, before), _) = other.down(|p| p);
+        let ((side, crossing), _) = talk.down(|p| p.ack(next).seq(ANSWERER + 1).data(b"late"));
+        for _ in 0..200 {
+            rig.put(side, &before);
+        }
+        rig.put(side, &crossing);
+        rig.leap(Nanos::from_secs(20));
+        assert_eq!((rig.take().len(), rig.dropped(NoSession)), (201, 0));
+        rig.leap(Nanos::from_secs(20));
+        assert_eq!(rig.sessions().len(), 1, "the reset one is gone");
+    }
+}
+
 /// Ptacek and Newsham, 1998, section 4.1: a reset that dies on the way, or does not fit, ends nothing here either.
 #[test]
 fn what_cannot_reach_the_other_end_is_not_followed() {

@@ -31,6 +31,12 @@ use crate::sweep::Sweeps;
 use crate::watch::Watch;
 use crate::write_down::Block;
 
+/// Ticks a running worker never lets pass between two turns: it was not given its processor, or the machine slept.
+const PAUSE: u64 = 2;
+
+/// Turns that find packets after such a pause before sessions may end again: more than the rings of a port hold.
+const CATCHING_UP: u64 = 256;
+
 /// Overdue packets let go in one turn.
 const OVERDUE: usize = 16;
 /// Ticks from one report of the next hops in use to the next: a second.
@@ -72,6 +78,8 @@ pub struct Worker<N: Nic, P, C> {
     used_cursor: usize,
     used_round: Tick,
     turns: u64,
+    /// The turn from which on sessions end although packets keep coming; in the past but after a pause.
+    caught_up: u64,
     sampled: bool,
     pub(crate) processor: Processor,
     pub(crate) watch: Watch,
@@ -103,6 +111,7 @@ where
             used_cursor: 0,
             used_round: Tick::new(0),
             turns: 0,
+            caught_up: 0,
             sampled: false,
             processor: Processor::this(),
             watch: Watch::default(),
@@ -136,9 +145,12 @@ where
     }
 
     fn turn_at(&mut self, now: Nanos) -> bool {
+        self.turns += 1;
+        if now.tick().get() >= self.shard.tick.get() + PAUSE {
+            self.caught_up = self.turns + CATCHING_UP;
+        }
         self.shard.now = now;
         self.shard.tick = now.tick();
-        self.turns = self.turns.wrapping_add(1);
         self.sampled = self.turns.is_multiple_of(SAMPLED);
         self.commands();
         if self.watch.is_on() {
@@ -148,7 +160,12 @@ where
         let mut busy = self.receive_all();
         busy |= self.receive_handed();
         busy |= self.receive_from_kernel();
-        self.move_on(now);
+        // What came while the worker stood still came in time: no session ends before it was looked at.
+        if !busy || self.turns >= self.caught_up {
+            self.caught_up = self.turns;
+            self.shard.expire(now.tick());
+        }
+        self.move_on();
         if !busy || self.turns.is_multiple_of(KEEPS_HOUSE) {
             self.keep_house(now);
         }
@@ -346,9 +363,8 @@ where
         }
     }
 
-    /// What must keep step with the packets: expiry, walks, resets. A little each turn.
-    fn move_on(&mut self, now: Nanos) {
-        self.shard.expire(now.tick());
+    /// What must keep step with the packets, beside expiry: walks, resets. A little each turn.
+    fn move_on(&mut self) {
         self.shard.sweep(&mut self.sweeps);
         self.shard.send_made(&mut self.exits);
         self.tell_ends();
