@@ -73,7 +73,7 @@ pub enum ClientError {
         /// What was odd.
         what: String,
     },
-    /// What it had begun to answer has no end.
+    /// What it had to answer has no end, or not even a beginning.
     #[error("the answer of the appliance at {} broke off; ask again", path.display())]
     BrokenOff {
         /// The socket.
@@ -325,9 +325,9 @@ impl Client {
                 let limit = ANSWERED_WITHIN;
                 let begun = tokio::time::timeout(limit, sender.send_request(request)).await;
                 let begun = begun.map_err(|_| ClientError::Silent { path: self.path.clone(), limit })?;
-                let (head, mut body) = begun.map_err(|error| self.odd(&error))?.into_parts();
+                let (head, mut body) = begun.map_err(|error| self.unanswered(&error))?.into_parts();
                 if !head.status.is_success() {
-                    let answer = body.collect().await.map_err(|error| self.odd(&error))?.to_bytes();
+                    let answer = body.collect().await.map_err(|error| self.unanswered(&error))?.to_bytes();
                     return Err(self.refusal(head.status, &answer));
                 }
                 while let Some(frame) = body.frame().await {
@@ -388,7 +388,7 @@ impl Client {
         };
         // The connection's own end says nothing that the answer does not.
         let (answer, _) = tokio::join!(answer, connection);
-        answer.map_err(|error| self.odd(&error))
+        answer.map_err(|error| self.unanswered(&error))
     }
 
     async fn connect(&self) -> Result<(http1::SendRequest<Full<Bytes>>, Connection), ClientError> {
@@ -412,6 +412,18 @@ impl Client {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { path },
             io::ErrorKind::PermissionDenied => ClientError::Permission { path },
             _ => ClientError::Unreachable { path, source },
+        }
+    }
+
+    /// A call that has no answer: who hangs up in the middle of it may well speak this program's language.
+    fn unanswered(&self, error: &hyper::Error) -> ClientError {
+        use std::error::Error as _;
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+        let hung_up = matches!(cause, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe));
+        if hung_up || error.is_incomplete_message() {
+            ClientError::BrokenOff { path: self.path.clone() }
+        } else {
+            self.odd(error)
         }
     }
 
@@ -473,6 +485,32 @@ mod tests {
         let error = Client::new(&path).unwrap().sessions(&SessionMatch::default(), 7).unwrap_err();
         assert!(matches!(error, ClientError::BrokenOff { .. }), "{error}");
         served.join().unwrap();
+    }
+
+    #[test]
+    fn who_hangs_up_before_the_answer_is_told_as_such() {
+        use std::io::Read;
+        // Once with what was asked unread, which resets the connection.
+        for read in [16, 4_096] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("control.sock");
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            let served = std::thread::spawn(move || {
+                for _ in 0..2 {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let _ = stream.read(&mut vec![0; read]).unwrap();
+                }
+            });
+            let client = Client::new(&path).unwrap();
+            let errors = [
+                client.sessions(&SessionMatch::default(), 7).unwrap_err(),
+                client.show::<serde_json::Value>("ports").unwrap_err(),
+            ];
+            for error in errors {
+                assert!(matches!(error, ClientError::BrokenOff { .. }), "{error}");
+            }
+            served.join().unwrap();
+        }
     }
 
     #[test]
