@@ -73,7 +73,7 @@ fn fragments_pass_whole_or_are_found_under_their_reason() {
     let given_up = holds_within(5, || appliance.dropped("fragment_timeout") > 0 && waited() == 80);
     assert!(given_up, "{}", appliance.ask("show drops").out);
     for target in ["10.0.0.11", "2001:db8:10::11"] {
-        let pinged = lab.client.run(&format!("ping -c 5 -i 0.2 -W 2 -s 3000 {target}"));
+        let pinged = lab.client.run(&format!("ping -c 5 -i 0.2 -w 60 -s 3000 {target}"));
         assert!(pinged.out.contains("5 received"), "{}{}", pinged.out, appliance.ask("show drops").out);
     }
     appliance.stop();

@@ -17,14 +17,14 @@ fn requests(lab: &Lab, address: &str, enough: &AtomicBool) -> Vec<(Instant, bool
     seen
 }
 
-/// A backend is out after four probes in four seconds that nobody answers.
+/// A backend is out after ten probes in ten seconds that nobody answers.
 fn probed(lab: &Lab) -> Configuration {
     lab.edge_as_written()
-        .replacing("timeout = \"500ms\"\nrise = 2\nfall = 3\n", "timeout = \"1s\"\nrise = 1\nfall = 4\n")
+        .replacing("timeout = \"500ms\"\nrise = 2\nfall = 3\n", "timeout = \"1s\"\nrise = 1\nfall = 10\n")
 }
 
 fn with_two_backends_each(lab: &Lab) -> Configuration {
-    let every_second = "health = { kind = \"tcp\", interval = \"1s\", timeout = \"1s\", rise = 1, fall = 4 }";
+    let every_second = "health = { kind = \"tcp\", interval = \"1s\", timeout = \"1s\", rise = 1, fall = 10 }";
     probed(lab)
         .with_second_ipv6_backend()
         .replacing("algorithm = \"maglev\"", &format!("algorithm = \"round-robin\"\n{every_second}"))
@@ -52,7 +52,7 @@ fn a_crashed_backend_costs_at_most_fall_intervals_and_others_notice_nothing() {
         claims.shop_a.kill();
         claims.shop6_a.kill();
         for backend in ["shop-a", "shop6-a"] {
-            eventually(5, "the backend is out", || appliance.health(backend) == "failed");
+            appliance.wait_for(backend, "failed");
         }
         // Afterwards nobody is sent there any more.
         let out = Instant::now();
@@ -89,8 +89,11 @@ fn clients_of_a_hung_backend_are_told() {
     let claims = Claims::serve(&lab);
     let appliance = Appliance::start(&lab, &probed(&lab));
     // Stopped, it still accepts connections, in the kernel's queue; nobody answers them.
-    claims.shop_a.hang();
     let mut waiting: Vec<_> = (0..6).map(|number| claims.long_download("198.51.100.10", number)).collect();
+    eventually(10, "the downloads are shared two to four", || {
+        appliance.backend("shop-a").active == 2 && appliance.backend("shop-b").active == 4
+    });
+    claims.shop_a.hang();
     appliance.wait_for("shop-a", "failed");
     // Those at shop-a are reset, long before their own patience is over; the others are served.
     claims.so_many_are_cut(&mut waiting, 2);

@@ -37,7 +37,7 @@ fn a_conversation_is_in_the_file_as_it_came_and_as_it_left() {
     assert_eq!(lines.len(), 6, "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("> 198.51.100.10.80: Flags [S]")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("198.51.100.10.80 > ") && line.contains("Flags [S.]")), "{lines:#?}");
-    let ping = lab.client.run("ping -c 3 -i 0.2 -W 10 198.51.100.10");
+    let ping = lab.client.run("ping -c 3 -i 0.2 -w 60 198.51.100.10");
     assert!(ping.out.contains("3 received"), "{}", ping.out);
     let refused = appliance.ask_about("capture --port outside --write /nowhere/a --filter", "bad luck");
     assert!(!refused.success && refused.err.contains("`bad luck` is no filter"), "{}", refused.err);

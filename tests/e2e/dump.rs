@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 
-use millrace_tests::net::{Appliance, Lab, eventually, number_from_environment};
+use millrace_tests::net::{Appliance, Lab, eventually, number_from_environment, unanswered};
 
 /// Sends `argv[2]` different datagrams out of interface `argv[1]` to the MAC `argv[3]`, as fast as it can.
 const FLOWS: &str = r#"
@@ -51,7 +51,7 @@ fn a_million_flows_are_dumped_while_packets_pass() {
         in_use(&appliance) >= count
     });
     let before = appliance.resident();
-    let mut pings = lab.client.start("ping -i 0.005 -c 1000 -W 10 -q 10.0.0.11", &lab.file("pings"));
+    let mut pings = lab.client.start("ping -n -i 0.02 -c 250 -w 600 10.0.0.11", &lab.file("pings"));
     let dump = lab.file("dump.json");
     let mut dumping = appliance.start_asking("show sessions --limit 10000000 --match protocol=udp --json", "dump.json");
     let mut most = before;
@@ -75,7 +75,7 @@ fn a_million_flows_are_dumped_while_packets_pass() {
     assert_eq!((all, seen.len() as u64), (count, count), "every flow once");
     assert!(most - before < GROWTH_MAX, "the process grew by {} KiB", (most - before) >> 10);
     eventually(30, "the pings are over", || !pings.running());
-    assert!(pings.output().contains(" 0% packet loss"), "{}", pings.output());
+    assert!(unanswered(&pings.output()).is_empty(), "{}", pings.output());
     eprintln!("{count} flows: the process grew by {} KiB", (most - before) >> 10);
     appliance.stop();
 }

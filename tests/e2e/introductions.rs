@@ -13,7 +13,7 @@ fn nginx_hears_of_its_clients_by_the_proxy_protocol() {
             format!(
                 "[[virtual_service]]\nname = \"{name}\"\naddress = \"{address}\"\nprotocol = \"tcp\"\nports = [\"81\"]\n\
                  mode = \"{mode}\"\n{pool}client_address = \"proxy-v2\"\n[virtual_service.health]\nkind = \"http\"\n\
-                 path = \"/healthz\"\n[[virtual_service.backend]]\nname = \"a\"\naddress = \"{server}\"\nport = 8081\n\n"
+                 path = \"/healthz\"\nrise = 1\nfall = 30\n[[virtual_service.backend]]\nname = \"a\"\naddress = \"{server}\"\nport = 8081\n\n"
             )
         };
         let services = service("told", "198.51.100.11", "10.0.0.12", "10.0.0.1")

@@ -16,6 +16,7 @@ fn heard_until(supervisor: &UnixDatagram, wanted: &str) -> Vec<String> {
         let said = String::from_utf8_lossy(&words[..len]).into_owned();
         let last = said.starts_with(wanted);
         heard.push(said);
+        assert!(heard.len() < 100, "{wanted:?} is not heard: {heard:?}");
         if last {
             return heard;
         }
@@ -31,7 +32,7 @@ fn a_supervisor_hears_of_the_start_of_reloads_and_of_the_stop() {
     let supervisor = UnixDatagram::bind(&place).expect("the lab's directory takes a socket");
     supervisor.set_read_timeout(Some(Duration::from_secs(180))).expect("a limit above zero");
     let edge = lab.edge();
-    let environment = format!("env NOTIFY_SOCKET={} WATCHDOG_USEC=600000", place.display());
+    let environment = format!("env NOTIFY_SOCKET={} WATCHDOG_USEC=6000000", place.display());
     let appliance = Appliance::launch_under(&lab, &environment, &edge);
     assert!(heard_until(&supervisor, "READY=1").iter().all(|said| !said.starts_with("STOPPING")));
     heard_until(&supervisor, "WATCHDOG=1");

@@ -74,6 +74,11 @@ fn listens(lab: &Lab, how: &str, address: &str) {
 
 /// Ends a collector and says what it has understood, a session a line.
 fn flows(lab: &Lab, mut collector: Process, name: &str) -> Vec<String> {
+    eventually(10, "it has read everything", || {
+        let sockets = lab.appliance.must("ss --no-header --numeric --listening --udp");
+        let mut its = sockets.lines().filter(|line| line.contains("127.0.0.1:4739"));
+        its.all(|line| line.split_whitespace().nth(1) == Some("0"))
+    });
     collector.signal("TERM");
     collector.ends_within(Duration::from_secs(10)).expect("nfcapd ends");
     let folder = lab.file(name);
@@ -123,7 +128,12 @@ fn nfcapd_and_tshark_understand_what_is_sent() {
         "{}",
         understood.join("\n")
     );
-    tshark_agrees(&lab, &mut sniffer, &seen, shown["sent"].as_u64().unwrap_or(0));
+    tshark_agrees(
+        &lab,
+        &mut sniffer,
+        &seen,
+        ["sent", "messages"].map(|count| shown[count].as_u64().expect("a count")).into(),
+    );
 
     // Nobody listens: that is told, and packets pass as ever.
     eventually(30, "the collector is missed", || {
@@ -149,7 +159,10 @@ fn nfcapd_and_tshark_understand_what_is_sent() {
 }
 
 /// Every message as Wireshark takes it apart: none is malformed, none out of sequence, and all that was sent is there.
-fn tshark_agrees(lab: &Lab, sniffer: &mut Process, seen: &Path, sent: u64) {
+fn tshark_agrees(lab: &Lab, sniffer: &mut Process, seen: &Path, (sent, messages): (u64, u64)) {
+    eventually(10, "tcpdump has written everything", || {
+        lab.appliance.run(&format!("tcpdump -nn -r {}", seen.display())).out.lines().count() as u64 >= messages
+    });
     sniffer.signal("INT");
     sniffer.ends_within(Duration::from_secs(10)).expect("tcpdump ends");
     let read = format!("tshark -r {} -d udp.port==4739,cflow", seen.display());

@@ -48,7 +48,7 @@ fn services(marker: impl Fn(usize) -> String, instances: [u16; 2], health: &str)
     let of = |(number, (name, address, _, network)): (usize, (&str, &str, &str, &str))| {
         let tier = |last: u16| {
             format!(
-                "[[virtual_service.tier]]\nhealth = {{ kind = \"{health}\" }}\n\
+                "[[virtual_service.tier]]\nhealth = {{ {health} }}\n\
                  [[virtual_service.tier.backend]]\nname = \"a\"\naddress = \"{network}{last}\"\n"
             )
         };
@@ -97,7 +97,7 @@ fn served(lab: &Lab, (_, address, url, _): (&str, &str, &str, &str)) {
     let (server, seen) = page.trim().split_once(' ').expect("a page names its server and its client");
     assert!(server == "shop-a" && (seen.starts_with("198.51.100.2") || seen.starts_with("2001:db8:51::2")), "{page}");
     lab.client.must(&format!("curl -sS --fail --max-time 60 -o /dev/null {url}/big"));
-    assert!(Iperf::run(&lab.client, &format!("--client {address} --time 1")).received() > 0, "{address}");
+    assert!(Iperf::run(&lab.client, &format!("--client {address} --bytes 4M")).received() > 0, "{address}");
 }
 
 /// SE-68, SE-70, SE-73 with real hosts and clients.
@@ -105,7 +105,7 @@ fn served(lab: &Lab, (_, address, url, _): (&str, &str, &str, &str)) {
 fn clients_pass_both_tiers() {
     let Some(lab) = Lab::wired("clients_pass_both_tiers", &["iperf3", "sysctl", "ss", "traceroute"]) else { return };
     let (first, second) = (forwarding(&lab, "tier-1", 101), forwarding(&lab, "tier-2", 201));
-    let services = services(|_| String::new(), [101, 201], "icmp");
+    let services = services(|_| String::new(), [101, 201], "kind = \"icmp\", rise = 1, fall = 30");
     let configuration = Configuration::written(&format!("{PORTS}{services}"), &lab.file("tiers.sock"));
     let appliance = Appliance::start(&lab, &configuration);
     let _web = Web::start(&lab, &lab.shop_a, "shop-a", &["10.0.0.11:80", "[2001:db8:10::11]:80"]);
@@ -136,7 +136,7 @@ fn clients_pass_one_machine_twice_by_its_vlans() {
     let test = "clients_pass_one_machine_twice_by_its_vlans";
     let Some(lab) = Lab::wired(test, &["iperf3", "ss", "nft"]) else { return };
     let machine = tier(&lab, "machine", 101);
-    let services = services(|number| format!("marker_vlan = {}\n", 100 * (number + 1)), [101, 101], "none");
+    let services = services(|number| format!("marker_vlan = {}\n", 100 * (number + 1)), [101, 101], "kind = \"none\"");
     let configuration = Configuration::written(&format!("{PORTS}{services}"), &lab.file("tiers.sock"));
     let appliance = Appliance::start(&lab, &configuration);
     let mac = |host: &Namespace, interface: &str| {

@@ -144,13 +144,13 @@ fn speak_through(test: &str, mode: &str, ending: &str, between: u16) {
         assert!(page.starts_with("far-web "), "{address}: {page}");
         lab.client.must(&format!("curl -sS --fail --max-time 60 -o /dev/null {}/big", in_url(address)));
         // The client fills packets of its own MTU: until it has heard of the tunnel's, none of them gets through.
-        let upload = format!("--client {address} --time 1");
-        assert!(Iperf::run(&lab.client, &upload).received() > 0, "{mode}, {address}");
+        let upload = format!("--client {address}");
+        assert!(Iperf::run(&lab.client, &format!("{upload} --bytes 4M")).received() > 0, "{mode}, {address}");
         let route = lab.client.must(&format!("ip route get {address}"));
         assert!(route.contains(&format!(" mtu {} ", 1_500 - outer - between)), "{mode}, {address}: {route}");
-        Iperf::run(&lab.client, &format!("{upload} --udp --length 1300 --bitrate 10M")).most_arrived();
+        Iperf::most_arrive(&lab.client, &format!("{upload} --length 1300 --bitrate 10M"));
         // Datagrams in fragments, which fill the client's MTU and not the tunnel's: over IPv4 they are cut once more.
-        Iperf::run(&lab.client, &format!("{upload} --udp --length 4000 --bitrate 5M")).most_arrived();
+        Iperf::most_arrive(&lab.client, &format!("{upload} --length 4000 --bitrate 5M"));
     }
     assert!(near.dropped("packet_too_big") >= 4, "each service's first large packet");
     let counted = |appliance: &Appliance<'_>, what: &str| {

@@ -31,7 +31,7 @@ fn configuration(lab: &Lab) -> Configuration {
         .with_first_rule("name = \"idle\"\naction = \"allow\"\nfrom = [\"wan\"]\nto = [\"dmz\"]\ndestination_port = [\"2222\"]\nprotocol = \"tcp\"")
         .with_tables(
             "\n[[source_nat]]\nname = \"servers-out6\"\nfrom = [\"dmz\"]\nto = [\"wan\"]\nsource = [\"2001:db8:10::/64\"]\n\
-             address = [\"2001:db8:51::100\"]\n",
+             address = [\"2001:db8:51::100\"]\n\n[sessions.timeouts]\nicmp = \"10m\"\n",
         )
 }
 

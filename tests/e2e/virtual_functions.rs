@@ -44,12 +44,13 @@ fn all_backends_up(guest: &Guest, millrace: &Path) -> bool {
         .all(|backends| each(backends, "health").into_iter().all(|health| health == "up"))
 }
 
-/// A second of iperf3 each way through a service of demo.toml's, paced: an emulated NIC loses what comes all at once.
+/// Three megabytes of iperf3 each way through a service of demo.toml's, paced: an emulated NIC loses what comes all at once.
 fn iperf3_passes(lab: &Lab) {
     let _servers = [&lab.shop_a, &lab.shop_b].map(|host| Iperf::start(lab, host, "*"));
     for address in ["198.51.100.10", "2001:db8:51::10"] {
         for way in ["", "--reverse"] {
-            let run = Iperf::run(&lab.client, &format!("--client {address} --port 8000 --time 1 --bitrate 20M {way}"));
+            let run =
+                Iperf::run(&lab.client, &format!("--client {address} --port 8000 --bytes 3M --bitrate 20M {way}"));
             assert!(run.received() > 1_000_000, "{address} {way}: {run:?}");
         }
     }

@@ -30,7 +30,7 @@ pub use eventually::{Enough, eventually, holds_within, number_from_environment};
 pub use guest::{Guest, Nic};
 pub use iperf::{Iperf, Run};
 pub use lab::Lab;
-pub use namespace::{Finished, Namespace, in_url, received};
+pub use namespace::{Finished, Namespace, in_url, unanswered};
 pub use process::Process;
 pub use servers::{Resolver, Web};
 pub use skip::{skipped, skipping};

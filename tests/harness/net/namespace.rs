@@ -1,5 +1,6 @@
 //! One network namespace: a host of the lab. Commands run inside it; it is deleted when dropped.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -147,12 +148,14 @@ impl Drop for Namespace {
     }
 }
 
-/// How many answers `ping` says it has had.
+/// Echoes that `ping`, without `-q`, has had no answer to although it had answers to later ones. To be asked of one that had its time,
+/// `-w`: it goes on until as many are answered as it was told to send, or an error comes. Without, it waits for the last no longer than
+/// the others took.
 #[must_use]
-#[track_caller]
-pub fn received(ping: &str) -> u32 {
-    let count = ping.split(" received").next().and_then(|before| before.rsplit([' ', ',']).next());
-    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{ping}"))
+pub fn unanswered(ping: &str) -> Vec<u32> {
+    let number = |line: &str| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok();
+    let answered: BTreeSet<u32> = ping.lines().filter(|line| line.contains("bytes from")).filter_map(number).collect();
+    (1..=answered.last().copied().unwrap_or(0)).filter(|number| !answered.contains(number)).collect()
 }
 
 /// An address as URLs have it.

@@ -9,7 +9,7 @@ use super::{Lab, Namespace, Process, eventually};
 const BIG: usize = 20_000_000;
 
 /// An nginx. `/` answers with the server's name and the client's address, `/healthz` with 200, `/big` with 20 MB, and
-/// `/slow` with a body that takes about eight seconds, `/slower` with the same in more than two minutes; no connection serves a second request.
+/// `/slow` with a body that takes about eight seconds, `/slower` with the same in more than six minutes; no connection serves a second request.
 #[derive(Debug)]
 pub struct Web {
     process: Process,
@@ -59,7 +59,7 @@ http {{
         location = /healthz {{ return 200 \"ok\\n\"; }}
         location = /big {{ alias {big}; }}
         location = /slow {{ limit_rate 10000; }}
-        location = /slower {{ limit_rate 500; alias {at}/pages/slow; }}
+        location = /slower {{ limit_rate 200; alias {at}/pages/slow; }}
         location / {{ }}
     }}
 }}
