@@ -9,11 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::unbounded;
-use stage::balancer::Fate;
-use units::Nanos;
+use stage::balancer::{Fate, Health};
+use units::{Generation, Nanos};
 
 use super::*;
+use crate::admin::Appliance;
 use crate::compile::{PlainTables, compile};
+use crate::generation::Proposal;
+use crate::health::Report;
+use crate::session_match::SessionMatch;
+use crate::status::{Applied, Changed, Reload, StagedStatus, Target};
 use crate::store::{Store, Volatile};
 
 pub(super) const EDGE: &str = include_str!("../../../config/examples/edge.toml");
