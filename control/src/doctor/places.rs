@@ -17,8 +17,12 @@ pub(super) fn examine(machine: &Machine, policy: Option<&Policy>, findings: &mut
     match &policy.appliance.state_folder {
         Some(folder) => findings.push(folder_finding(machine, "state folder", folder, "state_folder", STATE_ROOM)),
         None => findings.push(
-            Finding::new("state folder", State::Note, "generations are kept in memory only: a restart forgets them")
-                .mended_by("state_folder = \"/var/lib/millrace\" under [appliance]"),
+            Finding::new(
+                "state folder",
+                State::Note,
+                "generations are kept in memory only, and sessions end with the process: a restart forgets both",
+            )
+            .mended_by("state_folder = \"/var/lib/millrace\" under [appliance]"),
         ),
     }
     if let Some(redirection) = &policy.redirection {
