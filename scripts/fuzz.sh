@@ -44,16 +44,18 @@ fi
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0 \
--Clink-dead-code -Cdebug-assertions -Ccodegen-units=1"
+-Clink-dead-code -Cdebug-assertions"
 # With --target the flags stay away from build scripts and procedural macros.
 triple=$(rustc --version --verbose | awk '/^host:/ { print $2 }')
 target_dir=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}/fuzz")
 # Chance, unless the same is to be asked each time.
-seed=0
+seed=0 units=1
 if $smoke; then
-    export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
-    seed=1
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0
+    # Crates in pieces, for all processors.
+    seed=1 units=4
 fi
+RUSTFLAGS+=" -Ccodegen-units=$units"
 cargo build --release --quiet --manifest-path tests/fuzz/Cargo.toml --target "$triple" --target-dir "$target_dir"
 
 # fuzz_one TARGET: prints what came of it.
